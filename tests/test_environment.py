@@ -185,9 +185,21 @@ def test_closed_streams_change_nothing_and_no_file_takes_their_place(tmp_path, c
 
 
 @pytest.mark.parametrize("level", ["abc", "-1", "5", "3 "])
-def test_a_level_of_messages_that_ends_mindspores_import_is_one_line(monkeypatch, level):
-    monkeypatch.setenv("GLOG_v", level)
-    with pytest.raises(InputError, match=f"GLOG_v={level}: MindSpore's level of messages is 0 to 4; unset it"):
+@pytest.mark.parametrize("name", ["GLOG_v", "GLOG_stderrthreshold"])
+def test_a_level_of_messages_that_ends_mindspores_import_is_one_line(monkeypatch, name, level):
+    monkeypatch.setenv(name, level)
+    with pytest.raises(InputError, match=f"{name}={level}: MindSpore's level of messages .*is 0 to 4; unset it"):
+        runtime.set_up("CPU")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GLOG_logtostderr", "="), ("logger_maxBytes", "-1"), ("logger_backupCount", "٣"), ("GLOG_logtostderr", "0")],
+)
+def test_files_of_messages_that_mindspore_does_not_take_are_one_line(monkeypatch, name, value):
+    monkeypatch.delenv("GLOG_log_dir", raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=f"^{name}={value}: .*MindSpore's .*unset it$"):
         runtime.set_up("CPU")
 
 

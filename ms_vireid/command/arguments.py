@@ -5,8 +5,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from ms_vireid.command.errors import InputError, shown
 from ms_vireid.command.numbers import NUMBERS
 
@@ -31,11 +29,16 @@ def plain(value: object) -> object:
     """Numbers of NumPy as Python's own, also those of a sequence; anything else as it is."""
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value))
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+    return value.tolist() if _is_of_numpy(value) else value
 
 
 def _scalar(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if _is_of_numpy(value) and not hasattr(value, "__len__") else value
+
+
+def _is_of_numpy(value: object) -> bool:
+    """An array or a scalar, without an import of NumPy, which --help does not wait for."""
+    return type(value).__module__ == "numpy" and hasattr(value, "tolist")
 
 
 def number(name: str, value: object, least: float, below: float = math.inf) -> float:

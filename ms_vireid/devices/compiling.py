@@ -81,6 +81,8 @@ def njit(*signature: object, cache: bool = False, **options) -> Callable:
 
     def compiled(function: Callable) -> Callable:
         dispatcher = numba.njit(**options)(function)
+        if dispatcher is function:  # NUMBA_DISABLE_JIT=1
+            return function
         if cache:
             dispatcher._cache = _Cache(function)  # as its `enable_caching`, with ours
         for one in signature:

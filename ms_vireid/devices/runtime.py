@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -17,6 +18,14 @@ from ms_vireid.command.starting import at_once
 from ms_vireid.devices import gpu, translation
 
 # MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
+# Variables whose other values end MindSpore's import in a traceback: what they may be, and what they are.
+_MESSAGES = {
+    "GLOG_v": (re.compile("[0-4]"), "level of messages is 0 to 4"),
+    "GLOG_stderrthreshold": (re.compile("[0-4]"), "level of messages beside files is 0 to 4"),
+    "GLOG_logtostderr": (re.compile("[01]"), "choice of files (0) or standard error (1) for messages"),
+    "logger_maxBytes": (re.compile(r"\d{1,18}", re.ASCII), "size of a file of messages is a whole number"),
+    "logger_backupCount": (re.compile(r"\d{1,18}", re.ASCII), "number of files of messages is a whole number"),
+}
 NO_CUDA = {"CUDA_HOME": "/nonexistent"}
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
@@ -45,9 +54,14 @@ def set_up(device: str) -> str:
         raise InputError(
             f"NumPy {np.__version__} is installed, and MindSpore's operators need NumPy 1: pip install 'numpy<2'"
         )
-    level = os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
-    if level not in ("", "0", "1", "2", "3", "4"):
-        raise InputError(f"GLOG_v={level}: MindSpore's level of messages is 0 to 4; unset it")
+    os.environ.setdefault("GLOG_v", "3")  # MindSpore's errors, not its warnings
+    for name, (values, meaning) in _MESSAGES.items():
+        if (value := os.environ.get(name)) and not values.fullmatch(value):
+            raise InputError(f"{name}={value[:80]}: MindSpore's {meaning}; unset it")
+    if os.environ.get("GLOG_logtostderr") == "0" and not os.environ.get("GLOG_log_dir"):  # noqa: SIM112
+        raise InputError(
+            "GLOG_logtostderr=0: has MindSpore's messages in files: set GLOG_log_dir, a folder, or unset it"
+        )
     # OpenMP threads of other libraries sleep between their loops, so that MindSpore's threads have the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Where MindSpore writes rank_0/om/analyze_fail.ir if it cannot compile a function; by default the working folder.

@@ -250,7 +250,8 @@ def pictures(rng):
 
 VARIABLES = (  # but for those whose values Python itself refuses
     *("HOME", "TMPDIR", "XDG_CACHE_HOME", "PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LANGUAGE", "TZ", "TERM"),
-    *("COLUMNS", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "GLOG_v"),
+    *("COLUMNS", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR", "GLOG_v", "VLOG_v"),
+    *("GLOG_stderrthreshold", "GLOG_log_prefix", "logger_maxBytes", "logger_backupCount"),
     *("GLOG_log_dir", "GLOG_logtostderr", "CUDA_HOME", "CUDA_PATH", "CUDA_VISIBLE_DEVICES", "MPLBACKEND"),
     *("MPLCONFIGDIR", "RANK_ID", "RANK_SIZE", "DEVICE_ID", "MS_ROLE", "MS_WORKER_NUM", "MS_NODE_ID", "MS_DEV_SIMD"),
     *("ASCEND_HOME_PATH", "MS_VIREID_TRACEBACK", "MS_VIREID_X", "SOURCE_DATE_EPOCH", "GIT_DIR", "USER", "LOGNAME"),
