@@ -133,6 +133,7 @@ STARTED = {  # by the command's file, what it is given in the folder of a run
     "parity/convert.py": ("model.safetensors", "x.pth"),
     "parity/report.py": ("--rung", "1"),
 }
+ENDS = {"ms_vireid/check_data.py": 1}  # as this set has fewer pictures than the published one; the others end with 0
 MOMENTS, EARLY_S = 4, 1.2  # of each; most of their imports take as long
 
 
@@ -151,7 +152,7 @@ def _with_ctrl_c():
 @pytest.mark.parametrize("command", STARTED)
 def test_a_command_that_is_still_starting_ends_without_a_word(finished, command, pytestconfig):
     generator = random.Random(f"{command} {pytestconfig.getoption('--fuzz-seed')}")
-    before = set(finished.iterdir())
+    before, codes = set(finished.iterdir()), []
     for _ in range(MOMENTS):
         given = [sys.executable, ROOT / command, *STARTED[command]]
         pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL, "text": True}
@@ -163,11 +164,15 @@ def test_a_command_that_is_still_starting_ends_without_a_word(finished, command,
                 process.send_signal(generator.choice([signal.SIGINT, signal.SIGTERM]))
                 said = process.communicate(timeout=60)[1].splitlines()
                 others = [line for line in said if "stopped" not in line and "note:" not in line]
-                assert (process.returncode, others) == (130, [])
+                assert others == []
+                codes.append(process.returncode)
             else:
                 process.communicate()
         shutil.rmtree(finished / "x", ignore_errors=True)  # a run that has begun
     assert set(finished.iterdir()) == before
+    too_late = ENDS.get(command, 0)  # for a signal that meets the last moments of a command
+    assert set(codes) <= {130, too_late}
+    assert not codes or 130 in codes
 
 
 def test_a_program_that_imports_this_one_keeps_its_own_handlers():

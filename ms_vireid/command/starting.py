@@ -7,6 +7,7 @@ process leaves at once; elsewhere it is interrupted, as Python does, and cleans 
 keep their own handlers.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -82,7 +83,13 @@ def _open_streams() -> None:
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115, as long as the process lives
 
 
+def _ignore() -> None:
+    """Python's own end takes the handlers away, and a signal would then end a command that has done its work."""
+    _replace(_leave, signal.SIG_IGN)
+
+
 if _is_command():
     _open_streams()
+    atexit.register(_ignore)  # as the first, it is called as the last
     _replace(signal.default_int_handler, _leave)  # unless whoever started this process has it ignored
     _replace(signal.SIG_DFL, _leave)
