@@ -19,6 +19,7 @@ from ms_vireid.files.checks import file_checksum, unsealed
 from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.files.weights import write_checkpoint as save_weights
 from ms_vireid.inference.feature_files import load_features, save_features
+from ms_vireid.models import create_model
 from ms_vireid.search.found import format_found
 from tests.checkpoints import write_checkpoint
 from tests.data.tree import write_folder
@@ -262,3 +263,14 @@ def test_evaluate_is_the_commands_module_and_its_function(folder, monkeypatch):
 def test_another_name_is_not_there():
     with pytest.raises(AttributeError, match="no attribute 'Seacher'"):
         ms_vireid.Seacher  # noqa: B018
+
+
+def test_numbers_of_numpy_are_numbers(searcher, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    day = searcher.features("people/visible")
+    found = searcher.rank(day, day, top_k=np.int64(2), threshold=np.float32(0.5))
+    assert found == searcher.rank(day, day, top_k=2, threshold=0.5)
+    sizes = {"image_size": np.array([32, 16]), "num_classes": np.int32(3)}
+    assert create_model("pmt_vit_tiny", depth=np.int64(1), **sizes).classifier.weight.shape[0] == 3
+    result = ms_vireid.evaluate("run", "data", trials=np.int64(2), threshold=np.float64(0.5))
+    assert (len(result.trials), result.evaluated["threshold"]) == (2, 0.5)

@@ -21,7 +21,7 @@ def create_model(
     **overrides,
 ) -> ReIDModel:
     config, setting = named_model(name, num_classes, image_size, batch, parts, overrides)
-    return _build(config, num_classes, setting)
+    return _build(config, config.num_classes, setting)
 
 
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
