@@ -32,8 +32,11 @@ def plain(value: object) -> object:
     return value.tolist() if _is_of_numpy(value) else value
 
 
-def _scalar(value: object) -> object:
-    return value.item() if _is_of_numpy(value) and not hasattr(value, "__len__") else value
+def _number(value: object) -> float | None:
+    """A number, Python's or NumPy's, as Python's; None for anything else, such as an array of one."""
+    if _is_of_numpy(value) and not hasattr(value, "__len__"):
+        value = value.item()
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _is_of_numpy(value: object) -> bool:
@@ -44,27 +47,27 @@ def _is_of_numpy(value: object) -> bool:
 def number(name: str, value: object, least: float, below: float = math.inf) -> float:
     """Return a number, Python's or NumPy's, as Python's; raise InputError unless it is one from `least` to less than
     `below`."""
-    value = _scalar(value)
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value < below
+    found = _number(value)
+    fits = found is not None and least <= found < below
     require(fits, name, value, f"a number >= {least:g}" + (f" and < {below:g}" if math.isfinite(below) else ""))
-    return value
+    return found
 
 
 def whole_number(name: str, value: object, least: int) -> int:
     """Return a whole number as `number` does."""
-    value = _scalar(value)
-    require(type(value) is int and value >= least, name, value, f"a whole number >= {least}")
-    return value
+    found = _number(value)
+    require(isinstance(found, int) and found >= least, name, value, f"a whole number >= {least}")
+    return found
 
 
 def number_of(option: str, value: object) -> float:
     """Return a number as `number` does; raise InputError unless it is within the bounds of a command's option, a key of
     `NUMBERS`."""
     least, most, _ = NUMBERS[option]
-    value = _scalar(value)
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
+    found = _number(value)
+    fits = found is not None and least <= found <= most
     require(fits, option.partition("--")[2], value, f"a number from {least:,} to {most:,}")
-    return value
+    return found
 
 
 def as_path(name: str, value: object) -> Path:

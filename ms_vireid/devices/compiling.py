@@ -52,7 +52,7 @@ class _Files(IndexDataCacheFile):
             return whole
         if os.path.lexists(path):
             _log.warning("%s", one_line(f"note: {path}: is damaged or not this project's, and compiled anew"))
-            if os.path.isfile(path) or os.path.islink(path) or not os.path.isdir(path):
+            with suppress(OSError):  # a folder, or one that cannot be written: it is compiled each time
                 os.unlink(path)
         return False
 

@@ -25,6 +25,7 @@ TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.ms_vireid-(?P<host>.*)-(?P<process>\
 _HOLDER = re.compile(rb"process \d+ of .*|\d+\n.*", re.DOTALL)  # content of a lock file: from `lock` or filelock
 FOLDER = "is a folder"
 _MARK, _STAGED = ".ms_vireid", b"a folder that ms_vireid fills\n"  # a file in it, and its content
+_ANOTHER_PLACE = "free space or choose another place"
 _ZEROS = bytes(1 << 20)
 _MAX_STEM = 40  # bytes of the file's name in its temporary name
 
@@ -157,8 +158,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     except OSError as error:
         # os.path.isfile is False for a name that is too long, where Path.is_file raises.
         kept = f"the earlier {path.name} is intact" if os.path.isfile(path) else "nothing was written"
-        reason = error.strerror or error
-        raise InputError(f"{path}: cannot be written ({reason}); {kept}; free space or choose another place") from None
+        raise _unwritable(path, error, f"{kept}; {_ANOTHER_PLACE}") from None
     finally:
         with suppress(OSError):  # what cannot be written perhaps cannot be removed either
             temporary.unlink(missing_ok=True)
@@ -183,21 +183,16 @@ def staged_folder(path: Path) -> Iterator[Path]:
         _remove_staging(folder.parent)  # from an earlier process with the same id, in a container for example
         folder.parent.mkdir()
     except OSError as error:
-        raise _unwritten(path, error) from None
+        raise _unwritable(path, error, _ANOTHER_PLACE) from None
     try:
         (folder.parent / _MARK).write_bytes(_STAGED)
         folder.mkdir()
         yield folder
         folder.rename(path)
     except OSError as error:
-        raise _unwritten(path, error) from None
+        raise _unwritable(path, error, _ANOTHER_PLACE) from None
     finally:
         rmtree(folder.parent, ignore_errors=True)
-
-
-def _unwritten(path: Path, error: OSError) -> InputError:
-    reason = error.strerror or error
-    return InputError(f"{path}: cannot be written ({reason}); free space or choose another place")
 
 
 def _remove_staging(folder: Path) -> None:
@@ -257,7 +252,7 @@ def reserve(path: Path, size: int) -> None:
             for start in range(0, size, len(_ZEROS)):
                 file.write(_ZEROS[: size - start])
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise _unwritable(path, error, "free space, then the same command goes on") from None
 
 
 def append(path: Path, content: bytes) -> None:
@@ -269,7 +264,7 @@ def append(path: Path, content: bytes) -> None:
         with path.open("ab") as file:
             file.write(content)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise _unwritable(path, error, "free space, then the same command goes on") from None
 
 
 def append_line(path: Path, line: str) -> None:
@@ -277,9 +272,8 @@ def append_line(path: Path, line: str) -> None:
     append(path, f"{line}\n".encode())
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
-    reason = error.strerror or error
-    return InputError(f"{path}: cannot be written ({reason}); free space, then the same command goes on")
+def _unwritable(path: Path, error: OSError, remedy: str) -> InputError:
+    return InputError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")
 
 
 def lock(path: Path) -> FileLock:

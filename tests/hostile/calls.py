@@ -58,20 +58,23 @@ def drawn() -> tuple[tuple[str, str], ...]:
     return tuple((name, parameter) for name, one in functions(Searcher).items() for parameter in parameters(one))
 
 
+def called(rng) -> tuple[str, ...]:
+    """A generator, as those of generators.py."""
+    return ("tests.hostile.calls", *rng.choice(drawn()), str(rng.randrange(len(GIVEN))))
+
+
 def main() -> None:
     from ms_vireid import Searcher
-
-    name, parameter, number = sys.argv[1:]
+    from ms_vireid.config.models import MODELS
     from ms_vireid.inference.feature_files import load_features
 
+    name, parameter, number = sys.argv[1:]
     searcher = Searcher("run", "CPU")
     good = GOOD | {"content": load_features("a.npz"), "found": searcher.rank("a.npz", "a.npz")[0]}
     function = functions(searcher)[name]
     if name == "save_features":
         good["path"] = "new.npz"
     given = {key: good[key] for key in parameters(function) if key in good} | {parameter: GIVEN[int(number)]}
-    if name == "create_model" and parameter not in ("name", *parameters(function)[:5]):
-        from ms_vireid.config.models import MODELS
-
+    if name == "create_model" and parameter not in inspect.signature(function).parameters:
         given["name"] = next(model for model, config in MODELS.items() if parameter in type(config).model_fields)
     function(**given)

@@ -24,7 +24,7 @@ from ms_vireid.command.names import CONFIG_ROOT
 from ms_vireid.config import dump_config, flat, load_config
 from ms_vireid.files.checks import sealed, unsealed
 
-from . import calls
+from .calls import called, drawn
 from .commands import Outcome, assert_no_crash
 from .generators import (
     FRESH,
@@ -155,12 +155,6 @@ def data_tree(rng):
 
 
 MUTATED = (ckpt, record, configuration, torch_file, safetensors, arrays, run_folder, data_tree)
-
-
-def called(rng):
-    return ("tests.hostile.calls", *rng.choice(calls.drawn()), str(rng.randrange(len(calls.GIVEN))))
-
-
 GENERATED = (options, keys, weights, pictures, called)
 NOT_AS_ASKED = {"ms_vireid.check_data", "parity.report"}  # they may end with 1 and say why on standard output
 
@@ -224,15 +218,15 @@ def test_every_option_and_key_is_drawn():
     page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
     commands = {name.replace("/", ".") for name in re.findall(r"^\| `python ([\w/]+)\.py", page, re.MULTILINE)}
     assert commands - {kind[0] for kind in GOOD} == UNTRIED
-    drawn = {kind: set(options_of(*kind)) for kind in GOOD}
-    assert {"--output", "--config", "overrides"} <= drawn["ms_vireid.train",]
-    assert {"--images", "--output"} <= drawn["ms_vireid.visualize", "gradcam"]
+    found = {kind: set(options_of(*kind)) for kind in GOOD}
+    assert {"--output", "--config", "overrides"} <= found["ms_vireid.train",]
+    assert {"--images", "--output"} <= found["ms_vireid.visualize", "gradcam"]
     held = {re.sub(r"\.\d+", "", key) for key in flat(dump_config(load_config(DEMO)))}
     assert keys_of() >= {key for key in held if not key.startswith("stages.losses")}
     page = (ROOT / "docs/python.md").read_text(encoding="utf-8")
     imported = re.findall(r"^from ms_vireid\S* import (.*)", page, re.MULTILINE)
     public = {"features", "rank", *ms_vireid.__all__, *re.findall(r"\w+", " ".join(imported))}
-    assert {name for name, _ in calls.drawn()} >= public - {"InputError", "__version__", "list_models"}
+    assert {name for name, _ in drawn()} >= public - {"InputError", "__version__", "list_models"}
 
 
 # Which of these reach what is read; a new reader has its place here.
