@@ -27,7 +27,7 @@ LADDER: tuple[Case, ...] = (
 
 
 ONCE = ""  # instead of a program: no program takes part in the case
-_ORDER = ("operators", "graph", "cuda", "kernels")  # kernels, once installed, stay
+_ORDER = ("eager", "graph", "cuda", "numba")  # kernels, once installed, stay
 
 
 @dataclass(frozen=True)
@@ -118,10 +118,10 @@ def is_for_stand_ins(case: Case) -> bool:
 
 def _as(program: str, case: Case) -> str:
     """Return the program that computes a case in place of this one: no kernel replaces a plain function, so that
-    "kernels" are the "operators" there, and "cuda" is the "graph"."""
+    "numba" are the "eager" there, and "cuda" is the "graph"."""
     if not case.programs:
         return ONCE
-    return program if program in case.programs else {"cuda": "graph"}.get(program, "operators")
+    return program if program in case.programs else {"cuda": "graph"}.get(program, "eager")
 
 
 def _set_seeds() -> None:

@@ -25,7 +25,7 @@ from ms_vireid.files.layouts import LAYOUTS, Layout
 from ms_vireid.files.origin import note_unproven
 from ms_vireid.files.pretrained import OF_FILE, source_grid_of
 from ms_vireid.files.pytorch_checkpoint import PICKLED
-from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise, renamed
+from ms_vireid.files.state_dict import StateDict, mismatch, read_state_dict, recognise, renamed
 from ms_vireid.files.weights import STATES, TRAINING
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
@@ -102,7 +102,7 @@ class Conversion:
 
 def main(arguments: argparse.Namespace) -> None:
     target = arguments.target
-    saved = read_saved(arguments.source, arguments.weights)
+    saved = read_state_dict(arguments.source, arguments.weights)
     conversion = prepare(saved, target.suffix, arguments.to, arguments.config, arguments.overrides)
     note_unproven(arguments.source)
     if arguments.dry_run:
@@ -114,7 +114,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def prepare(
-    saved: Saved, suffix: str, framework: str | None, config_file: Path | None, overrides: list[str]
+    saved: StateDict, suffix: str, framework: str | None, config_file: Path | None, overrides: list[str]
 ) -> Conversion:
     """Work out everything that is to be written to a file of that suffix.
 
@@ -154,7 +154,7 @@ def _carried_configuration(source: Path, carried: Any, config_file: Path | None,
 
 
 def _foreign_configuration(
-    saved: Saved, layout: Layout | None, config_file: Path | None, overrides: list[str]
+    saved: StateDict, layout: Layout | None, config_file: Path | None, overrides: list[str]
 ) -> Config:
     """The file's, or else the layout's; sizes that nobody asks for are those of the source's weights."""
     file = config_file or (layout.config if layout else None)
@@ -216,7 +216,7 @@ def _network(source: Path, config: Config, parts: list[str], names: Collection[s
 
 
 def _match(
-    saved: Saved, layout: Layout | None, held: dict[str, str], dropped: dict[str, str], network: Network
+    saved: StateDict, layout: Layout | None, held: dict[str, str], dropped: dict[str, str], network: Network
 ) -> Matched:
     """The source's keys by the network's; raises InputError unless every key fits, is float32 and is finite."""
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}
@@ -252,7 +252,7 @@ def _match(
     return Matched(framework, held, dropped, weights, resized, counts)
 
 
-def _convert(suffix: str, into: str, saved: Saved, matched: Matched, network: Network) -> Conversion:
+def _convert(suffix: str, into: str, saved: StateDict, matched: Matched, network: Network) -> Conversion:
     """What is to be written to a file of that suffix, by the names of `into`."""
     arrays, rows = {}, []
 
@@ -294,7 +294,7 @@ def _convert(suffix: str, into: str, saved: Saved, matched: Matched, network: Ne
 
 
 def _resized(
-    saved: Saved, name: str, weights: Mapping[str, np.ndarray], network: Network
+    saved: StateDict, name: str, weights: Mapping[str, np.ndarray], network: Network
 ) -> tuple[np.ndarray, dict[str, str]]:
     """The position embedding `name` resized to the model's grid, with a note; any other array unchanged."""
     source, grid = source_grid_of(saved, weights, name, network.grid, network.config.model.grid), network.grid

@@ -45,7 +45,7 @@ Pair = tuple[nn.Cell, torch.nn.Module]
 
 
 CompareProgram = Callable[[str], list[Comparison]]  # compares one program with a computed reference
-FUNCTION_PROGRAMS = ("operators", "graph")  # of functions that no kernel replaces
+FUNCTION_PROGRAMS = ("eager", "graph")  # of functions that no kernel replaces
 ALL_BUT_KERNELS = (*FUNCTION_PROGRAMS, "cuda")
 
 
@@ -355,7 +355,7 @@ def _layers_of_graph(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict
     """Return every layer's output by name from a compiled graph, which calls no hooks: each layer assigns its output to
     a parameter. Types and shapes come from the operators. Layers inside a cell that the program computes as a whole are
     not called and are left out."""
-    outputs = _layers("operators", cell, inputs)
+    outputs = _layers("eager", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
     computing = computed_by(program, cell)  # which may replace a `construct`: before they are wrapped
     for name, layer in layers.items():

@@ -98,7 +98,7 @@ def _sides(arguments: argparse.Namespace, described: str, stand_ins: Sequence[st
     if not stand_ins:
         return [Side(described.split()[0], programs_of(described, wanted))]
     sides = [Side("CPU", programs_of("CPU", wanted))] if arguments.device == "auto" else []
-    on_stand_ins = tuple(program for program in wanted or ["graph"] if program != "kernels")
+    on_stand_ins = tuple(program for program in wanted or ["graph"] if program != "numba")
     if not on_stand_ins:
         raise InputError("--program kernels: they are a CPU's; a stand-in has operators and graph")
     return [*sides, *(Side(device, on_stand_ins, stand_in=True) for device in stand_ins)]

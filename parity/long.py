@@ -18,7 +18,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.programs.program import choose
 from parity.cases import programs_of
 from parity.compare import FORWARD, MARGIN

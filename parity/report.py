@@ -2,7 +2,7 @@
 
 A program is how MindSpore computes: by the CPU's kernels, by its operators one by one, or by a compiled graph of them.
 PyTorch's side is computed once for all. What no program has a part in (names, pictures, initial values, learning
-rates) runs once; losses and other functions have no kernels, so that for them "kernels" is the same as "operators".
+rates) runs once; losses and other functions have no kernels, so that for them "numba" is the same as "eager".
 
 With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5 without their devices
 (parity/stand_in): by the compiled program, or with --program operators operator by operator.

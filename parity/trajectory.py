@@ -13,7 +13,7 @@ import torch
 
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.plan import Plan

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ms_vireid.config import CONFIG_ROOT, Config, dump_config, load_config
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.engine.checkpoint import save_checkpoint
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.writing import write_json

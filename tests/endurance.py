@@ -23,7 +23,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("train.num_identities=2", "train.num_instances=2", "train.log_steps=100", "data.synthetic.train_identities=96")
-PROGRAMS = ("kernels", "graph")
+PROGRAMS = ("numba", "graph")
 SEARCHES = ("exact", "faiss", "milvus")
 EVERY_S = 1.0  # of the samples
 
@@ -141,8 +141,8 @@ def main() -> None:
             if program in arguments.only:
                 print(row(program, train(folder, program, arguments.steps), arguments.steps), flush=True)
         if wanted := [kind for kind in SEARCHES if kind in arguments.only]:
-            if "kernels" not in arguments.only:
-                train(folder, "kernels", 20)
+            if "numba" not in arguments.only:
+                train(folder, "numba", 20)
             for kind in wanted:
                 print(row(kind, search(folder, kind, arguments.searches), arguments.searches), flush=True)
 

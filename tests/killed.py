@@ -114,10 +114,10 @@ def of_file(name: str) -> Callable[[Path], Content]:
 EXTRACT = ("-m", "ms_vireid.extract", "--checkpoint", "base/model.safetensors", "--images", "sysu/cam1", *DEVICE)
 MSRUN = (str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--master_port={PORT}", "--join=True")
 ALONE = ("train.num_identities=1", "stages=[{epochs: 2, losses: {id: {}}}]")  # three people are too few for two of two
-TWO = (*MSRUN, "--log_dir=logs", train.__file__, *TRAIN[2:], *LONGER, *ALONE, "train.program=kernels")
+TWO = (*MSRUN, "--log_dir=logs", train.__file__, *TRAIN[2:], *LONGER, *ALONE, "train.program=numba")
 COMMANDS = {
-    "train, kernels": Command((*TRAIN, *LONGER, "train.program=kernels"), of_weights),
-    "train, operators": Command((*TRAIN, *LONGER, "train.program=operators"), of_weights),
+    "train, kernels": Command((*TRAIN, *LONGER, "train.program=numba"), of_weights),
+    "train, operators": Command((*TRAIN, *LONGER, "train.program=eager"), of_weights),
     "train, graph": Command((*TRAIN, *LONGER, "train.program=graph"), of_weights),
     "train, one of two processes": Command(TWO, of_weights, (1,)),
     "train, both of two processes": Command(TWO, of_weights, (0, 1)),

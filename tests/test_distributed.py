@@ -19,7 +19,7 @@ from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.models.intermediate import MixedModality
 from ms_vireid.models.noise import _rows, _spread, path_factors, position_noise
 from tests import distributed_probe as probe

@@ -24,7 +24,15 @@ from ms_vireid.data.layout import read_layout
 from ms_vireid.engine.checkpoint import save_checkpoint
 from ms_vireid.exports import mindir, onnx_graph
 from ms_vireid.exports.onnx_graph import Graph, emit
-from ms_vireid.exports.verified import BOTH, TOLERANCE, Request, export_verified, largest_error, probe_images, reference
+from ms_vireid.exports.verification import (
+    BOTH,
+    TOLERANCE,
+    Request,
+    export_verified,
+    largest_error,
+    probe_images,
+    reference,
+)
 from ms_vireid.inference import load_trained
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
@@ -38,7 +46,7 @@ FORMATS = {"onnx": onnx_graph, "mindir": mindir}
 
 
 def stored_in(path):
-    """What was stored with the graph (`ms_vireid.exports.verified.describe`)."""
+    """What was stored with the graph (`ms_vireid.exports.verification.describe`)."""
     if path.suffix == ".onnx":
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return session.get_modelmeta().custom_metadata_map

@@ -11,7 +11,7 @@ import pytest
 
 from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
-from ms_vireid.data.read import read_folder
+from ms_vireid.data.readers import read_folder
 from ms_vireid.tasks import training
 from tests.data.tree import write_folder, write_picture
 from tests.test_train import refusal
@@ -22,7 +22,7 @@ SECTION = re.search(r"^## Search your own two folders\n.*?^```\n(.*?)^```", READ
 LINES = {words[1]: words[2:] for words in (shlex.split(line, comments=True) for line in SECTION.splitlines())}
 FEWER_STEPS = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "data.workers=0", "train.log_steps=1"]
 # By operators, which compile nothing.
-QUICK = [*FEWER_STEPS, "train.program=operators", "evaluation.compare_untrained=false"]
+QUICK = [*FEWER_STEPS, "train.program=eager", "evaluation.compare_untrained=false"]
 
 
 def people(count):

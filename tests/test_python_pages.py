@@ -88,7 +88,7 @@ TINY = """
 data.name=synthetic data.image_size=[48,24] data.workers=0 data.synthetic.train_identities=4
 data.synthetic.val_identities=1 data.synthetic.test_identities=2 data.synthetic.images_per_camera=1
 data.synthetic.image_size=[32,16] model.pretrained=none model.layers=[1,1,1,1] model.width=4 train.num_identities=2
-train.num_instances=2 train.iterations=2 train.program=operators train.log_steps=1 stages.0.epochs=1 evaluation.trials=1
+train.num_instances=2 train.iterations=2 train.program=eager train.log_steps=1 stages.0.epochs=1 evaluation.trials=1
 stages.0.losses.center.weight=0.5
 """
 
@@ -101,7 +101,7 @@ for name, *sys.argv[1:] in json.loads(sys.argv[1]):
     print("-" * 9)
 """
 TRAIN = ["ms_vireid.train", "--device", "CPU", "--config", "configs/plain/sysu.yaml", "--output", "run", *TINY.split()]
-REPORT = ["parity.report", "--device", "CPU", "--program", "operators", "--processes", "1", "--match"]
+REPORT = ["parity.report", "--device", "CPU", "--program", "eager", "--processes", "1", "--match"]
 SUBJECTS = ("center distance", "Plain small")
 
 

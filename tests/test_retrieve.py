@@ -16,8 +16,8 @@ from PIL import Image
 from ms_vireid import extract, retrieve
 from ms_vireid.command.errors import InputError
 from ms_vireid.inference.feature_files import load_features
-from ms_vireid.search.found import Entry, Found, Hit, nearest_people
 from ms_vireid.search.graph import build_graph
+from ms_vireid.search.result import Entry, Hit, SearchResult, nearest_people
 from ms_vireid.search.sources import read_source
 
 from .checkpoints import write_checkpoint
@@ -185,7 +185,7 @@ def test_a_person_in_two_spellings_of_unicode_is_one():
     names = [unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD")]
     entries = [Entry(f"{i}.jpg", Path(f"{i}.jpg"), "visible", None, name) for i, name in enumerate((*names, "anna"))]
     hits = [Hit(one, 0.5) for one in entries]
-    assert [Found(entries[1], hits).match(hit) for hit in hits] == [True, True, False]
+    assert [SearchResult(entries[1], hits).match(hit) for hit in hits] == [True, True, False]
     (best,) = nearest_people(lambda count: [hits[:count]], 3, 3)
     assert [hit.entry.path for hit in best] == ["0.jpg", "2.jpg"]
 

@@ -45,7 +45,7 @@ def test_operators_and_graphs_with_convolutions_are_capped(program, convolves, m
     """A ViT's products keep AVX-512, and so do the kernels'."""
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     program_named(program).prepare(nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
-    expected = "AVX2" if convolves and program != "kernels" else None
+    expected = "AVX2" if convolves and program != "numba" else None
     assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
 
 
@@ -285,9 +285,9 @@ def test_a_cpu_rounds_nothing():
 def test_a_training_and_a_trained_model_let_products_round_if_asked_to(precisions, capsys, rounded):
     device, kind, told = precisions
     words = f"{device}; products in {kind}; operators" if rounded else f"{device}; operators"
-    config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.program=operators"])
+    config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.program=eager"])
     assert training._start(device, config)[0] == words
     assert told.pop("matmul") is rounded
-    start_inference(Namespace(device=device, program="operators", tf32=rounded))
+    start_inference(Namespace(device=device, program="eager", tf32=rounded))
     assert capsys.readouterr().out == f"device: {words}\n"
     assert told == {"matmul": rounded}

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ms_vireid.data import read
+from ms_vireid.data import readers
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.inference import load_trained
@@ -32,5 +32,5 @@ def test_data_sets(tmp_path):
         ("folder", tree.write_folder, (0.5,)),
     ):
         root = write(tmp_path / name)
-        reader = getattr(read, f"read_{name}")
+        reader = getattr(readers, f"read_{name}")
         assert reader(str(root), *options).checksum == reader(root, *options).checksum

@@ -42,7 +42,7 @@ train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials
 """
 SHORT = "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"
 # By operators, which compile nothing.
-QUICK = *TINY.split(), *SHORT, "train.program=operators", "evaluation.compare_untrained=false"
+QUICK = *TINY.split(), *SHORT, "train.program=eager", "evaluation.compare_untrained=false"
 AGW = """
 data={name: synthetic, image_size: [32, 16], workers: 0, synthetic: {train_identities: 6, val_identities: 1,
 test_identities: 4, images_per_camera: 1, image_size: [64, 32]}}

@@ -15,9 +15,9 @@ from .test_train import TINY
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
-OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1", "train.program=operators"]
+OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1", "train.program=eager"]
 CHECKPOINT = ("--checkpoint", "run/model.safetensors")
-INFERENCE = ("--device", "CPU", "--program", "operators")
+INFERENCE = ("--device", "CPU", "--program", "eager")
 CALLS = [
     ["train", "--device", "CPU", "--config", "configs/demo.yaml", "--output", "run", "--data-root", "data", *OPTIONS],
     ["evaluate", *INFERENCE, *CHECKPOINT],

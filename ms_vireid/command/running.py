@@ -134,7 +134,7 @@ def add_inference(parser: Parser) -> None:
         "--program",
         choices=("auto", *PROGRAMS),
         default="auto",
-        help="what computes, as train.program; auto: kernels on a CPU, a graph elsewhere",
+        help="what computes, as train.program; auto: numba on a CPU, cuda on a GPU, graph on an Ascend",
     )
     parser.add_argument("--tf32", action="store_true", help="round products, as train.tf32: on a GPU and an Ascend")
 

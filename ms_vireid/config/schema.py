@@ -247,10 +247,10 @@ class TrainConfig(Section):
     num_instances: between(2, 100) = 4  # K, of each modality
     replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
     iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
-    # kernels: this project's own, on a CPU in float32; graph: MindSpore's operators, compiled into one graph; cuda: a
-    # graph with this project's CUDA kernels; operators: one by one, for debugging; auto: graph on a GPU or an Ascend,
-    # and on a CPU kernels, or operators with amp
-    program: Literal["auto", "kernels", "operators", "graph", "cuda"] = "auto"
+    # numba: this project's CPU kernels, in float32; eager: MindSpore's operators one by one, for debugging; graph: the
+    # same, compiled into one graph; cuda: a graph with this project's CUDA kernels; auto: on a CPU numba, or eager with
+    # amp; on a GPU cuda, or graph where its kernels cannot be compiled; on an Ascend graph
+    program: Literal["auto", "numba", "eager", "graph", "cuda"] = "auto"
     # save memory by recomputing activations in the backward pass: a ViT's within its blocks, and the inputs of
     # BatchNorms
     recompute: bool = False
@@ -267,6 +267,12 @@ class TrainConfig(Section):
     keep_epochs: Kept = ()  # epochs whose weights are kept as epoch-N.safetensors; 0: before the first
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
     tensorboard: bool = False  # also write what metrics.jsonl holds to tensorboard/, for TensorBoard
+
+    @field_validator("program", mode="before")
+    @classmethod
+    def _renamed(cls, program: Any) -> Any:
+        """Runs of version 0.1 name two programs otherwise."""
+        return {"operators": "eager", "kernels": "numba"}.get(program, program) if isinstance(program, str) else program
 
     def check(self) -> None:
         if self.select == "best" and not self.evaluate_every:

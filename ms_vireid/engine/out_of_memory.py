@@ -24,7 +24,7 @@ def smaller_steps(config: Config, program: Program) -> str:
     train = config.train
     settings = []
     if program.compiled:
-        settings.append("train.program=operators")
+        settings.append("train.program=eager")
     if not train.recompute:
         settings.append("train.recompute=true")
     for key in ("num_identities", "num_instances"):

@@ -9,8 +9,8 @@ from mindspore import Parameter, Tensor, ops
 from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.config import Config, dump_config
+from ms_vireid.data.digests import before, record
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.seen import before, record
 from ms_vireid.engine.checkpoint import Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.engine.process_group import ProcessGroup

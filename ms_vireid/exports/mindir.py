@@ -8,7 +8,7 @@ from pathlib import Path
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.exports.verified import Compute, InferenceGraph, Request
+from ms_vireid.exports.verification import Compute, InferenceGraph, Request
 from ms_vireid.models import ResNet
 from ms_vireid.programs.replacing import as_written
 

@@ -15,7 +15,7 @@ from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.exports.verified import INPUT, OUTPUT, Compute, Request
+from ms_vireid.exports.verification import INPUT, OUTPUT, Compute, Request
 from ms_vireid.models import AGW, MUN, PMT, ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.base import ReIDModel

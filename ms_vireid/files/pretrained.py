@@ -12,8 +12,8 @@ from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.files.layouts import Layout, torch_name
 from ms_vireid.files.origin import names_of, note
 from ms_vireid.files.positions import KEY, source_grid
-from ms_vireid.files.saved import Saved, mismatch, read_saved, recognise, renamed
 from ms_vireid.files.shards import require_weight_file
+from ms_vireid.files.state_dict import StateDict, mismatch, read_state_dict, recognise, renamed
 from ms_vireid.files.weights import COUNTER
 
 WHERE = {
@@ -30,7 +30,7 @@ class Pretrained:
     """A file's weights by PyTorch's names of this project. stored: also those that are left out, such as a head.
     grid: which its user states, (rows, columns) of a ViT's patches."""
 
-    saved: Saved
+    saved: StateDict
     layout: Layout | None
     weights: dict[str, np.ndarray]
     stored: dict[str, np.ndarray]
@@ -127,7 +127,11 @@ class Pretrained:
 
 
 def source_grid_of(
-    saved: Saved, weights: Mapping[str, np.ndarray], name: str, model: tuple[int, int], stated: tuple[int, int] | None
+    saved: StateDict,
+    weights: Mapping[str, np.ndarray],
+    name: str,
+    model: tuple[int, int],
+    stated: tuple[int, int] | None,
 ) -> tuple[int, int] | None:
     """The grid of a file's position embedding `name`; None for weights that are none. weights: by our names."""
     positions, patches = weights.get(name), weights.get("patch_embed.proj.weight")
@@ -142,12 +146,13 @@ def read_pretrained(
 ) -> Pretrained:
     """Read the file, or the folder of a run or of shards, of `model.pretrained`.
 
-    network: "ViT" or "ResNet", of the model. choice: as `read_saved` takes it. grid: as of `Pretrained`. Raises
-    InputError as `read_saved` does; for a missing file, with where to get ImageNet weights; for a whole model's grid.
+    network: "ViT" or "ResNet", of the model. choice: as `read_state_dict` takes it. grid: as of `Pretrained`. Raises
+    InputError as `read_state_dict` does; for a missing file, with where to get ImageNet weights; for a whole model's
+    grid.
     """
     if not path.exists():
         raise InputError(f"model.pretrained: no such file {path}; {WHERE[network]}; or set model.pretrained=none")
-    saved, layout = recognise(read_saved(require_weight_file(path), choice))
+    saved, layout = recognise(read_state_dict(require_weight_file(path), choice))
     held, dropped = renamed(saved, layout)
     weights = {torch_name(new): saved.weights[name] for new, name in held.items() if not new.endswith(COUNTER)}
     stored = weights | {torch_name(name): saved.weights[name] for name in dropped}

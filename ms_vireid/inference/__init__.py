@@ -12,7 +12,7 @@ from ms_vireid.files.checks import require_file
 from ms_vireid.files.shards import weight_file
 
 if TYPE_CHECKING:
-    from ms_vireid.inference.trained import TrainedModel
+    from ms_vireid.inference.trained_model import TrainedModel
     from ms_vireid.programs.program import Program
 
 
@@ -49,7 +49,7 @@ def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Progr
 def load_trained(
     paths: Sequence[Path | str], program: "Program | None" = None, inference: bool = True
 ) -> "list[TrainedModel]":
-    """Load the models of checkpoints or run folders, once `begin` has set the device up; as `trained.load`."""
-    from ms_vireid.inference import trained  # imports mindspore: after the device is set up
+    """Load the models of checkpoints or run folders, once `begin` has set the device up; as `trained_model.load`."""
+    from ms_vireid.inference import trained_model  # imports mindspore: after the device is set up
 
-    return trained.load(paths, program, inference)
+    return trained_model.load(paths, program, inference)

@@ -206,15 +206,11 @@ def announced(what: str) -> Iterator[None]:
 
 
 # The programs of each device.
-OF_DEVICE = {
-    "CPU": ("kernels", "operators", "graph"),
-    "GPU": ("operators", "graph", "cuda"),
-    "Ascend": ("operators", "graph"),
-}
+OF_DEVICE = {"CPU": ("numba", "eager", "graph"), "GPU": ("eager", "graph", "cuda"), "Ascend": ("eager", "graph")}
 
 
 def program(name: str, amp: str | bool = False) -> Program:
-    """Make one of `OF_DEVICE`, for the current device. Imports it now: `kernels` and `cuda` need a compiler."""
+    """Make one of `OF_DEVICE`, for the current device. Imports it now: `numba` and `cuda` need a compiler."""
     return getattr(import_module(f"ms_vireid.programs.{name}"), name.capitalize())(amp)
 
 
@@ -241,8 +237,8 @@ def choose(name: str, amp: str | bool = False, option: str = "train.program=") -
         except DeviceError as problem:
             say(f"note: no CUDA kernels, slower: {problem}; {problem.remedy}")
     if name == "auto":
-        name = "kernels" if kernels else "operators" if device == "CPU" else "graph"
-    if name == "kernels" and not kernels:
+        name = "numba" if kernels else "eager" if device == "CPU" else "graph"
+    if name == "numba" and not kernels:
         where = "on a CPU" if option != "train.program=" else "on a CPU and without train.amp"
         raise InputError(f"{option}kernels: they compute {where}; leave it at auto")
     if name == "cuda" and device != "GPU":

@@ -25,8 +25,8 @@ from ms_vireid.inference.feature_files import (
     read_archive,
     write_archive,
 )
-from ms_vireid.search.found import NOTHING, RECALL, nearest
 from ms_vireid.search.graph import Graph, build_graph, stored_features
+from ms_vireid.search.result import NOTHING, RECALL, nearest
 
 KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat}
 _GROUPED = "hnsw of groups"  # in a file whose HNSW index has members: earlier versions do not know them

@@ -12,8 +12,8 @@ import faiss
 import numpy as np
 
 from ms_vireid.command.progress import progress
-from ms_vireid.search.found import NOTHING, RECALL, ROUNDING
 from ms_vireid.search.local_gallery import search_exact
+from ms_vireid.search.result import NOTHING, RECALL, ROUNDING
 
 M, EF_CONSTRUCTION = 32, 200
 BREADTHS = (128, 256, 512, 1024)  # efSearch: the first that finds enough is the default

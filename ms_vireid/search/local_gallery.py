@@ -11,7 +11,7 @@ from ms_vireid.command.progress import progress
 from ms_vireid.data.layout import UNKNOWN
 from ms_vireid.evaluation.reranking import rerank
 from ms_vireid.inference.feature_files import Features
-from ms_vireid.search.found import NOTHING, Entry, Found, Hit, hits_of
+from ms_vireid.search.result import NOTHING, Entry, Hit, SearchResult, hits_of
 
 if TYPE_CHECKING:
     from ms_vireid.search.faiss_index import FaissIndex
@@ -92,9 +92,9 @@ def entry(features: Features, row: int) -> Entry:
     return Entry.of(path, features.file(path), modality, camera, identity)
 
 
-def found_by(queries: Features, hits: list[list[Hit]]) -> list[Found]:
+def found_by(queries: Features, hits: list[list[Hit]]) -> list[SearchResult]:
     """Put each query beside its hits."""
-    return [Found(entry(queries, row), row_hits) for row, row_hits in enumerate(hits)]
+    return [SearchResult(entry(queries, row), row_hits) for row, row_hits in enumerate(hits)]
 
 
 def search_exact(

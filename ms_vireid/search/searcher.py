@@ -19,8 +19,8 @@ from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.inference import begin, load_trained
 from ms_vireid.inference.feature_files import Features, Pictures, check_features
-from ms_vireid.search.found import Found, accepted, nearest_people
 from ms_vireid.search.local_gallery import LocalGallery, found_by
+from ms_vireid.search.result import SearchResult, accepted, nearest_people
 from ms_vireid.search.sources import read_source
 
 InMemory = Image.Image | np.ndarray
@@ -87,7 +87,7 @@ class Searcher:
         rerank: bool = False,
         by_identity: bool = False,
         threshold: float | None = None,
-    ) -> list[Found]:
+    ) -> list[SearchResult]:
         """Find the `top_k` nearest pictures of the gallery for each query, nearest first.
 
         query, gallery: what `features` returns, or paths that it takes. rerank: by k-reciprocal encoding of all queries

@@ -8,14 +8,14 @@ from PIL import Image, ImageDraw
 from ms_vireid.command.errors import InputError
 from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.transforms import load_image
-from ms_vireid.search.found import Entry, Found
+from ms_vireid.search.result import Entry, SearchResult
 from ms_vireid.visualization.figure import Figure, shortened
-from ms_vireid.visualization.ranked import SHOWN, Tile, draw_rows
+from ms_vireid.visualization.ranking import SHOWN, Tile, draw_rows
 
 _SIZE = (192, 96)  # pixels, height and width, of each picture
 
 
-def draw_sheet(found: Sequence[Found], value_ranges: ValueRanges = FULL) -> tuple[Figure, int]:
+def draw_sheet(found: Sequence[SearchResult], value_ranges: ValueRanges = FULL) -> tuple[Figure, int]:
     """Draw one row a query: itself, then its first ten hits with similarity, camera and identity, marked right or wrong
     where identities are known. Gray fields stand in for pictures that are missing or broken. value_ranges: of
     pictures of 16 or 32 bits.

@@ -14,7 +14,7 @@ from ms_vireid.data.counts import Count, Part, counts, expected, findings
 from ms_vireid.data.kinds import look_at, notes_on
 from ms_vireid.data.layout import UnclearError
 from ms_vireid.data.pictures import BrokenPictureError
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
 from ms_vireid.evaluation.table import aligned
 from ms_vireid.files.writing import check_output, write_json

@@ -12,9 +12,9 @@ from ms_vireid.command.printing import say
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config import Config, check_config, dump_config
 from ms_vireid.data.corruptions import corruption_sheet
+from ms_vireid.data.digests import record
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.seen import record
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
 from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, mean_and_deviation, require_choices
 from ms_vireid.evaluation.table import AT_THRESHOLD, format_table
@@ -24,7 +24,7 @@ from ms_vireid.inference import begin, checkpoint_file, files_read, load_trained
 from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs, threshold_of_others
 
 if TYPE_CHECKING:
-    from ms_vireid.inference.trained import TrainedModel
+    from ms_vireid.inference.trained_model import TrainedModel
     from ms_vireid.programs.program import Program
 
 MEAN = "mean"
@@ -183,11 +183,11 @@ def _prepare(
     corrupted: bool,
     acceptance: Acceptance,
 ) -> Evaluation:
-    """Load the model, read the data set to test it on (see `read_tested`), and apply the options that are not None.
+    """Load the model, read the data set to test it on (see `read_test_set`), and apply the options that are not None.
     Raises InputError for an option that would change nothing, and as `_require_similarities` and `_require_others`."""
     (trained,) = load_trained([checkpoint], program)
     options = {name: value for name, value in options.items() if value is not None}
-    config, data, its_own = trained.tested(data_root, another, layout)
+    config, data, its_own = trained.test_set(data_root, another, layout)
     tree = dump_config(config)
     tree["evaluation"] |= options
     config = check_config(tree, "options")

@@ -22,7 +22,7 @@ def main(arguments: argparse.Namespace) -> None:
     runtime.set_up("CPU")
     (trained,) = load_trained([checkpoint])
     # Imports mindspore: after the device is set up.
-    from ms_vireid.exports.verified import Request, export_verified, modalities_of
+    from ms_vireid.exports.verification import Request, export_verified, modalities_of
 
     modalities = modalities_of(trained, arguments.modality)
     requests = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import PAGE
 from ms_vireid.command.printing import say
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data, data_config
 from ms_vireid.files.writing import check_derived, check_output, write_text

@@ -17,8 +17,8 @@ from ms_vireid.data.validation import check_pictures, require_directory
 from ms_vireid.files.writing import check_output, check_outside, write_json
 from ms_vireid.inference import files_read, load_trained, start_inference
 from ms_vireid.inference.feature_files import Features, Pictures, layout_of
-from ms_vireid.search.found import Found, Hit, accepted, as_json, format_found, nearest_people
 from ms_vireid.search.local_gallery import LocalGallery, found_by
+from ms_vireid.search.result import Hit, SearchResult, accepted, as_json, format_result, nearest_people
 from ms_vireid.search.sources import read_source
 
 SHOWN = 20  # queries of a table or a sheet that can still be looked at
@@ -156,7 +156,7 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
     if arguments.sheet:
         _check_outputs(arguments, (entry.file for result in results[:SHOWN] for entry in result.entries))
     for result in results[:SHOWN]:
-        say(*format_found(result).split("\n"), "")
+        say(*format_result(result).split("\n"), "")
     hidden = f" (the first {SHOWN} are shown; --json has all)" if len(results) > SHOWN else ""
     say(f"queries: {len(results)}{hidden}, pictures: {len(gallery)}, search: {took:.2f} s")
     if arguments.json:
@@ -175,7 +175,7 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
         _draw(results, arguments.sheet, queries.value_ranges)
 
 
-def _draw(results: list[Found], path: Path, value_ranges: ValueRanges) -> None:
+def _draw(results: list[SearchResult], path: Path, value_ranges: ValueRanges) -> None:
     # These need Matplotlib, which is optional.
     from ms_vireid.search.sheet import draw_sheet
     from ms_vireid.visualization.figure import save_figure

@@ -17,7 +17,7 @@ from ms_vireid.command.running import require_extra
 from ms_vireid.config import Config
 from ms_vireid.config.reading import recipe
 from ms_vireid.config.schema import Range
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.devices import runtime

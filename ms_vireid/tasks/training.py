@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ms_vireid.command.printing import say
 from ms_vireid.config import Config
+from ms_vireid.data.digests import unseen
 from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.seen import unseen
 from ms_vireid.devices import runtime
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.distributed import join

@@ -18,11 +18,11 @@ from ms_vireid.inference import checkpoint_file, files_read, load_trained, start
 from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.visualization.curves import draw_curves, read_curves
 from ms_vireid.visualization.figure import LONGEST_LABEL, SUFFIXES, Figure, save_figure, shortened
-from ms_vireid.visualization.ranked import choose_queries, draw_ranking, find_queries, rank_queries
+from ms_vireid.visualization.ranking import choose_queries, draw_ranking, find_queries, rank_queries
 from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
 
 if TYPE_CHECKING:
-    from ms_vireid.inference.trained import TrainedModel
+    from ms_vireid.inference.trained_model import TrainedModel
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -46,7 +46,7 @@ def _files_read(arguments: argparse.Namespace) -> list[Path]:
 
 def _read_data(arguments: argparse.Namespace, trained: "TrainedModel") -> ReIDData:
     """Read the model's data set; raises InputError if --output lies in it."""
-    _, data, _ = trained.tested(arguments.data_root)
+    _, data, _ = trained.test_set(arguments.data_root)
     check_outside_data(arguments.output, "--output", data, RunFolder(trained.path.parent))
     return data
 

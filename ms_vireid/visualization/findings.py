@@ -4,11 +4,11 @@ from itertools import zip_longest
 
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.protocol import protocol_trials
-from ms_vireid.inference.trained import TrainedModel
+from ms_vireid.inference.trained_model import TrainedModel
 from ms_vireid.visualization.figure import LONGEST_LABEL, shortened
 from ms_vireid.visualization.inline import drawing, photograph
 from ms_vireid.visualization.maps import Decoded, gradcam, overlay
-from ms_vireid.visualization.ranked import SHOWN, Ranked, choose_queries, rank_queries
+from ms_vireid.visualization.ranking import SHOWN, RankedQuery, choose_queries, rank_queries
 from ms_vireid.visualization.similarity import Similarities, draw_similarity, sample_similarities
 
 EXPLAINED = 2  # queries, of the best and of the worst
@@ -44,7 +44,7 @@ def _similarity(one: Similarities, name: str) -> dict:
     return {"drawing": drawing(figure, "similarity", description), "text": description}
 
 
-def _ranking(test: ImageSet, ranked: Ranked, trained: TrainedModel) -> dict:
+def _ranking(test: ImageSet, ranked: RankedQuery, trained: TrainedModel) -> dict:
     """Describe a query: its first ten, each right or wrong, and the rank of the first right one."""
     first = f"first right picture at rank {int(ranked.matches.argmax()) + 1} of {len(ranked.gallery)}"
     shown = zip(ranked.gallery[:SHOWN], ranked.matches, ranked.similarity, strict=False)
@@ -57,7 +57,7 @@ def _ranking(test: ImageSet, ranked: Ranked, trained: TrainedModel) -> dict:
     }
 
 
-def _explained(trained: TrainedModel, test: ImageSet, ranked: Ranked) -> dict:
+def _explained(trained: TrainedModel, test: ImageSet, ranked: RankedQuery) -> dict:
     """Explain the similarity of a query and its nearest picture by a map over each."""
     query, nearest = (_picture(test, i, trained) for i in (ranked.query, ranked.gallery[0]))
     for one, other in ((query, nearest), (nearest, query)):

@@ -14,7 +14,7 @@ from pathlib import Path
 from ms_vireid.command.running import Parser, require_extra, run, work
 from ms_vireid.files.writing import check_output
 
-SIDES = ("outside", "torch_ref", "kernels", "operators", "graph")
+SIDES = ("outside", "torch_ref", "numba", "eager", "graph")
 RATES = ((0.2, 0.1), (0.2, 0.0), (0.03, 0.1), (0.03, 0.0), (0.0, 0.1))  # dropout and drop path
 STEPS = 50  # that a mean is taken over
 

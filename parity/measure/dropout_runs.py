@@ -13,7 +13,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import work
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import append_line
 from parity import processes

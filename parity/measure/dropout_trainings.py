@@ -5,7 +5,7 @@ import torch
 
 from ms_vireid.config import Config
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from parity.measure.dropout import STEPS
 from parity.measure.outside import OutsideTraining
 from parity.trajectory import MindSporeTraining, TorchTraining, Training

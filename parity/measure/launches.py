@@ -25,7 +25,7 @@ MODES = {
     "compiled amp": ("train.program=graph", AMP),
     "compiled recompute": ("train.program=graph", "train.recompute=true"),
     "compiled amp recompute": ("train.program=graph", AMP, "train.recompute=true"),
-    "PyNative": ("train.program=operators",),
+    "PyNative": ("train.program=eager",),
     "cuda": ("train.program=cuda",),
     "cuda amp": ("train.program=cuda", AMP),
 }

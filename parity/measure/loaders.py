@@ -8,7 +8,7 @@ from PIL import Image
 from ms_vireid.config import AugmentationConfig, Config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import BLUR_KERNEL
 from parity.oracles import torchvision

@@ -16,7 +16,7 @@ from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model
-from ms_vireid.programs.kernels import table
+from ms_vireid.programs.numba import table
 from ms_vireid.programs.program import choose
 from ms_vireid.programs.replacing import name_of
 from parity.measure.workers import RUN_STEPS, WARM_UP, WINOGRAD, Work
@@ -59,8 +59,8 @@ def _model(work: Work, config: Config) -> Callable[[int], np.ndarray]:
     program = choose(config.train.program, config.train.amp)
     if work.without == WINOGRAD:
         table.WINOGRAD = math.inf
-    for key in [key for key in table.KERNELS if name_of(key) == work.without]:
-        del table.KERNELS[key]
+    for key in [key for key in table.TABLE if name_of(key) == work.without]:
+        del table.TABLE[key]
     weights = np.load(work.weights("mindspore"))
     for parameter in model.get_parameters():
         parameter.set_data(ms.Tensor(weights[parameter.name]))

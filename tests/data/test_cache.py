@@ -8,7 +8,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data import batches as batches_module
 from ms_vireid.data.batches import PictureCache, TrainingBatches
 from ms_vireid.data.loader import iterate
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.transforms import load_image
 
 PICTURES = "synthetic: {train_identities: 6, val_identities: 2, test_identities: 4, images_per_camera: 2}"

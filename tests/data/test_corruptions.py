@@ -17,7 +17,7 @@ from ms_vireid.data.corruptions import (
     read_photographs,
 )
 from ms_vireid.data.loader import iterate
-from ms_vireid.data.read import read_sysu_mm01
+from ms_vireid.data.readers import read_sysu_mm01
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 

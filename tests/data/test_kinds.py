@@ -15,7 +15,7 @@ from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.deep import levels_of
 from ms_vireid.data.kinds import DeepPicture, Kinds, look_at, measure_ranges, notes_on
 from ms_vireid.data.pictures import open_picture
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import image_set
 from ms_vireid.data.transforms import normalise
 from ms_vireid.data.validation import validate_for_training

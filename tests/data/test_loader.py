@@ -8,7 +8,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
 from ms_vireid.data.batches import Batches, EvaluationBatches, TrainingBatches
 from ms_vireid.data.loader import iterate
-from ms_vireid.data.read import read_sysu_mm01
+from ms_vireid.data.readers import read_sysu_mm01
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 
 from . import tree

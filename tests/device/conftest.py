@@ -45,7 +45,7 @@ def kernels(request, tmp_path_factory):
     """What launches the CUDA kernels: on the GPU of --device GPU, else on the stand-in."""
     if request.config.getoption("--device") == "GPU":
         return KernelsOnGpu()
-    return Kernels(request.getfixturevalue("stand_in"), tmp_path_factory.mktemp("kernels"))
+    return Kernels(request.getfixturevalue("stand_in"), tmp_path_factory.mktemp("numba"))
 
 
 @pytest.fixture(scope="session")

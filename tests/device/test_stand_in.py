@@ -119,7 +119,7 @@ def test_what_does_not_fit_in_the_memory_is_told_in_a_line(stand_in, tmp_path):
     options = [
         DATA % (tmp_path / "data"),
         *PMT,
-        "train.program=operators",
+        "train.program=eager",
         "data.image_size=[256,128]",
         "train.num_identities=4",
     ]

@@ -138,7 +138,7 @@ def test_the_page_has_what_the_steps_call(by_default, counting_worker):
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
 def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):
-    options = ["train.program=operators", "train.iterations=2", *(SWITCHES[switch] for switch in switches)]
+    options = ["train.program=eager", "train.iterations=2", *(SWITCHES[switch] for switch in switches)]
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options))
 
 
@@ -153,6 +153,6 @@ def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches
     ids=["pmt/regdb", "agw/regdb", "mun/regdb", "pmt/llcm"],
 )
 def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family, config, write):
-    options = ["train.program=operators", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
+    options = ["train.program=eager", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
     root = f"data.root={write(tmp_path / 'data')}"
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.engine import train_step
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.run_folder import RunFolder
@@ -74,7 +74,7 @@ def test_the_loss_curve_is_float32s_weights_stay_float32_and_the_scale_is_resume
 
 def test_it_works_in_one_graph_as_well(root, tmp_path):
     curves = []
-    for mode in ("operators", "graph"):
+    for mode in ("eager", "graph"):
         one = trainer("pmt", root, tmp_path / mode, "train.amp=float16", f"train.program={mode}", "model.depth=1")
         one.model.set_train()
         losses_seen = []
@@ -85,7 +85,7 @@ def test_it_works_in_one_graph_as_well(root, tmp_path):
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
 
 
-@pytest.mark.parametrize("mode", ["operators", "graph"])
+@pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_the_copies_in_half_are_the_weights_after_a_step(root, tmp_path, mode):
     one = trainer("pmt", root, tmp_path, "train.amp=float16", f"train.program={mode}", "model.depth=1")
     one.model.set_train()

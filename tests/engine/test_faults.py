@@ -67,7 +67,7 @@ def assert_refused(done):
 
 @pytest.mark.parametrize("resumed", [0, 1])
 def test_a_kill_at_any_moment_loses_no_checkpoint_and_resumes_bitwise(tmp_path, resumed):
-    mode = "train.program=operators", "model.depth=1"  # tests/device has graphs that are stopped and resumed
+    mode = "train.program=eager", "model.depth=1"  # tests/device has graphs that are stopped and resumed
     code, _, error = train(tmp_path, *mode, script=SNAPSHOTS)
     assert code == 0, error
     whole = {name: weights(tmp_path / "run" / name) for name in ("model.safetensors", "last.safetensors")}

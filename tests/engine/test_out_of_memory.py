@@ -94,12 +94,12 @@ RECOMPUTE = ["train.recompute=true"]
         ("mun/sysu.yaml", ["train.num_identities=3"], "train.recompute=true or train.num_identities=2 (now 3)"),
         ("mun/sysu.yaml", [*RECOMPUTE, "train.num_identities=2"], "train.num_instances=2 (now 4)"),
         ("mun/sysu.yaml", [*RECOMPUTE, "train.num_identities=2", "train.num_instances=2"], "smaller pictures"),
-        ("agw/sysu.yaml", ["train.program=graph"], "train.program=operators or train.recompute=true or train.num_ide"),
+        ("agw/sysu.yaml", ["train.program=graph"], "train.program=eager or train.recompute=true or train.num_ide"),
     ],
 )
 def test_what_to_try(recipe, settings, remedy):
     config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=none", *settings])
-    assert smaller_steps(config, program("graph" if config.train.program == "graph" else "kernels")).startswith(remedy)
+    assert smaller_steps(config, program("graph" if config.train.program == "graph" else "numba")).startswith(remedy)
 
 
 def test_the_command_says_which_step_was_too_large_and_what_to_try(tmp_path, monkeypatch, capfd):

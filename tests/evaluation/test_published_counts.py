@@ -8,7 +8,7 @@ the two, and the queries between cameras 3 and 6, is chosen here; only what came
 import numpy as np
 import pytest
 
-from ms_vireid.data.read import read_sysu_mm01
+from ms_vireid.data.readers import read_sysu_mm01
 from ms_vireid.data.records import ImageSet
 from ms_vireid.evaluation.protocol import sysu_mm01_trials, trials_checksum
 

@@ -373,7 +373,7 @@ def test_tensors_of_other_devices_are_read_bit_for_bit(tmp_path, device, contain
 
 
 def test_storages_of_a_device_s_library_are_read(tmp_path):
-    storage = Saved("storage", named("torch_npu.npu.FloatStorage"), "0", "npu:0", 24)
+    storage = StateDict("storage", named("torch_npu.npu.FloatStorage"), "0", "npu:0", 24)
     write_archive(tmp_path / "a.pth", tensor(storage=storage), FLAT.numpy().tobytes())
     assert_same(read_checkpoint(tmp_path / "a.pth").arrays, {"a": FLAT})
 
@@ -415,7 +415,7 @@ def test_what_is_no_state_dict_is_refused(tmp_path, content, line):
         assert line in refusal(tmp_path / "a.pth")
 
 
-class Saved:
+class StateDict:
     """Pickled as a reference to a storage."""
 
     def __init__(self, *about):
@@ -435,7 +435,7 @@ def write_archive(path, held, storage=b"\0" * 96):
 
 
 def tensor(offset=0, shape=(24,), strides=(1,), storage=None):
-    saved = storage or Saved("storage", torch.FloatStorage, "0", "cpu", 24)
+    saved = storage or StateDict("storage", torch.FloatStorage, "0", "cpu", 24)
     return {"a": Calls(torch._utils._rebuild_tensor_v2, saved, offset, shape, strides, False, OrderedDict())}
 
 
@@ -483,15 +483,15 @@ LIES = {
     "no strides": tensor(strides=()),
     "many dimensions": tensor(shape=(1,) * 40, strides=(1,) * 40),
     "no storage": tensor(storage=[1]),
-    "another reference": tensor(storage=Saved("module", torch.FloatStorage, "0", "cpu", 24)),
-    "a storage of no type": tensor(storage=Saved("storage", "FloatStorage", "0", "cpu", 24)),
-    "a longer storage": tensor(storage=Saved("storage", torch.FloatStorage, "0", "cpu", 25)),
-    "a shorter storage": tensor(shape=(1,), storage=Saved("storage", torch.FloatStorage, "0", "cpu", 23)),
-    "another type": tensor(storage=Saved("storage", torch.DoubleStorage, "0", "cpu", 24)),
-    "no such storage": tensor(storage=Saved("storage", torch.FloatStorage, "1", "cpu", 24)),
-    "a folder above": tensor(storage=Saved("storage", torch.FloatStorage, "../data.pkl", "cpu", 24)),
-    "a view": tensor(storage=Saved("storage", torch.FloatStorage, "0", "cpu", 24, ("1", 0, 24))),
-    "two sizes": {**tensor(), "b": tensor(storage=Saved("storage", torch.FloatStorage, "0", "cpu", 12))["a"]},
+    "another reference": tensor(storage=StateDict("module", torch.FloatStorage, "0", "cpu", 24)),
+    "a storage of no type": tensor(storage=StateDict("storage", "FloatStorage", "0", "cpu", 24)),
+    "a longer storage": tensor(storage=StateDict("storage", torch.FloatStorage, "0", "cpu", 25)),
+    "a shorter storage": tensor(shape=(1,), storage=StateDict("storage", torch.FloatStorage, "0", "cpu", 23)),
+    "another type": tensor(storage=StateDict("storage", torch.DoubleStorage, "0", "cpu", 24)),
+    "no such storage": tensor(storage=StateDict("storage", torch.FloatStorage, "1", "cpu", 24)),
+    "a folder above": tensor(storage=StateDict("storage", torch.FloatStorage, "../data.pkl", "cpu", 24)),
+    "a view": tensor(storage=StateDict("storage", torch.FloatStorage, "0", "cpu", 24, ("1", 0, 24))),
+    "two sizes": {**tensor(), "b": tensor(storage=StateDict("storage", torch.FloatStorage, "0", "cpu", 12))["a"]},
     "too few arguments": {"a": Calls(torch._utils._rebuild_tensor_v2, 1)},
     "a parameter of text": {"a": Calls(torch._utils._rebuild_parameter, "text", True, OrderedDict())},
     "a call of a storage": {"a": Calls(torch.FloatStorage, 2**40)},

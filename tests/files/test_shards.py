@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.saved import read_saved
 from ms_vireid.files.shards import require_weight_file, weight_file
+from ms_vireid.files.state_dict import read_state_dict
 from ms_vireid.files.weights import has_checksum, read_checkpoint
 
 WEIGHTS = {f"blocks.{i}.weight": torch.arange(6.0).reshape(2, 3) + i for i in range(5)}
@@ -47,7 +47,7 @@ def test_a_folder_and_its_index_are_read_whole(tmp_path, suffix, count):
         read = read_checkpoint(require_weight_file(path))
         assert read.arrays.keys() == WEIGHTS.keys()
         assert all(np.array_equal(read.arrays[name], value.numpy()) for name, value in WEIGHTS.items())
-    assert read_saved(index).names.keys() == {name.removeprefix("blocks.") for name in WEIGHTS}
+    assert read_state_dict(index).names.keys() == {name.removeprefix("blocks.") for name in WEIGHTS}
     assert has_checksum(index) is (suffix == ".bin")
 
 

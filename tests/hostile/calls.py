@@ -26,11 +26,11 @@ def functions(searcher: object) -> dict[str, Callable]:
     from ms_vireid import losses
     from ms_vireid.inference.feature_files import load_features, save_features
     from ms_vireid.models import create_model
-    from ms_vireid.search.found import format_found
+    from ms_vireid.search.result import format_result
 
     found = {"Searcher": ms_vireid.Searcher, "features": searcher.features, "rank": searcher.rank}
     found |= {"evaluate": ms_vireid.evaluate.__call__, "create_model": create_model}
-    found |= {one.__name__: one for one in (load_features, save_features, format_found)}
+    found |= {one.__name__: one for one in (load_features, save_features, format_result)}
     found |= {name: one for name, one in vars(losses).items() if isinstance(one, type)}
     return found
 

@@ -235,10 +235,16 @@ READERS = {
     "record": ("read_checkpoint", "load_image"),
     "configuration": ("load_config", "read_yaml", "read_text", "read_bytes"),
     "torch_file": ("read_pth",),
-    "weights": ("read_saved", "read_pretrained", "load_pretrained", "load_pretrained_vit", "load_pretrained_resnet"),
+    "weights": (
+        "read_state_dict",
+        "read_pretrained",
+        "load_pretrained",
+        "load_pretrained_vit",
+        "load_pretrained_resnet",
+    ),
     "arrays": ("load_features", "load_index", "read_archive"),
     "run_folder": ("read_json", "read_metrics", "read_curves"),
-    "data_tree": ("read_data", "read_sysu_mm01", "read_layout", "read_lines", "read_tested"),
+    "data_tree": ("read_data", "read_sysu_mm01", "read_layout", "read_lines", "read_test_set"),
     "pictures": ("read_pixels", "read_png", "read_source"),
 }
 # Tried with lists of what is wrong.

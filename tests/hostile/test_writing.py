@@ -30,7 +30,7 @@ TORCH = ("torch_ref.evaluate", "--checkpoint", "torch.safetensors", "--device", 
 TORCH_TRAIN = ("torch_ref.train", "--config", "tiny.yaml", "--device", "cpu")
 # What each command may write.
 COMMANDS = {
-    "train": ((*TRAIN, "--output", "new", "train.program=kernels"), "new/"),
+    "train": ((*TRAIN, "--output", "new", "train.program=numba"), "new/"),
     "train-events": ((*TRAIN, "--output", "new", "train.tensorboard=true"), "new/"),
     "resume": ((*TRAIN, "--output", "run", "--resume", "auto"), "run/"),
     "evaluate": (("ms_vireid.evaluate", *MODEL, "--json", "new.json"), "new.json"),
@@ -53,7 +53,7 @@ COMMANDS = {
     "check-data": ((*CHECK, "--data-root", "pictures", "data.name=folder", "--json", "new.json"), "new.json"),
     "torch-train": ((*TORCH_TRAIN, "--steps", "1", "--output", "new.safetensors"), "new.safetensors"),
     "torch-evaluate": ((*TORCH, *ROOT, "--json", "new.json", "--report", "new.md"), ("new.json", "new.md")),
-    "ladder": ((*LADDER, "--program", "operators", "--html", "new.html"), "new.html"),
+    "ladder": ((*LADDER, "--program", "eager", "--html", "new.html"), "new.html"),
 }
 TABLE = ("ms_vireid.ablate", "pmt-table-3", "--demo", "--rows", "dcl-all", *DEVICE, "--output", "new")
 TABLE = (*TABLE, *TINY["pmt"], OPERATORS)

@@ -47,7 +47,7 @@ def run_extract(checkpoint, monkeypatch, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
     found = run_extract(pictures, "--workers", workers, "--checkpoint", checkpoint.parent)
-    (trained,) = load_trained([checkpoint], program("kernels"))
+    (trained,) = load_trained([checkpoint], program("numba"))
     images, _ = read_layout(pictures, [pictures / path for path in found.paths])
     assert np.array_equal(found.features, trained.extractor.extract(images))
 

@@ -5,7 +5,7 @@ import pytest
 from mindspore import nn, ops
 
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.data.read import read_folder
+from ms_vireid.data.readers import read_folder
 from ms_vireid.inference import features
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.programs.program import program
@@ -39,14 +39,14 @@ def test_set(tmp_path):
 @pytest.mark.parametrize("end", ["read to the end", "closed early"])
 def test_the_model_keeps_its_mode(test_set, training, end):
     model = UnitPixels().set_train(training)
-    items = FeatureExtractor(model, program("operators"), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
+    items = FeatureExtractor(model, program("eager"), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
     next(items)
     assert not model.training
     items.close() if end == "closed early" else list(items)
     assert model.training == training
 
 
-@pytest.mark.parametrize(("name", "bound"), [("kernels", True), ("operators", True), ("graph", False)])
+@pytest.mark.parametrize(("name", "bound"), [("numba", True), ("eager", True), ("graph", False)])
 def test_threads_keep_to_their_cores_unless_a_graph_computes(test_set, monkeypatch, name, bound):
     asked = []
 
@@ -61,7 +61,7 @@ def test_threads_keep_to_their_cores_unless_a_graph_computes(test_set, monkeypat
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("graph", "queue queue read queue read queue read read"), ("operators", "queue read " * 3 + "queue read")],
+    [("graph", "queue queue read queue read queue read read"), ("eager", "queue read " * 3 + "queue read")],
 )
 def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, monkeypatch, name, order):
     """So that a device does not wait for the host between two batches; PyNative computes as it is called."""

@@ -81,7 +81,7 @@ def test_a_batch_norm_that_runs_twice_is_seen(program):
 def test_what_is_recomputed_is_computed_twice(name):
     model = drawn(name, True)
     calls = dict.fromkeys(map(id, model.recomputed), 0)
-    program_named("operators").prepare(model)
+    program_named("eager").prepare(model)
     for cell in model.recomputed:
         construct = cell.construct
 
@@ -90,6 +90,6 @@ def test_what_is_recomputed_is_computed_twice(name):
             return construct(*inputs)
 
         cell.construct = counted
-    two_steps(model, "operators")
+    two_steps(model, "eager")
     uses = {id(cell): 2 for cell in model.generator.cross_learner.transposed} if name == "mun" else {}
     assert {number / uses.get(cell, 1) for cell, number in calls.items()} == {4}

@@ -12,7 +12,7 @@ from ms_vireid.command.names import TORCH
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config, load_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, save_checkpoint
 from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.files.saved import read_saved
+from ms_vireid.files.state_dict import read_state_dict
 from ms_vireid.models import build_model
 from parity import convert as command
 from parity.files import write as write_arrays
@@ -38,7 +38,7 @@ TRAINING = {"data_checksum": "0123", "step": 5, "best": {"epoch": 1, "map": 0.25
 
 def read(path, choice=None):
     """What a file holds, as tensors."""
-    held = read_saved(path, choice)
+    held = read_state_dict(path, choice)
     weights, states = ({n: torch.tensor(a) for n, a in of.items()} for of in (held.weights, held.states))
     return replace(held, weights=weights, states=states)
 

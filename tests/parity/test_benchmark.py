@@ -16,7 +16,7 @@ from mindspore.nn import GELU
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import host
-from ms_vireid.programs.kernels.table import CELLS, KERNELS, OTHERS
+from ms_vireid.programs.numba.table import CELLS, OTHERS, TABLE
 from ms_vireid.programs.replacing import name_of
 from parity import benchmark, processes
 from parity.measure import loaders, mindspore_side, pictures, sections, steps, workers
@@ -64,8 +64,8 @@ def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, sta
 
 def test_a_step_without_a_kernel_goes_without_it(monkeypatch, tmp_path):
     calls = []
-    original = KERNELS[GELU.construct]
-    monkeypatch.setitem(KERNELS, GELU.construct, lambda cell, x: calls.append(cell) or original(cell, x))
+    original = TABLE[GELU.construct]
+    monkeypatch.setitem(TABLE, GELU.construct, lambda cell, x: calls.append(cell) or original(cell, x))
     step = work("train_step", "pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]"), tmp_path)
     workers.make_weights(step)
     expected = mindspore_side.prepare(step)(1)

@@ -78,7 +78,7 @@ def test_an_optimizer_that_made_no_step_is_all_zero():
 def test_one_step_after_the_conversion_is_the_same_in_both():
     cell, ms_optimizer, module, torch_optimizer = pair()
     step_torch(module, torch_optimizer, 3)
-    computing = program("operators")
+    computing = program("eager")
     computing.prepare(cell, None, ms_optimizer)
     layout = computing.layout(ms_optimizer)  # before weights and states are set
     to_mindspore(module.state_dict(), cell)

@@ -100,7 +100,7 @@ def test_the_table_gives_what_the_others_are_above_outside():
 
 
 def test_runs_are_read_again(tmp_path):
-    one, held = Task("kernels", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
+    one, held = Task("numba", 0.0, 0.1, 3), [[2.0, 1.5], [2.0, 1.4]]
     path = tmp_path / "found.jsonl"
     how = {"noises": 2, "epochs": 2, "overrides": ["optimizer.lr=1e-4"]}
     path.write_text(json.dumps(one._asdict() | how | {"losses": held}) + "\n")

@@ -23,11 +23,11 @@ CASES = [case for case in of_rungs(4) if str(case) not in ELSEWHERE]
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_model_computes_what_pytorchs_does(case):
     if str(case) in FORWARD:
-        check(case, ("kernels", "operators"))
+        check(case, ("numba", "eager"))
     elif case.small:
         check(case, PROGRAMS)
     else:
-        check(case, ("kernels", "operators") if case.subject.startswith("MUN small") else ("kernels",))
+        check(case, ("numba", "eager") if case.subject.startswith("MUN small") else ("numba",))
 
 
 def test_what_is_left_out_are_cases():

@@ -18,11 +18,11 @@ ELSEWHERE = ("5 AGW, float16", *(f"5 MUN choices, {run}" for run in RUNS))
 @pytest.mark.parametrize("case", [case for case in of_rungs(5) if str(case) not in ELSEWHERE], ids=str)
 def test_a_training_goes_as_in_pytorch(case):
     if case.subject.endswith("float16"):  # their models are computed by both programs
-        check(case, ("graph",) if case.subject.startswith("PMT") else ("operators",))
+        check(case, ("graph",) if case.subject.startswith("PMT") else ("eager",))
     elif not case.training or case.training == "PMT stage 2":
         check(case, PROGRAMS)
     else:  # layers, losses and updates are operators in the other rungs' tests
-        check(case, ("kernels", "operators") if case.training == "MUN" else ("kernels",))
+        check(case, ("numba", "eager") if case.training == "MUN" else ("numba",))
 
 
 def test_what_is_left_out_are_cases():

@@ -30,13 +30,13 @@ def few(monkeypatch):
 
 
 def verdict(name):
-    return long.row(name, "kernels", long.part(name, "kernels")).split()[-1]
+    return long.row(name, "numba", long.part(name, "numba")).split()[-1]
 
 
 def test_both_stages_are_trained_alike(few):
-    parting = long.part("PMT", "kernels")
+    parting = long.part("PMT", "numba")
     assert len(parting.loss) == 4
-    assert long.row("PMT", "kernels", parting).split()[-1] == "ok"
+    assert long.row("PMT", "numba", parting).split()[-1] == "ok"
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from ms_vireid.data import transforms
 from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.models.layers import GeM
-from ms_vireid.programs import graph, operators, reproducible
-from ms_vireid.programs.kernels import table as kernels
+from ms_vireid.programs import eager, graph, reproducible
+from ms_vireid.programs.numba.table import TABLE as NUMBA
 from parity import states
 from parity.cases import LADDER, run
 from parity.mapping import values
@@ -136,7 +136,7 @@ def cosine_before_bnneck(patch):
 
 
 def on_a_cpu(patch, key, function):
-    for table in (operators.TABLES["CPU"], graph.TABLES["CPU"], kernels.KERNELS):
+    for table in (eager.TABLES["CPU"], graph.TABLES["CPU"], NUMBA):
         if key in table:
             patch.setitem(table, key, function)
 
@@ -313,10 +313,10 @@ PLANTED = {
 def test_the_ladder_notices(monkeypatch, name):
     plant, case = PLANTED[name]
     plant(monkeypatch)
-    assert not run(CASES[case], ["operators"]).passed
+    assert not run(CASES[case], ["eager"]).passed
 
 
 def test_a_models_difference_is_traced_to_the_layer_where_it_starts(monkeypatch):
     dropped_position_embedding(monkeypatch)
-    _, comparison = run(CASES["4 PMT small"], ["operators"]).worst
+    _, comparison = run(CASES["4 PMT small"], ["eager"]).worst
     assert comparison.tensor == "output of base.pos_drop"

@@ -4,7 +4,7 @@ alone, and the trace of a model names the first layer that has it."""
 import numpy as np
 import pytest
 
-from ms_vireid.programs.kernels import (
+from ms_vireid.programs.numba import (
     convolution,
     feature_maps,
     generator,
@@ -13,7 +13,7 @@ from ms_vireid.programs.kernels import (
     pooling,
     transformer,
 )
-from ms_vireid.programs.kernels.base import Compiled, memory
+from ms_vireid.programs.numba.base import Compiled, memory
 from parity.cases import LADDER, run
 from parity.harness import trace
 from parity.rungs.models import MODELS
@@ -157,9 +157,9 @@ PLANTED = [
 )
 def test_the_kernels_case_fails_in_their_column_alone(monkeypatch, plant, named, tensor):
     plant(monkeypatch)
-    outcome = run(next(case for case in LADDER if str(case) == named), ["kernels", "operators", "graph"])
-    assert outcome.over == ("kernels",)
-    assert outcome.decisive("kernels").tensor == tensor
+    outcome = run(next(case for case in LADDER if str(case) == named), ["numba", "eager", "graph"])
+    assert outcome.over == ("numba",)
+    assert outcome.decisive("numba").tensor == tensor
 
 
 def first_layer(pair, inputs, training, program):
@@ -180,21 +180,21 @@ def test_the_trace_names_the_first_layer_with_it(monkeypatch, plant, model, laye
     plant(monkeypatch)
     inputs = MODELS[model].images(), "visible"
     pair = MODELS[model].pair()
-    assert first_layer(pair, inputs, False, "operators") is None
-    assert first_layer(pair, inputs, False, "kernels") == f"output of {layer}"
+    assert first_layer(pair, inputs, False, "eager") is None
+    assert first_layer(pair, inputs, False, "numba") == f"output of {layer}"
 
 
 def test_the_trace_of_training_names_the_first_dropout(monkeypatch):
     unscaled_dropout(monkeypatch)
     model = MODELS["PMT small"]
     pair = model.pair(stochastic=True)
-    assert first_layer(pair, model.training_inputs(), True, "operators") is None
-    assert first_layer(pair, model.training_inputs(), True, "kernels") == "output of base.pos_drop"
+    assert first_layer(pair, model.training_inputs(), True, "eager") is None
+    assert first_layer(pair, model.training_inputs(), True, "numba") == "output of base.pos_drop"
 
 
 def test_a_models_gradients_name_the_first_weight_whose_gradient_misses_rows(monkeypatch):
     gradient_of_too_few_rows(monkeypatch)
     case = next(case for case in LADDER if str(case) == "4 PMT small, gradients")
-    outcome = run(case, ["operators", "kernels"])
-    assert outcome.over == ("kernels",)
-    assert outcome.decisive("kernels").tensor == "gradient of base.blocks.0.attn.qkv.bias"
+    outcome = run(case, ["eager", "numba"])
+    assert outcome.over == ("numba",)
+    assert outcome.decisive("numba").tensor == "gradient of base.blocks.0.attn.qkv.bias"

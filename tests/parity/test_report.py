@@ -7,11 +7,11 @@ import pytest
 from mindspore import nn
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.programs.kernels.table import KERNELS
+from ms_vireid.programs.numba.table import TABLE
 from parity import cases, report, trajectory
 from parity.rungs import training
 
-PROGRAMS = ("kernels", "operators", "graph")
+PROGRAMS = ("numba", "eager", "graph")
 
 
 def run_report(monkeypatch, *arguments):
@@ -42,7 +42,7 @@ def test_what_runs_once_has_one_error(monkeypatch, capsys):
 
 
 def test_a_loss_is_the_same_by_kernels_and_operators_and_computed_once_for_both(monkeypatch, capsys):
-    run_report(monkeypatch, "--rung", 3, "--match", "IdentityConsistency", "--program", "operators", "kernels")
+    run_report(monkeypatch, "--rung", 3, "--match", "IdentityConsistency", "--program", "eager", "numba")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"case +kernels +operators  verdict +time  where", lines[2])  # chosen ones, in their order
     first, second = re.findall(r"\d\.\de-\d\d of 1e-0\d", row_of("3 IdentityConsistencyLoss", lines))
@@ -51,8 +51,8 @@ def test_a_loss_is_the_same_by_kernels_and_operators_and_computed_once_for_both(
 
 
 def test_a_difference_stands_in_its_programs_column_and_ends_in_exit_code_1(monkeypatch, capsys):
-    original = KERNELS[nn.GELU.construct]
-    monkeypatch.setitem(KERNELS, nn.GELU.construct, lambda cell, x: 1.001 * original(cell, x))
+    original = TABLE[nn.GELU.construct]
+    monkeypatch.setitem(TABLE, nn.GELU.construct, lambda cell, x: 1.001 * original(cell, x))
     with pytest.raises(SystemExit) as stopped:
         run_report(monkeypatch, "--rung", 2, "--match", "GELU", "--small")
     assert stopped.value.code == 1
@@ -63,7 +63,7 @@ def test_a_difference_stands_in_its_programs_column_and_ends_in_exit_code_1(monk
 
 
 def test_two_processes_print_what_one_does_in_the_same_order(monkeypatch, capsys):
-    chosen = "--rung", 2, "--match", "Norm", "--small", "--program", "operators"
+    chosen = "--rung", 2, "--match", "Norm", "--small", "--program", "eager"
     run_report(monkeypatch, *chosen)
     alone = capsys.readouterr().out
     run_report(monkeypatch, *chosen, "--processes", 2)
@@ -105,7 +105,7 @@ def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_p
         (("--processes", "0"), "--processes 0: must be at least 1"),
         (("--program", "interpreter"), "invalid choice: 'interpreter'"),
         (("--stand-in",), "--device CPU: stand-ins are for GPU and Ascend"),
-        (("--device", "GPU", "--stand-in", "--program", "kernels"), "a stand-in has operators and graph"),
+        (("--device", "GPU", "--stand-in", "--program", "numba"), "a stand-in has operators and graph"),
         (("--device", "GPU", "--stand-in", "--rung", "1"), "no case matches --rung on a stand-in"),
     ],
 )
@@ -117,4 +117,4 @@ def test_bad_arguments_end_in_one_line(monkeypatch, arguments, message):
 def test_a_program_that_the_device_does_not_have_is_refused():
     message = "--program kernels: GPU has operators and graph and cuda; kernels are a CPU's"
     with pytest.raises(InputError, match=message):
-        cases.programs_of("GPU (NVIDIA H200)", ["graph", "kernels"])
+        cases.programs_of("GPU (NVIDIA H200)", ["graph", "numba"])

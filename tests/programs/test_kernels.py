@@ -14,10 +14,10 @@ from ms_vireid.models.layers import Dropout, DropPath, GeM, pointwise
 from ms_vireid.models.noise import path_factors, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import Attention, PatchEmbed, dense, layer_norm
-from ms_vireid.programs.kernels import base
-from ms_vireid.programs.kernels.base import array, memory
-from ms_vireid.programs.kernels.table import CELLS, KERNELS
-from ms_vireid.programs.kernels.transformer import Attention as AttentionKernel
+from ms_vireid.programs.numba import base
+from ms_vireid.programs.numba.base import array, memory
+from ms_vireid.programs.numba.table import CELLS, TABLE
+from ms_vireid.programs.numba.transformer import Attention as AttentionKernel
 from ms_vireid.programs.program import program
 
 KEY = Tensor(1234, ms.int32)
@@ -90,7 +90,7 @@ def made(case, training):
 
 def gelu():
     cell = nn.GELU(approximate=False)
-    program("kernels").prepare(cell)
+    program("numba").prepare(cell)
     return cell
 
 
@@ -116,7 +116,7 @@ def everything(cell, inputs):
 def test_a_kernel_computes_what_the_operators_do(case, training):
     by_operators = everything(*made(case, training))
     cell, inputs = made(case, training)
-    program("kernels").prepare(cell)
+    program("numba").prepare(cell)
     by_kernel = everything(cell, inputs)
     assert len(by_kernel) == len(by_operators)
     for kernel, operators in zip(by_kernel, by_operators, strict=True):
@@ -149,7 +149,7 @@ def test_cells_of_other_kinds_are_left_to_the_operators(kind):
         for i, weight in enumerate(cell.get_parameters()):
             weight.set_data(values(*weight.shape, seed=i))
         if kernels:
-            program("kernels").prepare(cell)
+            program("numba").prepare(cell)
         by_program.append(everything(cell, inputs))
     for operators, kernel in zip(*by_program, strict=True):
         assert kernel == pytest.approx(operators, abs=1e-5 * np.abs(operators).max())
@@ -168,7 +168,7 @@ def taken(monkeypatch):
         return count
 
     for key in CELLS:
-        monkeypatch.setitem(KERNELS, key, counted(KERNELS[key]))
+        monkeypatch.setitem(TABLE, key, counted(TABLE[key]))
     return calls
 
 
@@ -184,7 +184,7 @@ def test_a_kernel_computes_where_it_is_installed_and_nowhere_else(case, taken):
     assert not taken
     compiled = ms.jit(cell.construct)(*inputs)
     assert not taken
-    program("kernels").prepare(cell)
+    program("numba").prepare(cell)
     output = cell(*inputs)
     assert output.shape == compiled.shape
     assert set(taken) == kernels_of(cell) - PART_OF_A_KERNEL[case]
@@ -197,10 +197,10 @@ def test_every_cell_of_the_table_has_a_case():
 @pytest.mark.parametrize("case", CASES)
 def test_a_hooked_cell_computes_by_the_same_program(case):
     cell, inputs = made(case, True)
-    program("kernels").prepare(cell)
+    program("numba").prepare(cell)
     expected = everything(cell, inputs)
     cell, inputs = made(case, True)
-    program("kernels").prepare(cell)
+    program("numba").prepare(cell)
     seen = []
     for _, part in cell.cells_and_names():
         part.register_forward_hook(lambda hooked, _inputs, _output: seen.append(type(hooked)))
@@ -211,7 +211,7 @@ def test_a_hooked_cell_computes_by_the_same_program(case):
 
 def test_a_hook_within_a_block_is_called():
     block = Bottleneck(16, 4, 1)
-    program("kernels").prepare(block)
+    program("numba").prepare(block)
     seen = []
     block.conv2.register_forward_hook(lambda _cell, _inputs, output: seen.append(output.shape))
     block(values(2, 16, 3, 3))
@@ -230,7 +230,7 @@ def test_nothing_is_written_to_a_view():
 @pytest.mark.parametrize("case", ["GELU", "LayerNorm", "Attention", "GeM", "Bottleneck", "stem"])
 def test_not_a_number_stays_one(case):
     cell, (x, *others) = made(case, True)
-    program("kernels").prepare(cell)
+    program("numba").prepare(cell)
     pixels = x.asnumpy().copy()
     pixels.reshape(-1)[1] = np.nan
     assert np.isnan(cell(Tensor(pixels), *others).asnumpy()).any()
@@ -254,7 +254,7 @@ def test_sums_do_not_depend_on_the_number_of_threads(case, monkeypatch):
         monkeypatch.setattr(base, "_WORTH", 0)
         base._pool.cache_clear()
         cell, inputs = made(case, True)
-        program("kernels").prepare(cell)
+        program("numba").prepare(cell)
         found.append(everything(cell, inputs))
     base._pool().shutdown()
     base._pool.cache_clear()
@@ -296,7 +296,7 @@ def test_weights_and_products_begin_at_a_cache_line():
         weight.set_data(Tensor.from_numpy(astray))
     for cell in cells:
         before = [weight.asnumpy().copy() for weight in cell.get_parameters()]
-        program("kernels").prepare(cell)
+        program("numba").prepare(cell)
         for weight, values_before in zip(cell.get_parameters(), before, strict=True):
             assert weight.data_ptr() % 64 == 0, weight.name
             assert np.array_equal(weight.asnumpy(), values_before)

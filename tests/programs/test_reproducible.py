@@ -49,7 +49,7 @@ def test_losses_and_pooling_are_the_same_at_each_call():
 
 def test_losses_are_numpys_at_small_and_large_numbers():
     cell = Losses()
-    kernels = program("kernels")
+    kernels = program("numba")
     kernels.prepare(cell)
     softplus = kernels.computed(lambda x: ops.softplus(x))
     given = np.array([-100, -30, -12, -1, 0, 1e-6, 3, 19.9, 20.1, 100], np.float32)

@@ -8,8 +8,8 @@ import pytest
 from ms_vireid.command.errors import InputError
 from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.search import local_gallery
-from ms_vireid.search.found import NOTHING
 from ms_vireid.search.local_gallery import LocalGallery, search_exact
+from ms_vireid.search.result import NOTHING
 
 from .galleries import EQUAL, gallery, queries, stable_order, with_ranges
 

@@ -11,8 +11,8 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.inference.feature_files import read_archive, save_features
 from ms_vireid.search import faiss_index, graph
 from ms_vireid.search.faiss_index import build_index, load_index, save_index
-from ms_vireid.search.found import NOTHING, RECALL, ROUNDING, nearest
 from ms_vireid.search.local_gallery import search_exact
+from ms_vireid.search.result import NOTHING, RECALL, ROUNDING, nearest
 
 from .galleries import WIDTH, as_features, gallery, queries
 

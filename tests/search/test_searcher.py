@@ -20,7 +20,7 @@ from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.files.weights import write_checkpoint as save_weights
 from ms_vireid.inference.feature_files import load_features, save_features
 from ms_vireid.models import create_model
-from ms_vireid.search.found import format_found
+from ms_vireid.search.result import format_result
 from tests.checkpoints import write_checkpoint
 from tests.data.tree import write_folder
 from tests.test_train import command, refused
@@ -139,7 +139,7 @@ CALLS = {
     "path": lambda s, day, value: save_features(value, day),
     "path to read": lambda s, day, value: load_features(value),
     "content": lambda s, day, value: save_features("a.npz", value),
-    "found": lambda s, day, value: format_found(value),
+    "found": lambda s, day, value: format_result(value),
     "hit": lambda s, day, value: s.rank(day, day)[0].match(value),
 }
 RIGHT = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ms_vireid.search.found import Entry, Found, Hit, as_json, format_found
+from ms_vireid.search.result import Entry, Hit, SearchResult, as_json, format_result
 from ms_vireid.search.sheet import draw_sheet
 from ms_vireid.visualization.figure import RIGHT, WRONG, save_figure
 
@@ -22,7 +22,7 @@ def found(tmp_path):
         return Entry(f"{number}.png", path, "visible", camera, identity)
 
     hits = [Hit(entry(n, identity), 1 - n / 10) for n, identity in ((1, "7"), (2, "8"), (3, None), (4, "7"))]
-    return [Found(entry(0, "7", 3), hits), Found(entry(9, None, None), hits[:2])]
+    return [SearchResult(entry(0, "7", 3), hits), SearchResult(entry(9, None, None), hits[:2])]
 
 
 def below(axes):
@@ -63,12 +63,12 @@ def test_the_pictures_are_those_found(found, tmp_path):
 
 
 def test_a_query_without_hits_is_shown_alone(found):
-    figure, _ = draw_sheet([Found(found[0].query, [])])
+    figure, _ = draw_sheet([SearchResult(found[0].query, [])])
     assert [bool(axes.images) for axes in figure.axes] == [True, False]
 
 
 def test_the_table_and_the_json_say_what_is_unknown(found):
-    lines = format_found(found[0]).splitlines()
+    lines = format_result(found[0]).splitlines()
     assert lines[0] == "query 0.png (visible, camera 3, identity 7)"
     assert [line.split() for line in lines[2:]] == [
         ["1", "0.9000", "yes", "2", "7", "1.png"],
@@ -76,8 +76,8 @@ def test_the_table_and_the_json_say_what_is_unknown(found):
         ["3", "0.7000", "-", "2", "-", "3.png"],
         ["4", "0.6000", "yes", "2", "7", "4.png"],
     ]
-    assert format_found(found[1]).splitlines()[0] == "query 9.png (visible)"
-    assert format_found(Found(found[0].query, [])).splitlines()[-1] == "nothing found"
+    assert format_result(found[1]).splitlines()[0] == "query 9.png (visible)"
+    assert format_result(SearchResult(found[0].query, [])).splitlines()[-1] == "nothing found"
     first, second = map(as_json, found)
     assert [hit["match"] for hit in first["hits"]] == [True, False, None, True]
     assert [hit["rank"] for hit in first["hits"]] == [1, 2, 3, 4]

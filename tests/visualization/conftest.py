@@ -2,7 +2,7 @@
 
 import pytest
 
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from tests.checkpoints import tiny_config, write_checkpoint
 
 

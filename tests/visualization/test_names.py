@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from ms_vireid.command.errors import printable
 from ms_vireid.evaluation.table import format_table
-from ms_vireid.search.found import Entry, Found, Hit, as_json, format_found
+from ms_vireid.search.result import Entry, Hit, SearchResult, as_json, format_result
 from ms_vireid.visualization import figure as figure_module
 from ms_vireid.visualization.curves import draw_curves
 from ms_vireid.visualization.figure import LONGEST_LABEL, save_figure, shortened
-from ms_vireid.visualization.ranked import Tile, draw_rows
+from ms_vireid.visualization.ranking import Tile, draw_rows
 from ms_vireid.visualization.similarity import Similarities, draw_similarity
 
 NAMES = {  # and how they are shown
@@ -138,8 +138,8 @@ def test_a_long_name_keeps_both_its_ends():
 def test_tables_are_a_line_a_row_and_json_is_as_it_was(name, said, tmp_path):
     said = printable(name)
     entry = Entry.of(f"cam1/{name}.jpg", tmp_path / name, "infrared", 1, name)
-    found = Found(entry, [Hit(entry, 0.5)])
-    lines = format_found(found).splitlines()
+    found = SearchResult(entry, [Hit(entry, 0.5)])
+    lines = format_result(found).splitlines()
     assert len(lines) == 3
     assert said in lines[2]
     assert json.loads(json.dumps(as_json(found)))["identity"] == entry.identity

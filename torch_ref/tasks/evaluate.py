@@ -17,12 +17,12 @@ from ms_vireid.config import Config, apply_override, check_config, dump_config
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
-from ms_vireid.engine.tested import read_tested
-from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.evaluation.protocol import ProtocolResult, evaluate_trials, evaluated, protocol_trials, require_choices
 from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.writing import check_output, write_json, write_text
+from ms_vireid.inference.checkpoint_config import checkpoint_config
+from ms_vireid.inference.test_set import read_test_set
 from torch_ref.engine.batches import iterate
 from torch_ref.engine.checkpoint import load_checkpoint, load_model
 from torch_ref.engine.device import choose, in_words, round_products
@@ -31,10 +31,10 @@ from torch_ref.models import build_model
 
 def main(arguments: argparse.Namespace) -> None:
     checkpoint = load_checkpoint(arguments.checkpoint)
-    trained = trusted_config(checkpoint)
+    trained = checkpoint_config(checkpoint)
     device = choose(arguments.device)
     round_products(arguments.tf32)
-    config, data, _ = read_tested(trained, checkpoint.path, checkpoint.meta, arguments.data_root, arguments.data)
+    config, data, _ = read_test_set(trained, checkpoint.path, checkpoint.meta, arguments.data_root, arguments.data)
     tree = dump_config(config)
     for override in arguments.overrides:
         apply_override(tree, override)

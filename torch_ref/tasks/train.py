@@ -11,8 +11,8 @@ from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, dump_config
 from ms_vireid.config.reading import config_files, recipe
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.read import read_data
-from ms_vireid.data.seen import before, record
+from ms_vireid.data.digests import before, record
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.plan import Plan
 from ms_vireid.engine.run_folder import require_same_run

@@ -7,9 +7,9 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import DataConfig, EvaluationConfig, check_config, dump_config
-from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.files.weights import Checkpoint
 from ms_vireid.files.writing import write_json
+from ms_vireid.inference.checkpoint_config import checkpoint_config
 
 from ..checkpoints import run_record, tiny_config
 
@@ -26,15 +26,15 @@ def checkpoint(folder, own, beside=None, held=10_000):
 
 @pytest.mark.parametrize(("own", "beside"), [(SUMMED, None), (SUMMED, ()), ((), SUMMED)])
 def test_features_are_made_as_the_checkpoint_says_whatever_lies_beside_it(tmp_path, own, beside):
-    evaluation = trusted_config(checkpoint(tmp_path, own, beside)).evaluation
+    evaluation = checkpoint_config(checkpoint(tmp_path, own, beside)).evaluation
     assert (evaluation.flip, evaluation.renormalise) == (own == SUMMED, own == SUMMED)
 
 
 def test_places_and_numbers_of_a_checkpoint_are_not_believed_and_those_of_a_run_are(tmp_path):
     said = ("data.workers=7", "evaluation.frost=ice", "evaluation.batch_size=9")
-    lone = trusted_config(checkpoint(tmp_path, said))
+    lone = checkpoint_config(checkpoint(tmp_path, said))
     assert (lone.data.root, lone.data.workers, lone.evaluation.frost, lone.evaluation.batch_size) == (None, 2, None, 64)
-    of_a_run = trusted_config(checkpoint(tmp_path, said, ("data.workers=3",)))
+    of_a_run = checkpoint_config(checkpoint(tmp_path, said, ("data.workers=3",)))
     assert (of_a_run.data.root, of_a_run.data.workers) == (Path("run"), 3)
 
 
@@ -66,7 +66,7 @@ def test_all_that_features_evaluation_and_search_depend_on_travels_with_the_mode
     for name, value in OTHERS.items():
         more = ("evaluation.flip=true",) if name == "evaluation.renormalise" else ()
         own = checkpoint(tmp_path, (f"{name}={value}", *more))
-        stored, trusted = check_config(own.meta["config"], ""), trusted_config(own)
+        stored, trusted = check_config(own.meta["config"], ""), checkpoint_config(own)
         section, key = name.split(".")
         assert getattr(getattr(trusted, section), key) == getattr(getattr(stored, section), key), name
         assert getattr(getattr(stored, section), key) != getattr(getattr(tiny_config("pmt", tmp_path), section), key)
@@ -74,11 +74,11 @@ def test_all_that_features_evaluation_and_search_depend_on_travels_with_the_mode
 
 def test_a_models_section_is_believed_but_for_the_weights_that_it_began_from(tmp_path):
     own = checkpoint(tmp_path, ("model.drop_path=0.3",))
-    assert trusted_config(own).model == check_config(own.meta["config"], "").model.model_copy(
+    assert checkpoint_config(own).model == check_config(own.meta["config"], "").model.model_copy(
         update={"pretrained": "none"}
     )
 
 
 def test_a_model_larger_than_the_file_is_refused(tmp_path):
     with pytest.raises(InputError, match="does not fit the model"):
-        trusted_config(checkpoint(tmp_path, (), held=10))
+        checkpoint_config(checkpoint(tmp_path, (), held=10))

@@ -1,4 +1,4 @@
-"""The program `kernels`: CPU kernels for layers and their gradients, one pass over memory each.
+"""The program `numba`: CPU kernels for layers and their gradients, one pass over memory each.
 
 MindSpore's CPU operators take one pass for each step of a function, and some are scalar or run in one thread. Numba
 compiles these kernels at their first call and caches the machine code on disk. They serve PyNative in float32; graphs,
@@ -8,12 +8,12 @@ mixed precision and other devices use MindSpore's operators.
 from mindspore import nn
 
 from ms_vireid.programs.contiguous import Layout
-from ms_vireid.programs.kernels import base, table
+from ms_vireid.programs.numba import base, table
 from ms_vireid.programs.program import Program
 
 
-class Kernels(Program):
-    table = table.KERNELS
+class Numba(Program):
+    table = table.TABLE
 
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         for weight in model.get_parameters():  # aligning the optimiser's states gives no speed-up

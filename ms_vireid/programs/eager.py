@@ -1,4 +1,4 @@
-"""The program `operators`: MindSpore's operators one at a time (PyNative), for debugging."""
+"""The program `eager`: MindSpore's operators one at a time (PyNative), for debugging."""
 
 import mindspore as ms
 from mindspore import nn
@@ -8,7 +8,7 @@ from ms_vireid.programs.graph import ascend
 from ms_vireid.programs.program import Program
 
 
-class Operators(Program):
+class Eager(Program):
     """Waits for each operator, so that an error names it."""
 
     def __init__(self, amp: str | bool = False):

@@ -4,10 +4,10 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.data.read import read_folder
+from ms_vireid.data.readers import read_folder
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.engine.tested import read_tested
 from ms_vireid.files.writing import write_json
+from ms_vireid.inference.test_set import read_test_set
 from tests.checkpoints import run_record
 from tests.data import tree
 
@@ -28,7 +28,7 @@ def run(tmp_path):
 @pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm"])
 def test_another_set_is_searched_as_its_protocol_says(run, tmp_path, name):
     root = getattr(tree, f"write_{name}")(tmp_path / name)
-    config, data, its_own = read_tested(*run, str(root), [name])
+    config, data, its_own = read_test_set(*run, str(root), [name])
     assert (data.name, data.protocol, data.root, its_own) == (name, name, root, False)
     assert (config.evaluation.direction, config.evaluation.trials) == ("infrared-to-visible", 10)
     assert (config.evaluation.flip, config.data.image_size) == (True, (48, 24))  # of the model
@@ -38,7 +38,7 @@ def test_of_regdb_a_split_is_chosen(run, tmp_path):
     for trial in (1, 2):
         root = tree.write_regdb(tmp_path / "regdb", trial)
     (root / "idx/test_visible_2.txt").write_text("Visible/test1/visible_0.bmp 1\n")
-    config, data, _ = read_tested(*run, str(root), ["regdb", "data.trial=2"])
+    config, data, _ = read_test_set(*run, str(root), ["regdb", "data.trial=2"])
     assert (config.data.trial, sum(~data.test.infrared)) == (2, 1)
 
 
@@ -49,34 +49,34 @@ def test_the_layout_of_folders_is_stated(run, tmp_path):
     given = *run, str(tmp_path / "others")
     for another in (["folder"], ["folder", "data.layout={identity}_{modality}"]):
         layout = None if another[1:] else "{identity}_{modality}"
-        config, data, _ = read_tested(*given, another, layout)
+        config, data, _ = read_test_set(*given, another, layout)
         assert (config.data.layout, data.test.num_identities) == ("{identity}_{modality}", 4)
-    assert read_tested(*given, (), "{identity}_{modality}")[1].test.num_identities == 2
+    assert read_test_set(*given, (), "{identity}_{modality}")[1].test.num_identities == 2
     with pytest.raises(
         InputError, match=r"^data\.layout: '\{x\}' is none of|--layout: data\.layout: '\{x\}': '\{x\}' is none"
     ):
-        read_tested(*given, (), "{x}")
+        read_test_set(*given, (), "{x}")
     with pytest.raises(InputError, match=r"^--layout \{x\}: is of one's own folders alone, and regdb is tested on"):
-        read_tested(*given, ["regdb"], "{x}")
+        read_test_set(*given, ["regdb"], "{x}")
 
 
 def test_all_people_of_folders_are_tested_on_unless_it_was_trained_on_them(run, tmp_path):
     others = str(tree.write_folder(tmp_path / "others", ("eve", "fay", "gus")))
     moved = str(tree.write_folder(tmp_path / "moved"))
-    read = {root: read_tested(*run, root, ["folder"])[1:] for root in (others, moved, None)}
+    read = {root: read_test_set(*run, root, ["folder"])[1:] for root in (others, moved, None)}
     tested = {root: (data.tested_on(), its_own) for root, (data, its_own) in read.items()}
     own = "tested on 2 of 4 people", True
     assert tested == {others: ("tested on 3 of 3 people", False), moved: own, None: own}
-    _, some, its_own = read_tested(*run, others, ["folder", "data.test_fraction=0.5"])
+    _, some, its_own = read_test_set(*run, others, ["folder", "data.test_fraction=0.5"])
     assert (some.tested_on(), its_own) == ("tested on 2 of 3 people", False)
     config, elsewhere = run[0], tmp_path / "model.safetensors"
     assert (
-        read_tested(config, elsewhere, {}, others, ["folder"])[1].tested_on() == "tested on 2 of 3 people"
+        read_test_set(config, elsewhere, {}, others, ["folder"])[1].tested_on() == "tested on 2 of 3 people"
     )  # nothing says
     known = {"data_checksum": "0" * 64}
-    assert read_tested(config, elsewhere, known, others, ["folder"])[1].tested_on() == "tested on 3 of 3 people"
+    assert read_test_set(config, elsewhere, known, others, ["folder"])[1].tested_on() == "tested on 3 of 3 people"
     tree.write_picture(tmp_path / "people/visible/anna/new.jpg")  # other pictures, in the run's own folder
-    assert read_tested(*run, str(tmp_path / "people"), ["folder"])[1].tested_on() == "tested on 2 of 4 people"
+    assert read_test_set(*run, str(tmp_path / "people"), ["folder"])[1].tested_on() == "tested on 2 of 4 people"
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_all_people_of_folders_are_tested_on_unless_it_was_trained_on_them(run, 
 )
 def test_what_cannot_be_chosen_is_one_line(run, another, says):
     with pytest.raises(InputError) as refused:
-        read_tested(*run, None, another)
+        read_test_set(*run, None, another)
     assert str(refused.value).startswith(says)
 
 
 def test_a_folder_of_another_set_says_how_to_test_on_that(run, tmp_path):
     with pytest.raises(InputError, match=r"visible: no such folder; .*; or, if it is not folder, name it: .*--data NA"):
-        read_tested(*run, str(tree.write_regdb(tmp_path / "regdb")))
+        read_test_set(*run, str(tree.write_regdb(tmp_path / "regdb")))
 
 
 def test_a_synthetic_set_of_the_same_seed_has_the_people_it_was_trained_on(tmp_path):
@@ -110,9 +110,9 @@ def test_a_synthetic_set_of_the_same_seed_has_the_people_it_was_trained_on(tmp_p
     small = "data.synthetic.images_per_camera=1", "data.synthetic.image_size=[32,16]"
     config = load_config(CONFIG_ROOT / "demo.yaml", [*drawn, *small])
     given = config, tmp_path / "model.safetensors", {}, str(tmp_path / "drawn")
-    assert read_tested(*given, ["synthetic"])[1].test.num_identities == 2
+    assert read_test_set(*given, ["synthetic"])[1].test.num_identities == 2
     with pytest.raises(InputError, match=r"data\.synthetic\.test_identities=4: the model was trained on synthetic"):
-        read_tested(*given, ["synthetic", "data.synthetic.test_identities=4"])
+        read_test_set(*given, ["synthetic", "data.synthetic.test_identities=4"])
     other = config, tmp_path / "model.safetensors", {}, str(tmp_path / "others")
-    _, data, its_own = read_tested(*other, ["synthetic", *drawn, *small, "data.synthetic.seed=1"])
+    _, data, its_own = read_test_set(*other, ["synthetic", *drawn, *small, "data.synthetic.seed=1"])
     assert ({path.parents[2].name for path in data.test.paths}, its_own) == ({"others"}, False)

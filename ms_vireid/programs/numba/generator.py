@@ -3,7 +3,7 @@
 import numpy as np
 
 from ms_vireid.devices.compiling import njit
-from ms_vireid.programs.kernels.base import (
+from ms_vireid.programs.numba.base import (
     STRICT,
     SUMS,
     Function,
@@ -15,7 +15,7 @@ from ms_vireid.programs.kernels.base import (
     padded_plane,
     threaded,
 )
-from ms_vireid.programs.kernels.feature_maps import by_channel, swapped
+from ms_vireid.programs.numba.feature_maps import by_channel, swapped
 
 
 @njit(**STRICT)

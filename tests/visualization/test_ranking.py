@@ -12,7 +12,7 @@ from ms_vireid.evaluation.protocol import Trial, evaluate_trials
 from ms_vireid.inference import load_trained
 from ms_vireid.inference.evaluating import searched_features
 from ms_vireid.visualization.figure import RIGHT, WRONG
-from ms_vireid.visualization.ranked import choose_queries, draw_ranking, find_queries, rank_queries
+from ms_vireid.visualization.ranking import choose_queries, draw_ranking, find_queries, rank_queries
 
 
 def random_set(count=60, width=6):

@@ -20,7 +20,7 @@ MARKS = {True: ("✓ ", RIGHT, 2.6), False: ("✗ ", WRONG, 1.4), None: ("", "#4
 
 
 @dataclass(frozen=True, eq=False)
-class Ranked:
+class RankedQuery:
     """A query's ranking, without the pictures that the protocol ignores.
 
     query: index of a test picture. gallery: indices int [G], nearest first. similarity: inner products, float [G].
@@ -38,7 +38,7 @@ class Ranked:
         return float(np.mean(np.arange(1, len(ranks) + 1) / ranks))
 
 
-def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: str) -> list[Ranked]:
+def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: str) -> list[RankedQuery]:
     """Rank the gallery as `evaluate_trials` does, for every query with a match, in the order of the trial.
 
     features: float32 [N, C], L2-normalised, one row for each picture of `test`. Ties keep the gallery's order.
@@ -52,11 +52,11 @@ def rank_queries(features: np.ndarray, test: ImageSet, trial: Trial, protocol: s
         for query in group.queries:
             order = kept[np.argsort(np.float32(1) - similarity[query, kept], kind="stable")]
             matches = gallery_ids[order] == query_ids[query]
-            ranked[query] = Ranked(trial.query[query], trial.gallery[order], similarity[query, order], matches)
+            ranked[query] = RankedQuery(trial.query[query], trial.gallery[order], similarity[query, order], matches)
     return [ranked[query] for query in sorted(ranked)]
 
 
-def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ranked]:
+def choose_queries(ranked: Sequence[RankedQuery], count: int, choice: str) -> list[RankedQuery]:
     """Choose `count` queries: "spread" evenly over all, or by the "best" or "worst" average precision."""
     if choice == "spread":
         return [ranked[i] for i in np.unique(np.linspace(0, len(ranked) - 1, min(count, len(ranked))).astype(int))]
@@ -64,7 +64,7 @@ def choose_queries(ranked: Sequence[Ranked], count: int, choice: str) -> list[Ra
     return in_order[:count]
 
 
-def find_queries(ranked: Sequence[Ranked], test: ImageSet, pictures: Sequence[Path]) -> list[Ranked]:
+def find_queries(ranked: Sequence[RankedQuery], test: ImageSet, pictures: Sequence[Path]) -> list[RankedQuery]:
     """Find the queries of these pictures, in order. Raises InputError if one is not a query with a match."""
     by_path = {test.paths[one.query].resolve(): one for one in ranked}
     if unknown := [str(path) for path in pictures if path.resolve() not in by_path]:
@@ -109,7 +109,7 @@ def draw_rows(rows: Sequence[Sequence[Tile]], side: float) -> Figure:
     return figure
 
 
-def draw_ranking(ranked: Sequence[Ranked], test: ImageSet, load: Callable[[ImageSet, int], np.ndarray]) -> Figure:
+def draw_ranking(ranked: Sequence[RankedQuery], test: ImageSet, load: Callable[[ImageSet, int], np.ndarray]) -> Figure:
     """Draw each query with the first ten of its ranking and their similarities. load: decodes, as
     `TrainedModel.load_image`."""
     rows = []

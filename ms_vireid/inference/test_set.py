@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.config import Config, apply_override, check_config, dump_config
+from ms_vireid.data.digests import joined, unknown, unseen
 from ms_vireid.data.kinds import notes_on
-from ms_vireid.data.read import read_data
+from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import ReIDData
-from ms_vireid.data.seen import joined, unknown, unseen
 from ms_vireid.data.validation import check_pictures, passed_over
 from ms_vireid.engine.run_folder import RunFolder, data_config
 
@@ -20,7 +20,7 @@ READ = {"trial": "regdb", "test_fraction": "folder", "layout": "folder", "synthe
 OF_PROTOCOL = ("mode", "shots", "direction", "trials")  # keys of `evaluation`
 
 
-def read_tested(
+def read_test_set(
     trained: Config,
     checkpoint: Path,
     meta: dict,
@@ -95,7 +95,7 @@ def _read(config: Config) -> ReIDData:
 
 def another_set(trained: Config, root: str | Path | None, name: str, *overrides: str) -> Config:
     """Return the configuration with the data section and the search of another set, all of whose people are tested on
-    if it is a folder. Raises InputError as `read_tested`."""
+    if it is a folder. Raises InputError as `read_test_set`."""
     for word in overrides:
         if not word.startswith(tuple(f"data.{key}{end}" for key in READ for end in "=.")):
             keys = ", ".join(f"data.{key}" for key in READ)

@@ -13,7 +13,7 @@ TRUSTED = {
 }
 
 
-def trusted_config(checkpoint: Checkpoint) -> Config:
+def checkpoint_config(checkpoint: Checkpoint) -> Config:
     """Return the configuration to use a checkpoint with. Its own decides the keys in `TRUSTED`; the others come from
     the run.json beside it, if that has the same model and data set, or are defaults. Raises InputError if the
     checkpoint has no configuration or its weights do not fit it."""

@@ -7,7 +7,7 @@ tensor [N, C, H, W].
 import numpy as np
 from mindspore import Tensor, mint
 
-from ms_vireid.programs.kernels.base import Function, array, empty, memory, shaped, threaded
+from ms_vireid.programs.numba.base import Function, array, empty, memory, shaped, threaded
 
 
 def swapped(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.saved import mismatch, plain_names, read_saved
+from ms_vireid.files.state_dict import mismatch, plain_names, read_state_dict
 from ms_vireid.files.weights import write_checkpoint
 
 BODY = {
@@ -41,7 +41,7 @@ def assert_body(saved, body=BODY):
 )
 def test_a_prefix_that_all_names_share_is_taken_off_and_said(tmp_path, caplog, prefix, said):
     torch.save({prefix + name: value for name, value in BODY.items()}, tmp_path / "a.pth")
-    saved = read_saved(tmp_path / "a.pth")
+    saved = read_state_dict(tmp_path / "a.pth")
     assert_body(saved)
     assert saved.names["conv1.weight"] == f"{prefix}conv1.weight"
     assert [line.partition("a.pth: ")[2] for line in caplog.messages] == ([said] if said else [])
@@ -69,12 +69,12 @@ def test_other_floats_become_float32_and_integers_stay(tmp_path, dtype, suffix):
     else:
         arrays = {name: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for name, v in cast.items()}
         write_checkpoint(tmp_path / "a.ckpt", arrays, {}, "mindspore")
-    assert_body(read_saved(tmp_path / f"a{suffix}"))
+    assert_body(read_state_dict(tmp_path / f"a{suffix}"))
 
 
 def test_counts_that_were_cast_with_the_weights_are_integers_again(tmp_path, caplog):
     torch.save({name: value.half() for name, value in BODY.items()}, tmp_path / "a.pth")
-    assert_body(read_saved(tmp_path / "a.pth"))
+    assert_body(read_state_dict(tmp_path / "a.pth"))
     assert any("3 of its 3 arrays are float16" in line for line in caplog.messages)
 
 
@@ -82,14 +82,14 @@ def test_steps_and_an_optimizer_s_state_beside_weights_are_passed_over(tmp_path)
     """As AveragedModel and MindSpore's TrainOneStepCell save them."""
     averaged = {"n_averaged": torch.tensor(5)} | {f"module.{name}": value for name, value in BODY.items()}
     torch.save(averaged, tmp_path / "a.pth")
-    saved = read_saved(tmp_path / "a.pth")
+    saved = read_state_dict(tmp_path / "a.pth")
     assert_body(saved)
     assert saved.beside == {"n_averaged": ("[]", "no weights")}
     arrays = {f"network.{name}": value.numpy() for name, value in BODY.items()}
     arrays |= {f"moments.{name}": value for name, value in arrays.items()}
     arrays |= {"global_step": np.array([3], np.int32), "learning_rate": np.array(0.1, np.float32)}
     write_checkpoint(tmp_path / "a.ckpt", arrays, {}, "mindspore")
-    saved = read_saved(tmp_path / "a.ckpt")
+    saved = read_state_dict(tmp_path / "a.ckpt")
     assert_body(saved)
     assert len(saved.beside) == 5
 
@@ -101,23 +101,23 @@ def test_a_set_can_be_chosen_among_the_names_too(tmp_path):
         {f"model.{s}.{n}": v.clone() for s, of in sets.items() for n, v in of.items()}, tmp_path / "a.safetensors"
     )
     for choice in ("teacher", "model.teacher"):
-        assert_body(read_saved(tmp_path / "a.safetensors", choice), later)
+        assert_body(read_state_dict(tmp_path / "a.safetensors", choice), later)
     with pytest.raises(InputError, match=r"no weights called 'ema', but names that begin with model; name one: --wei"):
-        read_saved(tmp_path / "a.safetensors", "ema")
+        read_state_dict(tmp_path / "a.safetensors", "ema")
 
 
 def test_a_set_that_is_not_asked_for_is_named(tmp_path, caplog):
     torch.save({"state_dict": BODY, "state_dict_ema": BODY}, tmp_path / "a.pth")
-    assert_body(read_saved(tmp_path / "a.pth"))
+    assert_body(read_state_dict(tmp_path / "a.pth"))
     assert "of its sets of weights state_dict is taken, not state_dict_ema (name one: --weights" in caplog.text
     with pytest.raises(InputError, match=r"no weights called 'ema', but state_dict, state_dict_ema; name one"):
-        read_saved(tmp_path / "a.pth", "ema")
+        read_state_dict(tmp_path / "a.pth", "ema")
 
 
 def test_what_is_dropped_is_counted_in_one_line_that_names_tensors_inside(tmp_path, caplog):
     content = {"state_dict": BODY, "epoch": 3, "args": types.SimpleNamespace(a=1), "ema": types.SimpleNamespace(a=BODY)}
     torch.save(content, tmp_path / "a.pth")
-    saved = read_saved(tmp_path / "a.pth")
+    saved = read_state_dict(tmp_path / "a.pth")
     assert_body(saved)
     said = "3 (epoch: int, args: simplenamespace, ema: simplenamespace); the tensors inside of ema are not read"
     assert f"a.pth: passed over beside its weights: {said}" in caplog.text
@@ -138,7 +138,7 @@ def test_lightning_s_state_dict_is_read(tmp_path, caplog):
         "hyper_parameters": types.SimpleNamespace(lr=0.1),
     }
     torch.save(content, tmp_path / "epoch=3-step=10.ckpt")
-    assert_body(read_saved(tmp_path / "epoch=3-step=10.ckpt"))
+    assert_body(read_state_dict(tmp_path / "epoch=3-step=10.ckpt"))
     assert "model. is taken off its names" in caplog.text
 
 
@@ -148,22 +148,22 @@ def test_placeholders_of_weights_in_several_processes_are_refused(tmp_path, suff
     empty = {name: torch.zeros(0) for name in ("conv1.weight", "fc.weight")} | {"bn1.running_mean": torch.ones(2)}
     save(empty, tmp_path / f"a{suffix}")
     with pytest.raises(InputError, match=r"weights that are empty: 2 .*: placeholders of DeepSpeed.*zero_to_fp32.py"):
-        read_saved(tmp_path / f"a{suffix}")
+        read_state_dict(tmp_path / f"a{suffix}")
     save({**BODY, "memory": torch.zeros(0)}, tmp_path / f"a{suffix}")  # one buffer that is empty is none
-    assert read_saved(tmp_path / f"a{suffix}").weights.keys() == {*BODY, "memory"}
+    assert read_state_dict(tmp_path / f"a{suffix}").weights.keys() == {*BODY, "memory"}
     for name in ("_flat_param", "layer._fsdp_wrapped_module._flat_param", "flat_param_0"):
         save({name: torch.ones(3), "bn1.running_mean": torch.ones(2)}, tmp_path / f"a{suffix}")
         with pytest.raises(InputError, match=r"parameters that FSDP made one: 1 .*full_state_dict=True"):
-            read_saved(tmp_path / f"a{suffix}")
+            read_state_dict(tmp_path / f"a{suffix}")
 
 
 def test_deepspeed_s_own_files_are_named(tmp_path):
     content = {"optimizer_state_dict": {"fp32_flat_groups": [torch.ones(3)]}, "ds_config": {}, "ds_version": "0.14"}
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(InputError, match=r"one process's part of DeepSpeed's state; .*zero_to_fp32.py"):
-        read_saved(tmp_path / "a.pt")
+        read_state_dict(tmp_path / "a.pt")
     torch.save({"module": BODY, "ds_config": {}, "ds_version": "0.14", "buffer_names": []}, tmp_path / "a.pt")
-    assert_body(read_saved(tmp_path / "a.pt"))
+    assert_body(read_state_dict(tmp_path / "a.pt"))
 
 
 def test_many_mismatches_begin_with_their_reason():

@@ -27,7 +27,7 @@ _STATES = tuple(f"{key}." for keys in STATES.values() for key in keys)
 
 
 @dataclass(frozen=True)
-class Saved:
+class StateDict:
     """What a file holds.
 
     weights: by plain names. names: the file's own, by plain names. types: of those that were not float32. states: the
@@ -46,7 +46,7 @@ class Saved:
     beside: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def read_saved(path: Path, choice: str | None = None) -> Saved:
+def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
     """Read a set of weights of a file, or of the shards of an index, and log what was done to it.
 
     choice: name of the set, or the beginning of its names; None: the plain one. Half, bfloat16 and double become
@@ -100,7 +100,7 @@ def read_saved(path: Path, choice: str | None = None) -> Saved:
     for kind, count in Counter(types.values()).items():
         target = "int64" if kind == "float32" else "float32"  # counts, or else weights
         note(path, f"{count} of its {len(names)} arrays are {kind} and become {target}")
-    return Saved(path, plain, names, types, states, held.meta, held.framework, beside)
+    return StateDict(path, plain, names, types, states, held.meta, held.framework, beside)
 
 
 def _require_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -115,7 +115,7 @@ def _require_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
         raise InputError(f"{path}: parameters that FSDP made one: {summary(flat)}; {gather}")
 
 
-def recognise(saved: Saved) -> tuple[Saved, Layout | None]:
+def recognise(saved: StateDict) -> tuple[StateDict, Layout | None]:
     """The file's layout, and the file with what is one weight here joined, as a ViT's query, key and value. Logs what
     differs in a layout's network; raises InputError if it is another one."""
     layout = detect(saved.weights)
@@ -136,7 +136,7 @@ def recognise(saved: Saved) -> tuple[Saved, Layout | None]:
     return replace(saved, weights=weights, names=names), layout
 
 
-def renamed(saved: Saved, layout: Layout | None) -> tuple[dict[str, str], dict[str, str]]:
+def renamed(saved: StateDict, layout: Layout | None) -> tuple[dict[str, str], dict[str, str]]:
     """The file's plain names by this project's, in either framework's, and the names of what the layout leaves out,
     with the reason. No other program computes with the weights before: raises InputError, naming all, for two names
     that become one, and for what is no weight: of no or an empty dimension, no floats, a variance or a second moment

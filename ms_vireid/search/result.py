@@ -42,7 +42,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """A query and its hits, nearest first."""
 
     query: Entry
@@ -123,9 +123,9 @@ def accepted(hits: list[list[Hit]], threshold: float | None) -> list[list[Hit]]:
     return [[hit for hit in row if threshold is None or hit.similarity >= threshold] for row in hits]
 
 
-def format_found(found: Found) -> str:
+def format_result(found: SearchResult) -> str:
     """Format a query's table, one line a hit."""
-    require(isinstance(found, Found), "found", found, "one of what `Searcher.rank` returns")
+    require(isinstance(found, SearchResult), "found", found, "one of what `Searcher.rank` returns")
     query = found.query
     about = (("camera", query.camera), ("identity", query.identity))
     known = [f"{what} {name}" for what, name in about if name is not None]
@@ -140,7 +140,7 @@ def format_found(found: Found) -> str:
     return "\n".join(lines if found.hits else [*lines, "nothing found"])
 
 
-def as_json(found: Found) -> dict:
+def as_json(found: SearchResult) -> dict:
     """Turn a query and its hits into plain values; an unknown camera, identity or match becomes null."""
     hits = [
         {"rank": rank, "similarity": hit.similarity, "match": found.match(hit)} | _plain(hit.entry)

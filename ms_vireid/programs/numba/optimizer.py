@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore import Tensor, nn
 
-from ms_vireid.programs.kernels.base import STRICT, array, f32, memory, threaded
+from ms_vireid.programs.numba.base import STRICT, array, f32, memory, threaded
 
 
 @threaded(**STRICT)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.data.read import read_folder
-from ms_vireid.data.seen import joined, record, unknown, unseen
+from ms_vireid.data.digests import joined, record, unknown, unseen
+from ms_vireid.data.readers import read_folder
 
 from . import tree
 

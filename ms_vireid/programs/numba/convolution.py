@@ -6,8 +6,8 @@ import numpy as np
 from mindspore import Tensor
 
 from ms_vireid.devices.compiling import njit
-from ms_vireid.programs.kernels.base import STRICT, Function, array, empty, f32, matmul, memory, padded_plane, threaded
-from ms_vireid.programs.kernels.feature_maps import by_channel, swapped
+from ms_vireid.programs.numba.base import STRICT, Function, array, empty, f32, matmul, memory, padded_plane, threaded
+from ms_vireid.programs.numba.feature_maps import by_channel, swapped
 
 
 @njit(inline="always")

@@ -6,7 +6,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ms_vireid.devices.compiling import njit
-from ms_vireid.programs.kernels.base import (
+from ms_vireid.programs.numba.base import (
     ROWS,
     STRICT,
     SUMS,

@@ -12,12 +12,12 @@ from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.transforms import load_image
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.engine.tested import read_tested
-from ms_vireid.engine.trusted import trusted_config
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.inference import checkpoint_file
+from ms_vireid.inference.checkpoint_config import checkpoint_config
 from ms_vireid.inference.feature_files import FORMAT
 from ms_vireid.inference.features import FeatureExtractor
+from ms_vireid.inference.test_set import read_test_set
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.program import Program, choose
@@ -34,11 +34,11 @@ class TrainedModel:
     record: dict  # saved with the weights
     left_out: tuple[str, ...]  # names of the file's parameters that only training needs
 
-    def tested(
+    def test_set(
         self, root: str | None, another: Sequence[str] = (), layout: str | None = None
     ) -> tuple[Config, ReIDData, bool]:
-        """Read the data set to test it on, as `read_tested`."""
-        return read_tested(self.config, self.path, self.record, root, another, layout)
+        """Read the data set to test it on, as `read_test_set`."""
+        return read_test_set(self.config, self.path, self.record, root, another, layout)
 
     def source(self) -> dict:
         """The checkpoint's identity, as a feature file records it."""
@@ -71,11 +71,11 @@ def load(paths: Sequence[Path | str], program: Program | None = None, inference:
     """Load the models of checkpoints or run folders. Raises InputError for a file that is missing, foreign, or does not
     fit its own configuration.
 
-    program: computes them (default: `operators`). inference: leave out the parts that only training needs.
+    program: computes them (default: `eager`). inference: leave out the parts that only training needs.
     """
     checkpoints = [load_checkpoint(checkpoint_file(path)) for path in paths]
-    configs = [trusted_config(checkpoint) for checkpoint in checkpoints]
-    program, trained = program or choose("operators"), []
+    configs = [checkpoint_config(checkpoint) for checkpoint in checkpoints]
+    program, trained = program or choose("eager"), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         model = build_model(config, inference=inference)
         left_out = tuple(load_model(model, checkpoint))

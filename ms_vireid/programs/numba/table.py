@@ -12,15 +12,15 @@ from ms_vireid.config.models import check_pooled
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
 from ms_vireid.models.noise import Noise, mask_numbers
 from ms_vireid.programs import optimizers, reproducible
-from ms_vireid.programs.kernels import optimizer
-from ms_vireid.programs.kernels.base import Compiled
-from ms_vireid.programs.kernels.convolution import Convolution, Winograd
-from ms_vireid.programs.kernels.feature_maps import Fork
-from ms_vireid.programs.kernels.generator import Depthwise, Pyramids
-from ms_vireid.programs.kernels.normalisation import BatchNorm
-from ms_vireid.programs.kernels.pooling import CubicGeM, MaxPool
-from ms_vireid.programs.kernels.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
-from ms_vireid.programs.kernels.transformer import Attention as Heads
+from ms_vireid.programs.numba import optimizer
+from ms_vireid.programs.numba.base import Compiled
+from ms_vireid.programs.numba.convolution import Convolution, Winograd
+from ms_vireid.programs.numba.feature_maps import Fork
+from ms_vireid.programs.numba.generator import Depthwise, Pyramids
+from ms_vireid.programs.numba.normalisation import BatchNorm
+from ms_vireid.programs.numba.pooling import CubicGeM, MaxPool
+from ms_vireid.programs.numba.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
+from ms_vireid.programs.numba.transformer import Attention as Heads
 
 WINOGRAD = 64  # channels from which Winograd is faster, as measured
 
@@ -175,4 +175,4 @@ OTHERS = {
     "SGD.construct": optimizer.sgd,  # AGW 1.15
     "SGD.clip": optimizer.clip,
 }
-KERNELS = reproducible.TABLE | CELLS | OTHERS
+TABLE = reproducible.TABLE | CELLS | OTHERS

@@ -20,7 +20,7 @@ from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
 from ms_vireid.files.writing import atomic_write
-from ms_vireid.inference.trained import TrainedModel
+from ms_vireid.inference.trained_model import TrainedModel
 
 BOTH = "both"  # the modality of a graph that takes either
 INPUT, OUTPUT = "images", "features"

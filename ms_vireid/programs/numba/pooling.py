@@ -3,8 +3,8 @@
 import numpy as np
 from mindspore import Tensor
 
-from ms_vireid.programs.kernels.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
-from ms_vireid.programs.kernels.feature_maps import by_channel, new_map, rows_by_channel
+from ms_vireid.programs.numba.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
+from ms_vireid.programs.numba.feature_maps import by_channel, new_map, rows_by_channel
 
 
 @threaded(**STRICT)
