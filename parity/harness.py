@@ -106,10 +106,8 @@ def from_saved_buffers(cell: nn.Cell, *parts: CompareProgram) -> CompareProgram:
 
 def computed_by(program: str, function: Callable) -> Callable:
     """Return the function as a program computes it; a cell is prepared first."""
-    computing = program_named(program)
-    if isinstance(function, nn.Cell):
-        computing.prepare(function)
-    return computing.computed(function)
+    cell = function if isinstance(function, nn.Cell) else nn.Cell()
+    return program_named(program).prepare(cell).computed(function)
 
 
 @dataclass

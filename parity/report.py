@@ -1,11 +1,12 @@
 """Run the parity ladder: each case's worst error by each program, where it is, and whether it is within its limit.
 
-A program is how MindSpore computes: by the CPU's kernels, by its operators one by one, or by a compiled graph of them.
+A program is how MindSpore computes (`--programs` prints how they differ): by this project's CPU kernels (numba), by
+MindSpore's operators one by one (eager), by a compiled graph of them (graph), or by one with CUDA kernels (cuda).
 PyTorch's side is computed once for all. What no program has a part in (names, pictures, initial values, learning
 rates) runs once; losses and other functions have no kernels, so that for them "numba" is the same as "eager".
 
 With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5 without their devices
-(parity/stand_in): by the compiled program, or with --program operators operator by operator.
+(parity/stand_in): by the compiled program, or with --program eager operator by operator.
 
 With --long, PMT, MUN and AGW train for 450 and 200 steps instead, in both frameworks from one start and with dropout
 on: how far their losses part, beside how far PyTorch's part from its own where the start is rounded once more.
@@ -37,7 +38,7 @@ def main() -> None:
         "--program",
         nargs="+",
         choices=PROGRAMS,
-        help="how MindSpore computes (default: all that the device has, on a stand-in graph; kernels are a CPU's)",
+        help="how MindSpore computes (default: all that the device has, on a stand-in graph)",
     )
     parser.add_argument("--rung", type=int, nargs="+", choices=range(1, 8), help="only these (default: all seven)")
     parser.add_argument("--match", metavar="TEXT", help="only cases whose name holds this")
@@ -46,10 +47,16 @@ def main() -> None:
         "--long", action="store_true", help="instead of the ladder, whole trainings of up to 450 steps: minutes"
     )
     parser.add_argument("--html", type=Path, metavar="F", help="also write a page that needs no other file")
+    parser.add_argument(
+        "--programs", action="store_true", help="instead of the ladder, print what each program computes otherwise"
+    )
     parser.add_number(
         "parity --processes", help="that share the cases and the cores (default: 2 on two CPU cores or more)"
     )
     arguments = parser.parse_args()
+    if arguments.programs:
+        work("parity.programs").main()
+        return
     require_extra("parity/report.py", "parity", "torch", "torchvision", "timm")
     if arguments.html:
         check_output(arguments.html, "--html")

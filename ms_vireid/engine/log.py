@@ -12,7 +12,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.engine.plan import Plan, Planned
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.engine.train_step import StageLoss
+from ms_vireid.losses.stage import StageLoss
 
 
 class Jumps:

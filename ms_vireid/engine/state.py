@@ -12,11 +12,11 @@ from ms_vireid.config import Config, dump_config
 from ms_vireid.data.digests import before, record
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint, load_parameters, save_checkpoint
-from ms_vireid.engine.optimizer import SGD, AdamW
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder, require_same_run
 from ms_vireid.files.weights import DEVICES
 from ms_vireid.models.base import ReIDModel
+from ms_vireid.optimizers import SGD, AdamW
 
 
 class TrainingState:

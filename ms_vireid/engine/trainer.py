@@ -15,15 +15,16 @@ from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.checkpoint import Checkpoint
 from ms_vireid.engine.log import TrainingLog
-from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.plan import Plan, Planned
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.state import TrainingState
-from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
+from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
+from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs.program import Program, Step
 
 

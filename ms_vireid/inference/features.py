@@ -60,7 +60,8 @@ class FeatureExtractor:
         """Queue the features of at most `batch_size` pictures of one modality, float32 [n, 3, H, W]."""
         kind = modality if self.model.BY_MODALITY else "all"
         if kind not in self._queues:
-            self._queues[kind] = self.program.features(self.model, modality, self.batch_size, kind)
+            computation = self.program.prepare(self.model)
+            self._queues[kind] = computation.features(self.model, modality, self.batch_size, kind)
         return self._queues[kind](pixels)
 
     def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:

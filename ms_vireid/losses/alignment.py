@@ -7,9 +7,10 @@ of all three is of one identity, and a's row i was made from v's and r's.
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
+from ms_vireid.losses import distance as distances
+from ms_vireid.losses import mmd
 from ms_vireid.losses.batch import check_batch, group_centers, same_labels
-from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min
-from ms_vireid.losses.mmd import squared_mmd
+from ms_vireid.losses.distance import euclidean_distance
 
 
 def check_modalities(modalities: tuple[Tensor, ...], multiple: int = 1) -> None:
@@ -70,8 +71,8 @@ class IdentityAlignmentLoss(nn.Cell):
         identity = ops.arange(2 * identities) % identities  # [2P]
         same = same_labels(identity[:identities], identity)  # [P, 2P]
         other = ~same
-        hinge = ops.relu(self.margin + masked_max(distance, same) - masked_min(distance, other))  # [P], Eq. 12
-        hinge = hinge * other.any(-1)
+        furthest, nearest = distances.masked_max(distance, same), distances.masked_min(distance, other)  # [P] each
+        hinge = ops.relu(self.margin + furthest - nearest) * other.any(-1)  # [P], Eq. 12
         return hinge.sum() if self.reduction == "sum" else hinge.mean()
 
 
@@ -95,5 +96,5 @@ class ModalityAlignmentLoss(nn.Cell):
         groups = (-1, self.num_instances, visible.shape[1])  # [P, K, C]
         v, r, a = visible.reshape(groups), infrared.reshape(groups), auxiliary.reshape(groups)
         if not self.bridge:
-            return squared_mmd(v, r).mean()
-        return (squared_mmd(v, a) + squared_mmd(a, r)).mean()
+            return mmd.squared_mmd(v, r).mean()
+        return (mmd.squared_mmd(v, a) + mmd.squared_mmd(a, r)).mean()

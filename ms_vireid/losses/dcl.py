@@ -3,8 +3,9 @@
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import require_choice, whole_number
+from ms_vireid.losses import distance as distances
 from ms_vireid.losses.batch import check_batch, group_centers, same_labels
-from ms_vireid.losses.distance import euclidean_distance, masked_mean, masked_min
+from ms_vireid.losses.distance import euclidean_distance, masked_mean
 
 
 class DiscriminativeCenterLoss(nn.Cell):
@@ -47,7 +48,7 @@ class DiscriminativeCenterLoss(nn.Cell):
     def negative_distance(self, distance: Tensor, negative: Tensor) -> Tensor:
         """Each centre's distance to its chosen negatives: distances and mask [P, 2PK] -> [P]."""
         if self.negatives == "hard":
-            return masked_min(distance, negative)
+            return distances.masked_min(distance, negative)
         if self.negatives == "all":
             return masked_mean(distance, negative)
         threshold = masked_mean(distance, negative)  # [P], Eq. 9

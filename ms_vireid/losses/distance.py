@@ -6,16 +6,20 @@ exists, the docstring defines one.
 
 from mindspore import Tensor, ops
 
+from ms_vireid.devices.replaceable import replaceable
+
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
 TINY = 2.0**-126  # the smallest normal float32; smaller values may be flushed to 0
 
 
+@replaceable("graph")
 def safe_sqrt(squared: Tensor) -> Tensor:
     """Square root of values >= 0; values below float32's normal range count as 0, with derivative 0 (not infinity)."""
     positive = squared >= TINY
     return ops.where(positive, ops.sqrt(ops.where(positive, squared, 1.0)), 0.0)
 
 
+@replaceable("cuda")
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared Euclidean distances of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
     difference = x.unsqueeze(-2) - y.unsqueeze(-3)
@@ -46,11 +50,13 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     return 1.0 - unit_rows(x.float()) @ unit_rows(y.float()).T  # [n, m]
 
 
+@replaceable("cuda")
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:
     """Row maxima of values [n, m] over a boolean mask [n, m]: [n]; ties share the gradient evenly; 0 over no entry."""
     return ops.where(mask, values, -LARGE).amax(-1) * mask.any(-1)
 
 
+@replaceable("cuda")
 def masked_min(values: Tensor, mask: Tensor) -> Tensor:
     """Row minima of values [n, m] over a boolean mask [n, m]: [n]; ties share the gradient evenly; 0 over no entry."""
     return ops.where(mask, values, LARGE).amin(-1) * mask.any(-1)

@@ -3,12 +3,14 @@
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from ms_vireid.losses.distance import squared_distances
+from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.losses import distance
 
 KERNELS = 5  # whose widths double; the middle one is the rows' mean squared distance
 BANDWIDTH_FLOOR = 1e-9  # for rows that all coincide
 
 
+@replaceable("cuda")
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
     """|| mean of phi(x) - mean of phi(y) ||^2 of Eq. 16 (MUN) for each pair of sets: x [G, N, C], y [G, M, C] -> [G].
 
@@ -20,7 +22,8 @@ def squared_mmd(x: Tensor, y: Tensor) -> Tensor:
     Returns float32. Kernels of identical rows are 1, without gradient.
     """
     x, y = x.float(), y.float()
-    within_x, within_y, between = squared_distances(x, x), squared_distances(y, y), squared_distances(x, y)
+    within_x, within_y = distance.squared_distances(x, x), distance.squared_distances(y, y)  # [G, N, N], [G, M, M]
+    between = distance.squared_distances(x, y)  # [G, N, M]
     bandwidth = ops.stop_gradient(mean_bandwidth(within_x, within_y, between)).reshape(-1, 1, 1, 1)  # [G, 1, 1, 1]
     widths = bandwidth * 2.0 ** ops.arange(KERNELS).to(ms.float32)  # [G, 1, 1, 5]
     return mean_kernel(within_x, widths) + mean_kernel(within_y, widths) - 2.0 * mean_kernel(between, widths)

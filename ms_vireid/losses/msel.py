@@ -6,6 +6,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import require_choice, whole_number
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.distance import cosine_distance, euclidean_distance
 
@@ -24,6 +25,7 @@ class ModalitySharedEnhancementLoss(nn.Cell):
         self.num_instances = whole_number("num_instances", num_instances, 2)
         self.distance = distance
 
+    @replaceable("graph")
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels, 2 * self.num_instances)
         distance = self.pairwise(features)  # [2PK, 2PK]

@@ -6,8 +6,9 @@ In all of them an anchor without a negative (a batch of one identity) contribute
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import number, require_choice
+from ms_vireid.losses import distance as distances
 from ms_vireid.losses.batch import check_batch, same_labels
-from ms_vireid.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
+from ms_vireid.losses.distance import euclidean_distance, masked_softmax
 
 RELEASED_EPS = 1e-6  # added to the sum of WRT's weights, as released
 
@@ -20,7 +21,9 @@ def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     distance = euclidean_distance(features, features)  # [n, n]
     positive = same_labels(labels, labels)  # [n, n]
     negative = ~positive
-    hinge = ops.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin)  # [n]
+    hinge = ops.relu(
+        distances.masked_max(distance, positive) - distances.masked_min(distance, negative) + margin
+    )  # [n]
     return hinge * negative.any(-1)
 
 

@@ -3,6 +3,7 @@
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.config import AGWConfig, Setting
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models.base import ReIDModel, visible_rows
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
@@ -27,6 +28,7 @@ class NonLocal(nn.Cell):
         self.phi = pointwise(channels, width)
         self.W = nn.SequentialCell([pointwise(width, channels), batch_norm(channels, gamma="zeros")])
 
+    @replaceable("numba", "cuda")
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, C, h, w] -> [N, C, h, w]."""
         batch, _, rows, columns = x.shape

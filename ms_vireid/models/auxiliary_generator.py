@@ -7,6 +7,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform
 
 from ms_vireid.config.models import check_pooled
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
 
@@ -29,6 +30,7 @@ def depthwise(channels: int, kernel: int, kind: type[nn.Conv2d] = nn.Conv2d) -> 
 class ResidualDepthwise(nn.Conv2d):
     """A depth-wise convolution of ReLU(x), plus x, Eq. 4; x float32 [N, C, H, W]."""
 
+    @replaceable("graph", "cuda")
     def construct(self, x: Tensor) -> Tensor:
         return super().construct(ops.relu(x)) + x
 
@@ -52,6 +54,19 @@ def _layer_scale(channels: int, kind: str) -> Parameter:
     return Parameter(ops.ones((1, channels if kind == "channel" else 1, 1, 1), ms.float32))
 
 
+@replaceable("cuda")
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature maps [N, C, H, W] -> two of [N, C / 2, H, W]."""
+    half = x.shape[1] // 2
+    return x[:, :half], x[:, half:]
+
+
+@replaceable("graph")
+def scaled(scale: Parameter, layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution of x [N, C, H, W], times a layer scale."""
+    return scale * layer(x)
+
+
 class IntraModalityLearner(nn.Cell):
     """IML, Eqs. 1-5: patterns of one modality in several receptive fields.
 
@@ -73,9 +88,8 @@ class IntraModalityLearner(nn.Cell):
     ):
         super().__init__()
         first, second = kernel_order
-        self.half = channels // 2
-        self.first = depthwise(self.half, first)
-        self.second = depthwise(self.half, second)
+        self.first = depthwise(channels // 2, first)
+        self.second = depthwise(channels // 2, second)
         self.bn1 = batch_norm(channels)
         self.expand = pointwise(channels, expansion * channels, bias=False)
         self.spatial = depthwise(expansion * channels, 3, ResidualDepthwise)
@@ -83,13 +97,14 @@ class IntraModalityLearner(nn.Cell):
         self.reduce = pointwise(expansion * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
+    @replaceable("numba")
     def construct(self, x: Tensor) -> Tensor:
         """First-stage features of one modality, float32 [N, C, H, W] -> [N, C, H, W]."""
-        first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
+        first, second = halves(x)  # [N, C / 2, H, W] each, Eq. 1
         x = ops.cat((self.first(first), self.second(second)), 1)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
         x = self.spatial(x)  # [N, 4C, H, W], Eq. 4
-        return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
+        return scaled(self.scale, self.reduce, self.bn2(x))  # [N, C, H, W], Eq. 5
 
 
 class CrossModalityLearner(nn.Cell):
@@ -113,6 +128,7 @@ class CrossModalityLearner(nn.Cell):
         self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
+    @replaceable("numba")
     def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """The learners' output for each modality, float32 [N, C, H, W] each -> [N, C, H, W].
 
@@ -120,8 +136,9 @@ class CrossModalityLearner(nn.Cell):
             ValueError: H or W that a ratio does not divide.
         """
         x = self.pyramids(visible, infrared)  # [N, 8C, H, W], Eq. 8
-        return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
+        return scaled(self.scale, self.fuse, self.bn(x))  # [N, C, H, W], Eq. 9
 
+    @replaceable("cuda")
     def pyramids(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Both modalities in every scale, [N, 8C, H, W]."""
         check_pooled(visible.shape[2], visible.shape[3], self.ratios)

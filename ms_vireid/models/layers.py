@@ -9,6 +9,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
 from ms_vireid.command.arguments import number
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.noise import Noise, drop_limit, kept_scale, mask_number, mask_numbers
 
 
@@ -43,6 +44,7 @@ class Dropout(nn.Cell):
         self.scale = kept_scale(rate) if scaled else 1.0
         self.number = mask_number(layer)
 
+    @replaceable("numba", "cuda")
     def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """x: [N, T, parts * C]. noise: only in training."""
         if not self.training or self.rate == 0.0:
@@ -81,6 +83,7 @@ class DropPath(nn.Cell):
         self.rate = rate
         self.layer = layer
 
+    @replaceable("numba")
     def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """x: [N, ...]. noise: only in training."""
         if not self.training or not self.changes:
@@ -106,6 +109,7 @@ class GeM(nn.Cell):
         self.eps = eps
         self.learned = learned
 
+    @replaceable("numba", "eager", "graph", "cuda")
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W], not negative -> float32 [N, C]."""
         x = x.astype(ms.float32)

@@ -3,6 +3,7 @@
 from mindspore import Parameter, Tensor, ops
 
 from ms_vireid.config import MUNConfig, Setting
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel, visible_rows
@@ -133,6 +134,7 @@ class MUN(ReIDModel):
             outputs += (self.auxiliary_classifier(classified[auxiliary:]),)
         return outputs
 
+    @replaceable("graph")
     def features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """n maps [PK, C, H, W] -> pooled features before and after BNNeck, [n PK, embed_dim] each."""
         if not self.separate:

@@ -4,6 +4,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ms_vireid.devices.replaceable import replaceable
+
 
 class ModalityPrototypes(nn.Cell):
     """T^v, T^r and T^a, Eqs. 13 and 14 (MUN): W_p^m Z^m at first, then beta W_p^m Z^m + (1 - beta) T^m of before.
@@ -37,6 +39,7 @@ class ModalityPrototypes(nn.Cell):
         self.memory = Parameter(ops.zeros((3, rows, width), ms.float32), requires_grad=False)
         self.seen = Parameter(ops.zeros((3, rows), ms.float32), requires_grad=False)  # 1 where a row has been written
 
+    @replaceable("graph")
     def construct(self, features: Tensor, beta: Tensor | float, labels: Tensor | None = None) -> Tensor:
         if tuple(features.shape) != self.shape:
             raise ValueError(f"the prototypes are made for features {self.shape}, not {tuple(features.shape)}")

@@ -3,6 +3,8 @@
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
+from ms_vireid.devices.replaceable import replaceable
+
 EXPANSION = 4  # a block's output channels over its inner ones
 STAGES = (1, 2, 3, 4)
 
@@ -34,6 +36,7 @@ class Bottleneck(nn.Cell):
         if stride != 1 or inputs != outputs:
             self.downsample = nn.SequentialCell([convolution(inputs, outputs, 1, stride), batch_norm(outputs)])
 
+    @replaceable("numba", "cuda")
     def construct(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] -> [N, 4 * width, H / stride, W / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -80,6 +83,7 @@ class ResNet(nn.Cell):
             setattr(self, f"layer{stage}", nn.CellList(blocks))
         self.blocks = tuple(block for stage in stages for block in getattr(self, f"layer{stage}"))
 
+    @replaceable("numba", "cuda")
     def construct(self, x: Tensor) -> Tensor:
         """float32 [N, 3, H, W], or the previous part's feature map -> [N, C, h, w], not negative.
 

@@ -8,6 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform, initializer
 
 from ms_vireid.command.arguments import require
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.noise import Noise, draw_noise
 
@@ -62,6 +63,7 @@ class Attention(nn.Cell):
         self.proj = dense(embed_dim, embed_dim)
         self.proj_drop = Dropout(dropout, 1 + 2 * index, scaled=False)
 
+    @replaceable("numba", "graph")
     def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
         batch, tokens, width = x.shape
@@ -104,6 +106,7 @@ class Block(nn.Cell):
         self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
         self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
+    @replaceable("cuda")
     def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
         x = x + self.drop_path1(self.attn(self.norm1(x), noise), noise)
@@ -177,12 +180,22 @@ class VisionTransformer(nn.Cell):
         if self.training and self.stochastic:
             if key is None:
                 raise ValueError("training with dropout or drop path needs the step's key")
-            positions, factors = draw_noise(key, x.shape, self.path_rates, self.pos_drop.rate, self.shard)
+            positions, factors = self.noise_of(key, x.shape)
             noise = positions, factors.astype(x.dtype)
         x = self.pos_drop(x, noise)
         for block in self.blocks:
-            x = ms.recompute(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
+            x = self.recomputed(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
         return self.norm(x)[:, 0]  # [N, D]
+
+    @replaceable("cuda")
+    def noise_of(self, key: Tensor, shape: tuple[int, int, int]) -> Noise:
+        """Draw what the dropouts and drop paths of a forward pass over [N, T, D] share."""
+        return draw_noise(key, shape, self.path_rates, self.pos_drop.rate, self.shard)
+
+    @replaceable("cuda")
+    def recomputed(self, block: Block, x: Tensor, noise: Noise | None) -> Tensor:
+        """A block that keeps x alone for its gradient."""
+        return ms.recompute(block, x, noise)
 
 
 def resize_position_embedding(

@@ -5,8 +5,11 @@ from functools import cache
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, ops
 from mindspore.utils import _reuse_data_ptr  # made for such buffers in libraries that train large models
+
+from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.optimizers.groups import GroupOptimizer, Part
 
 ALIGNED = 128  # elements, 512 bytes of float32: the alignment of separate parameters
 
@@ -36,6 +39,7 @@ class Contiguous:
         return join(tensors, self._gaps, dtype)
 
 
+@replaceable("cuda")
 def join(tensors: tuple[Tensor, ...], gaps: tuple[tuple[int, int], ...], dtype: ms.Type) -> Tensor:
     """Join all elements of tensors; gaps: (i, elements) of zeros before the i-th tensor."""
     rows = _each(_row, tensors)  # not a loop: MindSpore's compiler would nest a level deeper at each iteration
@@ -61,40 +65,39 @@ def _row(tensor: Tensor) -> Tensor:
 
 
 class Layout:
-    """An optimiser's weights where they are."""
+    """An optimiser's weights where they are.
 
-    def __init__(self, optimizer: nn.Cell):
+    weights: in the order in which they are differentiated. parts: what updates change.
+    """
+
+    def __init__(self, optimizer: GroupOptimizer):
         self.weights = optimizer.weights
+        self.parts = optimizer.parts
 
     def joined(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Arrange gradients, in the order of `weights`, for the optimiser."""
+        """Arrange the weights' gradients by parts."""
         return gradients
 
 
 class ContiguousWeights(Layout):
-    """An optimiser's weights and states in contiguous buffers: one a group, or two if some are named in `separate`.
+    """An optimiser's weights and states in contiguous buffers: one a group, or two if some are named in `separate`."""
 
-    The optimiser's `weights`, states and `group_of` become those of the buffers; `weights` here are the parameters
-    themselves, in the order of the buffers.
-    """
-
-    def __init__(self, optimizer: nn.Cell, separate: Collection[str] = ()):
-        parts: dict[tuple[int, bool], list[int]] = {}  # -> indices of the weights
-        for place, (weight, group) in enumerate(zip(optimizer.weights, optimizer.group_of, strict=True)):
-            parts.setdefault((group, weight.name in separate), []).append(place)
-        parts = dict(sorted(parts.items()))
-        for name in ("weights", *optimizer.STATES):
-            parameters = getattr(optimizer, name)
-            buffers = [
-                Contiguous(f"{name}.{i}", [parameters[place] for place in places])
-                for i, places in enumerate(parts.values())
+    def __init__(self, optimizer: GroupOptimizer, separate: Collection[str] = ()):
+        shares: dict[tuple[int, bool], list[Part]] = {}
+        for part in optimizer.parts:
+            shares.setdefault((part.group, part.weight.name in separate), []).append(part)
+        self.buffers, parts = (), ()
+        for number, ((group, _), share) in enumerate(sorted(shares.items(), key=lambda item: item[0])):
+            weights = Contiguous(f"weights.{number}", [part.weight for part in share])
+            states = [
+                Contiguous(f"{name}.{number}", [part.states[i] for part in share]).buffer
+                for i, name in enumerate(optimizer.STATES)
             ]
-            setattr(optimizer, name, ParameterTuple([part.buffer for part in buffers]))
-            if name == "weights":
-                self.buffers = tuple(buffers)
-        optimizer.group_of = tuple(group for group, _ in parts)
-        self.weights = ParameterTuple([p for part in self.buffers for p in part.parameters])
-        ends = np.cumsum([len(part.parameters) for part in self.buffers]).tolist()
+            self.buffers += (weights,)
+            parts += (Part(weights.buffer, states, group),)
+        self.parts = parts
+        self.weights = ParameterTuple([p for buffer in self.buffers for p in buffer.parameters])
+        ends = np.cumsum([len(buffer.parameters) for buffer in self.buffers]).tolist()
         self._ranges = tuple(zip((0, *ends[:-1]), ends, strict=True))
 
     def joined(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

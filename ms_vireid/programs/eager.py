@@ -3,28 +3,26 @@
 import mindspore as ms
 from mindspore import nn
 
-from ms_vireid.programs import optimizers, reproducible
+from ms_vireid.devices.replaceable import check_tables
+from ms_vireid.programs import reproducible, updates
 from ms_vireid.programs.graph import ascend
 from ms_vireid.programs.program import Program
-
-
-class Eager(Program):
-    """Waits for each operator, so that an error names it."""
-
-    def __init__(self, amp: str | bool = False):
-        super().__init__(amp)
-        self.table = TABLES[ms.get_context("device_target")]
-
-    def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
-        super().settle(model, cells)
-        ms.runtime.launch_blocking()  # MindSpore 2.10 may crash on an error in queued operators
-
 
 # On an Ascend, MindSpore does not pass epsilon to the gradient of `nn.LayerNorm`, and CANN takes 1e-12; the older
 # BatchNorm computes a variance as the mean of squares minus the squared mean.
 TABLES = {
     "CPU": reproducible.TABLE,
-    "GPU": optimizers.TABLE,
-    "Ascend": optimizers.ASCEND
-    | {nn.LayerNorm.construct: ascend.layer_norm, nn.BatchNorm2d.construct: ascend.batch_norm},
+    "GPU": updates.TABLE,
+    "Ascend": updates.ASCEND | {nn.LayerNorm.construct: ascend.layer_norm, nn.BatchNorm2d.construct: ascend.batch_norm},
 }
+check_tables("eager", TABLES.values())
+
+
+class Eager(Program):
+    """Waits for each operator, so that an error names it."""
+
+    tables = TABLES
+
+    def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
+        super().settle(model, cells)
+        ms.runtime.launch_blocking()  # MindSpore 2.10 may crash on an error in queued operators

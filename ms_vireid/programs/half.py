@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import mindspore as ms
 from mindspore import Parameter, ParameterTuple, nn, ops
 
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.programs.contiguous import Contiguous
 
 
@@ -62,6 +63,7 @@ class HalfWeights:
                 cell._params[attribute] = weight
 
 
+@replaceable("cuda")
 def write(copy: Parameter, weight: Parameter) -> None:
     """Round a weight into its copy."""
     ops.assign(copy, weight.astype(copy.dtype))

@@ -4,10 +4,11 @@ Models, losses, optimisers and the training step are plain MindSpore and know no
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import mindspore as ms
 import numpy as np
@@ -18,47 +19,79 @@ from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
+from ms_vireid.devices.replaceable import Table
 from ms_vireid.devices.staging import Staging
 from ms_vireid.programs.contiguous import ContiguousWeights, Layout
 from ms_vireid.programs.half import HalfWeights
-from ms_vireid.programs.replacing import Table, functions_in_place, replace_methods
+from ms_vireid.programs.replacing import functions_in_place, replace_methods
 
 
 class Program:
-    """Prepares a model, its loss and its optimiser, and computes training steps and features with them.
+    """Computes models in one way.
 
     Args:
         amp: "float16" or "bfloat16" to train with `HalfWeights`.
     """
 
     compiled = False  # whether a step is one graph, queued as a whole
-    table: Table
+    tables: Mapping[str, Table]  # by device
 
     def __init__(self, amp: str | bool = False):
         self.half_dtype = getattr(ms, amp) if amp else None
-        self._half: HalfWeights | None = None
-        self._layout: Layout | None = None
+        self._computations: WeakKeyDictionary[nn.Cell, Computation] = WeakKeyDictionary()
 
     def __str__(self) -> str:
         return type(self).__name__.lower()
 
-    def prepare(self, model: nn.Cell, loss: nn.Cell | None = None, optimizer: nn.Cell | None = None) -> None:
-        """Replace the methods that the table names. Load weights first; call it again after loading others."""
+    def table_for(self, model: nn.Cell) -> Table:
+        """What this program computes otherwise of a model on the current device."""
+        return self.tables[ms.get_context("device_target")]
+
+    def prepare(self, model: nn.Cell, loss: nn.Cell | None = None, optimizer: nn.Cell | None = None) -> "Computation":
+        """Install the model's table in it, its loss and its optimiser, and return their computation, the same at each
+        call. Load weights first; call it again after loading others."""
+        table = self.table_for(model)
         cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
-        replace_methods(cells, self.table)
+        replace_methods(cells, table)
         for cell in getattr(model, "recomputed", ()):
             cell.recompute(output_recompute=True)
         self.settle(model, cells)
-        if self.half_dtype is not None and self._half is None:
-            self._half = HalfWeights(model, self.half_dtype)
+        if model not in self._computations:
+            half = HalfWeights(model, self.half_dtype) if self.half_dtype is not None else None
+            self._computations[model] = Computation(table, self.compiled, half, self.layout_of)
+        return self._computations[model]
 
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         """Do what else this program does to a model."""
         if any(isinstance(cell, nn.Conv2d) for cell in cells):
             runtime.cap_convolutions()
 
+    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> Layout:
+        """Decide where an optimiser's weights are. separate: names of those that have copies in half precision."""
+        return ContiguousWeights(optimizer, separate)
+
+
+class Computation:
+    """A model's training steps and features, as a program computes them. `Program.prepare` makes it.
+
+    table: of replacements. compiled: as `Program.compiled`. half: the model's copies in half precision.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        compiled: bool,
+        half: HalfWeights | None,
+        layout_of: Callable[[nn.Cell, Collection[str]], Layout],
+    ):
+        self.table = table
+        self.compiled = compiled
+        self._half = half
+        self._layout_of = layout_of
+        self._layout: Layout | None = None
+
     def computed(self, function: Callable) -> Callable:
-        """Wrap a function of prepared cells so that this program computes it."""
+        """Wrap a function of prepared cells so that it is computed as they are."""
 
         def call(*inputs):
             return function(*inputs)
@@ -72,18 +105,18 @@ class Program:
         return compute
 
     def layout(self, optimizer: nn.Cell) -> Layout:
-        """Move the optimiser's weights into contiguous buffers at the first call; load them before."""
+        """Where the optimiser's weights are. The first call may move them: load them before."""
         if self._layout is None:
             half = self._half
-            self._layout = ContiguousWeights(optimizer, half.names() if half else ())
+            self._layout = self._layout_of(optimizer, half.names() if half else ())
             if half:
                 half.lay_out(self._layout.buffers)
         return self._layout
 
-    def gradients(self, function: Callable, optimizer: nn.Cell) -> Callable:
-        """Wrap function(images, *inputs) -> (loss, ...) to return its values and the loss's gradients, as the optimiser
-        takes them."""
-        half, layout = self._half, self.layout(optimizer)
+    def gradients(self, function: Callable, layout: Layout) -> Callable:
+        """Wrap function(images, *inputs) -> (loss, ...) to return its values and the loss's gradients, one for each
+        part of the layout."""
+        half = self._half
         weights = half.differentiated(layout.weights) if half else layout.weights
         value_and_gradients = ms.value_and_grad(function, None, weights, has_aux=True)
 
@@ -100,12 +133,12 @@ class Program:
 
         announce: print when it is compiled.
         """
-        return Step(self, update, self._half, announce and self.compiled)
+        return Step(self.computed, update, self._half, announce and self.compiled)
 
     def features(self, model: nn.Cell, modality: str, batch_size: int, kind: str) -> Callable[[np.ndarray], "Queued"]:
         """Make a function that queues the features of at most `batch_size` pictures, float32 [n, 3, H, W].
 
-        kind: names these pictures when their graph is compiled.
+        model: the prepared one. kind: names these pictures when their graph is compiled.
         """
         if not self.compiled:
             compute = self.computed(model)
@@ -129,14 +162,14 @@ class Program:
 class Step:
     """Queues training steps."""
 
-    def __init__(self, program: Program, update: Callable, half: HalfWeights | None, announce: bool):
+    def __init__(self, computed: Callable, update: Callable, half: HalfWeights | None, announce: bool):
         def step(images, packed, shape):
             terms = update(images, *_unpacked(packed, shape))
             if half is not None:
                 half.refresh()
             return ops.stack(terms)
 
-        self._step = program.computed(step)
+        self._step = computed(step)
         self._half = half
         self._announce = announce
         self._compiled = False

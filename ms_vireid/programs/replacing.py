@@ -1,53 +1,42 @@
-"""Tables of replacements for methods and functions, and their installation.
+"""Installs tables of replacements for declared methods and functions (`ms_vireid.devices.replaceable`)."""
 
-A table's key is a method (`nn.Dense.construct`), the qualified name of a method that this room may not import
-("AdamW.update"), or a module and a function's name, `(ops, "cat")`, for a function called as `ops.cat`.
-"""
-
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import MethodType, ModuleType
+from types import MethodType
 
 from mindspore import nn
 
-Table = Mapping[Callable | str | tuple[ModuleType, str], Callable]
+from ms_vireid.devices.replaceable import DECLARED, Table
+
 _REPLACED = "_replaced_methods"  # a cell's attribute with their names
 
 
 def replace_methods(cells: Iterable[nn.Cell], table: Table) -> None:
-    """Replace each cell's methods, also inherited ones, by the table's functions."""
-    methods = [key for key in table if not isinstance(key, tuple)]
-    names = {(key if isinstance(key, str) else key.__name__).rpartition(".")[2] for key in methods}
+    """Replace each cell's methods, also inherited ones, by the table's functions, and no others."""
+    names = {DECLARED[function].name for function in table if DECLARED[function].module is None}
     for cell in cells:
-        replaced = set(vars(cell).get(_REPLACED, ()))
-        for name in names:
-            method = getattr(type(cell), name, None)
-            function = table.get(method) or table.get(f"{type(cell).__name__}.{name}")
-            if function:
-                setattr(cell, name, MethodType(function, cell))
-                replaced.add(name)
-        if replaced:
-            vars(cell)[_REPLACED] = replaced
-
-
-def name_of(key: Callable | str | tuple[ModuleType, str]) -> str:
-    """The name of a function, or of a method's class."""
-    if isinstance(key, tuple):
-        return key[1]
-    return (key if isinstance(key, str) else key.__qualname__).partition(".")[0].strip("_")
+        attributes = vars(cell)
+        for name in attributes.pop(_REPLACED, ()):
+            attributes.pop(name, None)
+        replacements = {name: table.get(getattr(type(cell), name, None)) for name in names}
+        replacements = {name: function for name, function in replacements.items() if function}
+        for name, function in replacements.items():
+            setattr(cell, name, MethodType(function, cell))
+        if replacements:
+            attributes[_REPLACED] = tuple(replacements)
 
 
 @contextmanager
 def functions_in_place(table: Table) -> Iterator[None]:
     """Replace the table's functions in their modules within the block. A graph looks them up when it is compiled."""
-    originals = {key: getattr(*key) for key in table if isinstance(key, tuple)}
-    for module, name in originals:
-        setattr(module, name, table[module, name])
+    places = {function: DECLARED[function] for function in table if DECLARED[function].module is not None}
+    for function, place in places.items():
+        setattr(place.module, place.name, table[function])
     try:
         yield
     finally:
-        for (module, name), function in originals.items():
-            setattr(module, name, function)
+        for function, place in places.items():
+            setattr(place.module, place.name, function)
 
 
 @contextmanager

@@ -45,4 +45,4 @@ def _power(x: Tensor, power: Tensor | float) -> Tensor:
     return ops.exp(ops.log(x.astype(ms.float64)) * power).astype(ms.float32)
 
 
-TABLE = {nn.CrossEntropyLoss.construct: cross_entropy, GeM.construct: gem, (ops, "softplus"): softplus}
+TABLE = {nn.CrossEntropyLoss.construct: cross_entropy, GeM.construct: gem, ops.softplus: softplus}

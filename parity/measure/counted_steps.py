@@ -10,12 +10,13 @@ import mindspore as ms
 import numpy as np
 
 from ms_vireid.config import Config
-from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
+from ms_vireid.devices.replaceable import title
+from ms_vireid.engine.train_step import build_step, loss_scaler
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
+from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs import graph
 from ms_vireid.programs.program import choose
-from ms_vireid.programs.replacing import name_of
 from parity.stand_in import DEVICES
 from parity.stand_in.counts import calls, count
 from parity.stand_in.own import telling
@@ -29,7 +30,7 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     without: the type of a cell whose replacement is left out; "" for none."""
     if without:
         table = graph.TABLES[device]
-        for key in [key for key in table if name_of(key) == without]:
+        for key in [key for key in table if title(key) == without]:
             del table[key]
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)

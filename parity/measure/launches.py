@@ -45,16 +45,12 @@ COST_ROWS = {
 }
 # What the tables of `programs/graph` replace, and the models that have it: PMT, AGW, MUN.
 _ON_BOTH = {"CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN", "AdamW": "PMT", "SGD": "AGW", "StageLoss": "PMT MUN"}
-_ON_BOTH |= {"safe_sqrt": "PMT", "ModalitySharedEnhancementLoss": "PMT"}
+_ON_BOTH |= {"safe_sqrt": "PMT", "ModalitySharedEnhancementLoss": "PMT", "Attention": "PMT"}
 _REPLACED = {
-    "GPU": _ON_BOTH
-    | {"Block": "PMT", "Conv2d": "MUN", "ResidualDepthwise": "MUN", "ModalityPrototypes": "MUN"}
-    | {"IntraModalityLearner": "MUN", "CrossModalityLearner": "MUN"}
-    | {"cat": "MUN", "safe_sqrt": "PMT", "ModalitySharedEnhancementLoss": "PMT"},
+    "GPU": _ON_BOTH | {"scaled": "MUN", "ModalityPrototypes": "MUN", "cat": "MUN"},
     "Ascend": _ON_BOTH
     | {
         "GELU": "PMT",
-        "Attention": "PMT",
         "LayerNorm": "PMT",
         "Dense": "PMT AGW MUN",
         "Conv2d": "PMT AGW MUN",

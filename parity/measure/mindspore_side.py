@@ -12,13 +12,14 @@ from ms_vireid.config import Config
 from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from ms_vireid.devices import runtime
-from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
+from ms_vireid.devices.replaceable import title
+from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.inference.features import FeatureExtractor
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
+from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs.numba import table
 from ms_vireid.programs.program import choose
-from ms_vireid.programs.replacing import name_of
 from parity.measure.workers import RUN_STEPS, WARM_UP, WINOGRAD, Work
 
 
@@ -59,7 +60,7 @@ def _model(work: Work, config: Config) -> Callable[[int], np.ndarray]:
     program = choose(config.train.program, config.train.amp)
     if work.without == WINOGRAD:
         table.WINOGRAD = math.inf
-    for key in [key for key in table.TABLE if name_of(key) == work.without]:
+    for key in [key for key in table.TABLE if title(key) == work.without]:
         del table.TABLE[key]
     weights = np.load(work.weights("mindspore"))
     for parameter in model.get_parameters():

@@ -8,10 +8,10 @@ from ms_vireid.config import Config
 from ms_vireid.data.batches import TrainingBatches
 from parity.oracles import timm_vit
 from parity.trajectory import TorchTraining
-from torch_ref.engine.optimizer import parameter_groups
-from torch_ref.engine.train_step import StageLoss
+from torch_ref.losses.stage import StageLoss
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.pmt import PMT
+from torch_ref.optimizers import parameter_groups
 
 
 class OutsidePMT(ReIDModel):

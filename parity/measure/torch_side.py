@@ -14,9 +14,10 @@ from parity import stand_in
 from parity.measure.workers import RUN_STEPS, WARM_UP, Work
 from torch_ref import losses
 from torch_ref.engine.device import round_products
-from torch_ref.engine.optimizer import build_optimizer
-from torch_ref.engine.train_step import StageLoss, build_step, loss_scaler
+from torch_ref.engine.train_step import build_step, loss_scaler
+from torch_ref.losses.stage import StageLoss
 from torch_ref.models import build_model
+from torch_ref.optimizers import build_optimizer
 
 
 def device_peaks() -> list[int]:

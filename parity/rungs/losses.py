@@ -10,7 +10,7 @@ import torch
 
 from ms_vireid import losses as mindspore_losses
 from ms_vireid.config import LossConfig
-from ms_vireid.engine.train_step import StageLoss as MindSporeStageLoss
+from ms_vireid.losses.stage import StageLoss as MindSporeStageLoss
 from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.programs.program import program as program_named
 from parity import equations
@@ -18,7 +18,7 @@ from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
 from parity.harness import ALL_BUT_KERNELS, Case, CompareProgram, all_of, computed_by, from_saved_buffers, once
 from parity.states import to_torch
 from torch_ref import losses as torch_losses
-from torch_ref.engine.train_step import StageLoss as TorchStageLoss
+from torch_ref.losses.stage import StageLoss as TorchStageLoss
 from torch_ref.models.base import TrainingOutputs
 from torch_ref.models.prototypes import ModalityPrototypes as TorchPrototypes
 

@@ -10,8 +10,8 @@ import torch
 
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.engine import schedule as mindspore_schedule
-from ms_vireid.engine.optimizer import build_optimizer as mindspore_optimizer
 from ms_vireid.models import build_model as mindspore_model
+from ms_vireid.optimizers import build_optimizer as mindspore_optimizer
 from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.harness import ALL_BUT_KERNELS, Case, CompareProgram, once, same_weights
@@ -29,8 +29,8 @@ from parity.trajectory import (
     reference,
     trajectories,
 )
-from torch_ref.engine.optimizer import build_optimizer as torch_optimizer
 from torch_ref.models import build_model as torch_model
+from torch_ref.optimizers import build_optimizer as torch_optimizer
 
 
 def groups(recipe: str) -> list[Comparison]:
@@ -89,15 +89,14 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
         to_mindspore(initial, cell)
         ours = mindspore_optimizer(cell, config)
         names = torch_names(cell)
-        computing = program_named(program)
-        computing.prepare(cell, None, ours)
-        layout = computing.layout(ours)
+        computation = program_named(program).prepare(cell, None, ours)
+        layout = computation.layout(ours)
 
         def update_weights(*inputs):  # not a tuple of gradients: a graph is compiled anew for each tuple
             gradients = layout.joined(inputs[:-1])
-            return ours(ours.clip(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
+            return ours(layout.parts, ours.clip(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
 
-        update = computing.computed(update_weights)
+        update = computation.computed(update_weights)
         comparisons = []
         for step, (rates, gradients, expected) in enumerate(steps, 1):
             inputs = [ms.Tensor(gradients[names[weight.name]]) for weight in layout.weights]

@@ -6,10 +6,11 @@ from functools import partial
 import numpy as np
 
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
-from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
+from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.inference.features import FeatureExtractor
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
+from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs.program import program
 from parity.cases import LADDER, run
 

@@ -105,7 +105,7 @@ def changed_by_updates(name: str, scales: list[float]) -> list[bool]:
     all weights and states (true), none (false), or only some (None)."""
     from mindspore import Parameter, Tensor, nn
 
-    from ms_vireid.engine import optimizer as optimizers
+    from ms_vireid import optimizers
     from ms_vireid.engine.train_step import all_finite, loss_scaler
     from ms_vireid.programs.program import program
 
@@ -116,16 +116,14 @@ def changed_by_updates(name: str, scales: list[float]) -> list[bool]:
     groups = [optimizers.ParameterGroup("full", 1.0, tuple(weights))]
     options = {"AdamW": ((0.9, 0.999), 1e-8, 0.1), "SGD": (0.9, True, 0.1)}[name]
     optimizer = getattr(optimizers, name)(groups, *options)
-    computing, scaler = program("cuda", "float16"), loss_scaler("float16")
-    computing.prepare(nn.Cell(), None, optimizer)
-    layout = computing.layout(optimizer)
+    computation, scaler = program("cuda", "float16").prepare(nn.Cell(), None, optimizer), loss_scaler("float16")
+    layout = computation.layout(optimizer)
 
     def update(first, second, scalars):
-        gradients = scaler.unscale(layout.joined((first, second)))
-        gradients, scalars = optimizer.only_if(all_finite(gradients), gradients, scalars)
-        return optimizer(gradients, scalars)
+        gradients = optimizer.unscale(layout.joined((first, second)), scaler.scale_value)
+        return optimizer(layout.parts, gradients, scalars, all_finite(gradients))
 
-    step = computing.computed(update)
+    step = computation.computed(update)
 
     def held():
         return np.concatenate([parameter.asnumpy().ravel() for parameter in (*layout.weights, *optimizer.state())])

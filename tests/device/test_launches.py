@@ -7,8 +7,8 @@ from functools import cache
 import pytest
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.devices.replaceable import title
 from ms_vireid.programs.graph import TABLES
-from ms_vireid.programs.replacing import name_of
 from parity.measure import launches, sections
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
@@ -80,15 +80,15 @@ def test_own_kernels_are_counted_with_their_tensors():
 
 def test_a_step_without_a_replacement_is_counted_beside_the_whole():
     options = Namespace(overrides=(*SMALL, "train.num_identities=2"))
-    ((name, row),) = launches.replacements(["GPU: PMT, Block"], options)
+    ((name, row),) = launches.replacements(["GPU: PMT, Attention"], options)
     assert row["whole"]["launches"] == only_row("GPU: PMT compiled", "train.num_identities=2")["launches"]
     assert row["without"]["launches"] != row["whole"]["launches"]
-    assert sections.SECTIONS["replacements"].line(name, row).startswith("GPU: PMT, Block   ")
+    assert sections.SECTIONS["replacements"].line(name, row).startswith("GPU: PMT, Attention   ")
 
 
 def test_every_replacement_has_a_row():
     found = {(device, cell) for device, _, cell in launches.REPLACEMENT_ROWS.values()}
-    assert found == {(device, name_of(key)) for device in COPIES for key in TABLES[device]}
+    assert found == {(device, title(key)) for device in COPIES for key in TABLES[device]}
 
 
 def test_a_resnets_step_with_recompute_keeps_less():

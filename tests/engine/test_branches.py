@@ -7,9 +7,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from ms_vireid.engine.optimizer import build_optimizer
-from ms_vireid.engine.train_step import StageLoss, build_step, loss_scaler
+from ms_vireid.engine.train_step import build_step, loss_scaler
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
+from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs.program import program
 from tests.checkpoints import tiny_config
 

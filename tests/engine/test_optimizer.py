@@ -4,8 +4,8 @@ import torch
 from mindspore import Parameter, Tensor, nn
 
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
-from ms_vireid.engine.optimizer import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
 from ms_vireid.models import create_model
+from ms_vireid.optimizers import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
 from ms_vireid.programs.program import OF_DEVICE, program
 
 PROGRAMS = OF_DEVICE["CPU"]
@@ -68,14 +68,13 @@ def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scale
 
 def updates(optimizer, name):
     """The optimiser as it is called when a program computes."""
-    computing = program(name)
-    computing.prepare(nn.Cell(), None, optimizer)
-    layout = computing.layout(optimizer)
+    computation = program(name).prepare(nn.Cell(), None, optimizer)
+    layout = computation.layout(optimizer)
 
     def update(gradients, scalars):
-        return optimizer(layout.joined(gradients), scalars)
+        return optimizer(layout.parts, layout.joined(gradients), scalars)
 
-    return computing.computed(update)
+    return computation.computed(update)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -105,13 +104,13 @@ def test_gradients_are_clipped_as_in_torch(name, value):
         weight.grad = torch.from_numpy(gradient.copy())
     torch.nn.utils.clip_grad_norm_(weights, 5.0)
     parameters = tuple(Parameter(Tensor(np.zeros(2, np.float32)), name=f"w{i}") for i in range(2))
-    optimizer, computing = SGD([ParameterGroup("a", 1.0, parameters)], 0.0, False, 0.0), program(name)
-    computing.prepare(nn.Cell(), None, optimizer)
+    optimizer = SGD([ParameterGroup("a", 1.0, parameters)], 0.0, False, 0.0)
+    computation = program(name).prepare(nn.Cell(), None, optimizer)
 
     def clip(*tensors):
         return optimizer.clip(tensors, 5.0)
 
-    for ours, weight in zip(computing.computed(clip)(*map(Tensor, gradients)), weights, strict=True):
+    for ours, weight in zip(computation.computed(clip)(*map(Tensor, gradients)), weights, strict=True):
         np.testing.assert_allclose(ours.asnumpy(), weight.grad.numpy(), rtol=1e-6)
 
 

@@ -1,8 +1,8 @@
 import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine.optimizer import ParameterGroup
 from ms_vireid.engine.schedule import iteration_steps, learning_rates, warmup_cosine, warmup_steps
+from ms_vireid.optimizers import ParameterGroup
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from mindspore.nn import GELU
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import host
+from ms_vireid.devices.replaceable import title
 from ms_vireid.programs.numba.table import CELLS, OTHERS, TABLE
-from ms_vireid.programs.replacing import name_of
 from parity import benchmark, processes
 from parity.measure import loaders, mindspore_side, pictures, sections, steps, workers
 from parity.measure.workers import BOUND, WINOGRAD, Work
@@ -84,7 +84,7 @@ def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
 
 
 def test_every_kernel_is_timed():
-    cells = {name_of(key) for key in (CELLS | OTHERS)} - {"StageLoss"}
+    cells = {title(key) for key in (CELLS | OTHERS)} - {"StageLoss"}
     assert {kernel for _, kernel in steps.KERNEL_ROWS.values()} == {BOUND, WINOGRAD, *cells}
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine.optimizer import build_optimizer
 from ms_vireid.models import build_model
+from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs.program import program
 from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore
-from torch_ref.engine.optimizer import build_optimizer as build_torch_optimizer
 from torch_ref.models import build_model as build_torch_model
+from torch_ref.optimizers import build_optimizer as build_torch_optimizer
 
 SMALL = ["data.image_size=[16,16]", "model.patch_size=8", "model.embed_dim=16", "model.depth=2", "model.num_heads=2"]
 
@@ -78,9 +78,8 @@ def test_an_optimizer_that_made_no_step_is_all_zero():
 def test_one_step_after_the_conversion_is_the_same_in_both():
     cell, ms_optimizer, module, torch_optimizer = pair()
     step_torch(module, torch_optimizer, 3)
-    computing = program("eager")
-    computing.prepare(cell, None, ms_optimizer)
-    layout = computing.layout(ms_optimizer)  # before weights and states are set
+    computation = program("eager").prepare(cell, None, ms_optimizer)
+    layout = computation.layout(ms_optimizer)  # before weights and states are set
     to_mindspore(module.state_dict(), cell)
     step = optimizer_to_mindspore(torch_optimizer, ms_optimizer, cell)
     random = np.random.default_rng(3)
@@ -90,7 +89,7 @@ def test_one_step_after_the_conversion_is_the_same_in_both():
     torch_optimizer.step()
     names = [name for group in torch_optimizer.param_groups for name in group["param_names"]]
     joined = layout.joined(tuple(ms.Tensor(gradients[name]) for name in names))
-    ms_optimizer(joined, ms.Tensor(ms_optimizer.scalars(step + 1, [1e-3, 5e-4])))
+    ms_optimizer(layout.parts, joined, ms.Tensor(ms_optimizer.scalars(step + 1, [1e-3, 5e-4])))
     weights = dict(module.named_parameters())
     for name, weight in zip(names, layout.weights, strict=True):
         # 1e-6 for one step; the step's length is at most 1e-3.

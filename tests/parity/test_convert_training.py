@@ -15,7 +15,7 @@ from tests.checkpoints import PMT
 from tests.parity.convert_cases import convert
 from torch_ref import train as torch_train
 from torch_ref.engine.checkpoint import load_checkpoint
-from torch_ref.engine.train_step import StageLoss
+from torch_ref.losses.stage import StageLoss
 
 # Two stages, dropout, drop path, random augmentation: 6 steps in all, the stage changes after the third.
 RECIPE = [

@@ -36,22 +36,19 @@ def outcomes(cell):
     differences = Tensor(draw.normal(0, 3, 441).astype(np.float32))
     labels = Tensor(np.arange(ROWS) % CLASSES, ms.int32)
 
-    of_inputs = program("graph").computed(cell)
+    of_inputs = program("graph").prepare(cell).computed(cell)
     calls = [[value.asnumpy().tobytes() for value in of_inputs(logits, labels, differences)] for _ in range(CALLS)]
     return zip(*calls, strict=True)
 
 
 def test_losses_and_pooling_are_the_same_at_each_call():
     cell = Losses()
-    program("graph").prepare(cell)
     assert [len(set(seen)) for seen in outcomes(cell)] == [1, 1, 1, 1, 1]
 
 
 def test_losses_are_numpys_at_small_and_large_numbers():
     cell = Losses()
-    kernels = program("numba")
-    kernels.prepare(cell)
-    softplus = kernels.computed(lambda x: ops.softplus(x))
+    softplus = program("numba").prepare(cell).computed(lambda x: ops.softplus(x))
     given = np.array([-100, -30, -12, -1, 0, 1e-6, 3, 19.9, 20.1, 100], np.float32)
     value, gradient = ms.value_and_grad(lambda x: softplus(x).sum())(Tensor(given))
     exact = np.logaddexp(0, given.astype(np.float64))

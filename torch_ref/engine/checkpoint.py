@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import TORCH
 from ms_vireid.files.weights import STATES, Checkpoint, read_checkpoint, write_checkpoint
-from torch_ref.engine.optimizer import SGD, AdamW
+from torch_ref.optimizers import SGD, AdamW
 
 _KEYS = {AdamW: STATES["adamw"], SGD: STATES["sgd"]}
 

@@ -40,15 +40,25 @@ def _layer_scale(channels: int, kind: str) -> nn.Parameter:
     return nn.Parameter(torch.ones(1, channels if kind == "channel" else 1, 1, 1))
 
 
+def halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Feature maps [N, C, H, W] -> two of [N, C / 2, H, W]."""
+    half = x.shape[1] // 2
+    return x[:, :half], x[:, half:]
+
+
+def scaled(scale: nn.Parameter, layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """A 1x1 convolution of x [N, C, H, W], times a layer scale."""
+    return scale * layer(x)
+
+
 class IntraModalityLearner(nn.Module):
     def __init__(
         self, channels: int, expansion: int = 4, kernel_order: tuple[int, int] = (5, 7), layer_scale: str = "channel"
     ):
         super().__init__()
         first, second = kernel_order
-        self.half = channels // 2
-        self.first = depthwise(self.half, first)
-        self.second = depthwise(self.half, second)
+        self.first = depthwise(channels // 2, first)
+        self.second = depthwise(channels // 2, second)
         self.bn1 = batch_norm(channels)
         self.expand = pointwise(channels, expansion * channels, bias=False)
         self.spatial = depthwise(expansion * channels, 3, ResidualDepthwise)
@@ -57,11 +67,11 @@ class IntraModalityLearner(nn.Module):
         self.scale = _layer_scale(channels, layer_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        first, second = x[:, : self.half], x[:, self.half :]  # [N, C / 2, H, W] each, Eq. 1
+        first, second = halves(x)  # [N, C / 2, H, W] each, Eq. 1
         x = torch.cat((self.first(first), self.second(second)), dim=1)  # [N, C, H, W], Eq. 2
         x = self.expand(self.bn1(x))  # [N, 4C, H, W], Eq. 3
         x = self.spatial(x)  # [N, 4C, H, W], Eq. 4
-        return self.scale * self.reduce(self.bn2(x))  # [N, C, H, W], Eq. 5
+        return scaled(self.scale, self.reduce, self.bn2(x))  # [N, C, H, W], Eq. 5
 
 
 class CrossModalityLearner(nn.Module):
@@ -83,7 +93,7 @@ class CrossModalityLearner(nn.Module):
                 pyramid = pool(features)  # [N, C, H / ratio, W / ratio], Eq. 6
                 scales.append(rebuild(pyramid))  # [N, C, H, W], Eq. 7
         x = self.concat(*scales)  # [N, 8C, H, W], Eq. 8
-        return self.scale * self.fuse(self.bn(x))  # [N, C, H, W], Eq. 9
+        return scaled(self.scale, self.fuse, self.bn(x))  # [N, C, H, W], Eq. 9
 
 
 class AuxiliaryGenerator(nn.Module):

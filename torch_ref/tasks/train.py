@@ -20,9 +20,10 @@ from ms_vireid.files.writing import check_output
 from torch_ref.engine.batches import iterate
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
 from torch_ref.engine.device import choose, in_words, round_products
-from torch_ref.engine.optimizer import build_optimizer
-from torch_ref.engine.train_step import StageLoss, build_step, loss_scaler
+from torch_ref.engine.train_step import build_step, loss_scaler
+from torch_ref.losses.stage import StageLoss
 from torch_ref.models import build_model
+from torch_ref.optimizers import build_optimizer
 
 
 def main(arguments: argparse.Namespace) -> None:

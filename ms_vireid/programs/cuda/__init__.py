@@ -7,28 +7,25 @@ files of the same names make them operators with gradients (`operators.py`); `ta
 
 from mindspore import nn
 
+from ms_vireid.devices.replaceable import Table
+from ms_vireid.programs.cuda import build
 from ms_vireid.programs.graph import TABLES, Graph
 
 
 class Cuda(Graph):
     """Raises DeviceError if the kernels cannot be compiled."""
 
-    not_recomputed = ()
-
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        from ms_vireid.programs.cuda.table import TABLE  # compiles the kernels
+        build.use_kernels(build.kernel_source())
+        from ms_vireid.programs.cuda.table import TABLE  # needs the launcher
 
-        self.table = self.table | TABLE
+        self._kernels = TABLE
 
-    def prepare(self, model: nn.Cell, *others: nn.Cell | None) -> None:
+    def table_for(self, model: nn.Cell) -> Table:
         from ms_vireid.programs.cuda import feature_maps, transformer  # as above
 
-        excluded = ()
-        if not transformer.fits(model):
-            excluded += tuple(transformer.TABLE)
-            self.not_recomputed = Graph.not_recomputed
+        excluded = () if transformer.fits(model) else tuple(transformer.TABLE)
         if getattr(model, "recomputed", ()):
             excluded += feature_maps.NOT_RECOMPUTED
-        self.table = TABLES["GPU"] | {key: new for key, new in self.table.items() if key not in excluded}
-        super().prepare(model, *others)
+        return TABLES["GPU"] | {key: new for key, new in self._kernels.items() if key not in excluded}

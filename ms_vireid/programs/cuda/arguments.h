@@ -157,6 +157,7 @@ typedef struct {
   const float *scalars;                 /* [groups, columns] */
   const int *group;                     /* the weights' */
   const float *limits;                  /* the least and the largest weight, or 0 */
+  const unsigned char *applies;         /* whether there is an update */
   long long count;
   int columns, nesterov;
 } Update;

@@ -216,38 +216,33 @@ def _parameters(self: nn.BatchNorm2d) -> tuple:
     return self.gamma, self.beta, self.moving_mean, self.moving_variance, numbers
 
 
-def batch_norm(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
+def batch_norm(
+    self: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor, rest: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """With what follows in a residual network: adding `rest`, ReLU."""
+    if x.ndim == 2 or not isinstance(self.bn_train, ops.BatchNorm):  # the latter: statistics of several processes
+        x = nn.BatchNorm2d.construct(self, x)
+        x = x if rest is None else x + rest
+        return ops.relu(x) if relu else x
     if not self.training:
-        return _evaluation(x, *_parameters(self))
-    return _batch_norm(x, *_parameters(self))[0]
-
-
-def _relu(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """ReLU(norm(x))."""
-    if not norm.training:
-        return _evaluation_relu(x, *_parameters(norm))
-    return _batch_norm_relu(x, *_parameters(norm))[0]
-
-
-def batch_norm_add(norm: nn.BatchNorm2d, x: Tensor, rest: Tensor) -> Tensor:
-    """norm(x) + rest."""
-    if not norm.training:
-        return norm(x) + rest
-    return _batch_norm_add(x, *_parameters(norm), rest)[0]
+        if rest is None:
+            return (_evaluation_relu if relu else _evaluation)(x, *_parameters(self))
+        return _evaluation_add_relu(x, *_parameters(self), rest) if relu else _evaluation(x, *_parameters(self)) + rest
+    if rest is None:
+        return (_batch_norm_relu if relu else _batch_norm)(x, *_parameters(self))[0]
+    return (_batch_norm_add_relu if relu else _batch_norm_add)(x, *_parameters(self), rest)[0]
 
 
 def bottleneck(self: Bottleneck, x: Tensor) -> Tensor:
     shortcut = x if self.downsample is None else self.downsample(x)
-    x = _relu(self.bn1, self.conv1(x))
-    x = self.conv3(_relu(self.bn2, self.conv2(x)))
-    if not self.training:
-        return _evaluation_add_relu(x, *_parameters(self.bn3), shortcut)
-    return _batch_norm_add_relu(x, *_parameters(self.bn3), shortcut)[0]
+    x = batch_norm(self.bn1, self.conv1(x), relu=True)
+    x = batch_norm(self.bn2, self.conv2(x), relu=True)
+    return batch_norm(self.bn3, self.conv3(x), shortcut, relu=True)
 
 
 def resnet(self: ResNet, x: Tensor) -> Tensor:
     if self.has_stem:
-        x = _max_pool(_relu(self.bn1, self.conv1(x)))[0]
+        x = _max_pool(batch_norm(self.bn1, self.conv1(x), relu=True))[0]
     for block in self.blocks:
         x = block(x)
     return x
@@ -271,7 +266,7 @@ def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> T
 
 
 # Not where convolutions are recomputed: MindSpore keeps what a cell with a gradient of its own is given.
-NOT_RECOMPUTED = "BatchNorm2d.construct", Bottleneck.construct, ResNet.construct
+NOT_RECOMPUTED = nn.BatchNorm2d.construct, Bottleneck.construct, ResNet.construct
 # On an H100, ms of a step in float32 and float16, each operator measured alone, for what MindSpore's took.
 TABLE = {
     # With the next, MUN: convolutions by channel and their casts, 3.9 and 3.6 for 7.0 and 12.2.
@@ -279,8 +274,8 @@ TABLE = {
     ResidualDepthwise.construct: residual_depthwise,
     # With the next two, BatchNorm, ReLU, additions and their gradients, AGW: 11.1 and 6.8 for 19.3 and 10.9; MUN: 17.3
     # and 10.1 for 31.2 and 16.3. Max pooling and its gradient, predicted: 0.2 and 0.1 for 0.8
-    # and 0.7. By name: BatchNorm1d has the same method. In inference, AGW, predicted: 2.8 for 7.2.
-    "BatchNorm2d.construct": batch_norm,
+    # and 0.7. In inference, AGW, predicted: 2.8 for 7.2.
+    nn.BatchNorm2d.construct: batch_norm,
     Bottleneck.construct: bottleneck,
     ResNet.construct: resnet,
     GeM.construct: gem,  # AGW, predicted: 0.1 and 0.1 for 0.7 and 0.8

@@ -5,7 +5,7 @@ from mindspore import Tensor, nn
 
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.programs.cuda import build
-from ms_vireid.programs.cuda.feature_maps import batch_norm_add
+from ms_vireid.programs.cuda.feature_maps import batch_norm
 from ms_vireid.programs.cuda.operators import operator
 from ms_vireid.programs.graph.common import product_transposed
 
@@ -57,7 +57,7 @@ def non_local(self: NonLocal, x: Tensor) -> Tensor:
     g, theta, phi = _to_one_channel(x, *weights, self.g.bias, self.theta.bias, self.phi.bias)
     context = product_transposed(g, phi) / (rows * columns)
     y = context @ theta  # [N, 1, L]
-    return batch_norm_add(self.W[1], self.W[0](y.reshape(batch, 1, rows, columns)), x)
+    return batch_norm(self.W[1], self.W[0](y.reshape(batch, 1, rows, columns)), x)
 
 
 # AGW in float32 on an H100: 15 launches of 0.6 ms, measured alone, for 45 convolutions, sums and additions of 3.2.

@@ -1,4 +1,4 @@
-"""MindSpore operators that launch the kernels, and the shapes of their results. Compiles the kernels at the import."""
+"""MindSpore operators that launch the kernels, and the shapes of their results."""
 
 import math
 from collections.abc import Callable, Collection
@@ -12,7 +12,6 @@ from mindspore.ops.signature import make_sig, sig_rw
 from ms_vireid.programs.cuda import build
 
 PARTS, _ROWS = build.constant("PARTS"), build.constant("ROWS")
-build.use_kernels(build.kernel_source())
 _LAUNCHER = build.launcher()
 
 

@@ -1,7 +1,9 @@
-"""What the CUDA kernels replace. Compiles them at the import."""
+"""What the CUDA kernels replace."""
 
+from ms_vireid.devices.replaceable import check_tables
 from ms_vireid.programs.cuda import feature_maps, joining, losses, non_local, transformer, update
 
 TABLE = {}
 for module in (transformer, feature_maps, non_local, joining, losses, update):
     TABLE |= module.TABLE
+check_tables("cuda", [TABLE])

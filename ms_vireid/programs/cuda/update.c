@@ -16,16 +16,17 @@ static int launch_elements(const char *kernel, const char *type, int64_t count, 
 static int update(const char *kernel, Update a, void **data, int64_t **shapes, int states, void *stream) {
   a.weight = data[0], a.state = data[1], a.second_state = data[states];
   a.gradient = data[1 + states], a.scalars = data[2 + states], a.group = data[3 + states];
-  a.limits = shapes[4 + states][0] == 2 ? data[4 + states] : 0;
+  a.limits = shapes[4 + states][0] == 2 ? data[4 + states] : 0, a.applies = data[5 + states];
   a.count = shapes[0][0], a.columns = shapes[2 + states][1];
   const void *used[] = {a.weight, a.state, a.second_state, a.gradient};
   return launch_elements(kernel, "float32", a.count, used, 4, &a, stream);
 }
 
-/* weight, exp_avg, exp_avg_sq, gradient [n], scalars [groups, numbers], group [1], limits [2] or, if none, [1] */
+/* weight, exp_avg, exp_avg_sq, gradient [n], scalars [groups, numbers], group [1], limits [2] or, if none, [1],
+   applies bool [] */
 EXPORTED int adamw(ARGUMENTS) { return update("adamw", (Update){0}, data, shapes, 2, stream); }
 
-/* weight, momentum_buffer, gradient [n], scalars, group, limits */
+/* weight, momentum_buffer, gradient [n], scalars, group, limits, applies */
 EXPORTED int sgd(ARGUMENTS) { return update("sgd", (Update){0}, data, shapes, 1, stream); }
 EXPORTED int sgd_nesterov(ARGUMENTS) { return update("sgd", (Update){.nesterov = 1}, data, shapes, 1, stream); }
 

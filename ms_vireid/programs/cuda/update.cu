@@ -1,4 +1,4 @@
-// An optimiser's update of a buffer of weights, in place. A learning rate that is no number stands for no update.
+// An optimiser's update of a buffer of weights, in place.
 template <int W>
 __device__ inline long long first_element() {
   return (static_cast<long long>(blockIdx.x) * LANES * ROWS + threadIdx.y * LANES + threadIdx.x) * W;
@@ -15,7 +15,7 @@ __device__ void adamw(const Update &a) {
   long long place = first_element<W>();
   const float *numbers = numbers_of(a);
   float lr = numbers[0], decay = numbers[1], eps = numbers[2], beta1 = numbers[3], beta2 = numbers[4];
-  if (place >= a.count || lr != lr) return;
+  if (place >= a.count || !*a.applies) return;
   Pack<float, W> weight = load<float, W>(a.weight, place), gradient = load<float, W>(a.gradient, place);
   Pack<float, W> mean = load<float, W>(a.state, place), square = load<float, W>(a.second_state, place);
 #pragma unroll
@@ -38,7 +38,7 @@ __device__ void sgd(const Update &a) {
   long long place = first_element<W>();
   const float *numbers = numbers_of(a);
   float lr = numbers[0], decay = numbers[1], momentum = numbers[2];
-  if (place >= a.count || lr != lr) return;
+  if (place >= a.count || !*a.applies) return;
   Pack<float, W> weight = load<float, W>(a.weight, place), gradient = load<float, W>(a.gradient, place);
   Pack<float, W> buffer = load<float, W>(a.state, place);
 #pragma unroll

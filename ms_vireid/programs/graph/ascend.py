@@ -7,26 +7,17 @@ import mindspore as ms
 from mindspore import Tensor, mint, nn, ops
 from mindspore.ops import auto_generate
 
-from ms_vireid.models import vit
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
 from ms_vireid.models.mun import MUN, in_parts
-from ms_vireid.models.noise import Noise
-from ms_vireid.programs import optimizers
+from ms_vireid.programs import updates
 from ms_vireid.programs.graph import common
-from ms_vireid.programs.graph.common import heads, product, product_transposed
 
 _convolution = auto_generate.Conv2DExt()
 
 
 def gelu(self: nn.GELU, x: Tensor) -> Tensor:
     return mint.nn.functional.gelu(x)
-
-
-def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
-    query, key, value = heads(self.qkv(x), self.num_heads)  # [N, heads, T, head_dim]
-    scores = product_transposed(query * self.head_dim**-0.5, key)  # [N, heads, T, T]
-    out = product(ops.softmax(scores, -1), value).swapaxes(1, 2).reshape(x.shape)
-    return self.proj_drop(self.proj(out), noise)
 
 
 def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
@@ -84,7 +75,7 @@ def features(self: MUN, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
     return ops.cat(pooled), ops.cat(normalised)
 
 
-def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
+def stage_loss(self: StageLoss, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
     """With a dependency on all outputs: otherwise a graph may prune a BNNeck that no term needs, and its running
     averages."""
     values = self.values(outputs, labels)
@@ -93,19 +84,17 @@ def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tu
 
 # Cost of a step without / with each row.
 TABLE = {
-    **optimizers.ASCEND,
+    **updates.ASCEND,
     **common.TABLE,
     nn.GELU.construct: gelu,  # PMT: 1,293 launches for 1,137; peak 14.6 GiB for 10.9
-    vit.Attention.construct: attention,  # PMT: 1,173 launches for 1,137; peak 12.4 GiB for 10.9
     nn.LayerNorm.construct: layer_norm,  # PMT: 232 by name for 182
     nn.Dense.construct: dense,  # PMT: 1,183 launches for 1,137, 278 by name for 182
     nn.Conv2d.construct: convolution,  # AGW: 688 launches for 576, 303 by name for 43
     ResidualDepthwise.construct: residual_depthwise,  # MUN: 131 by name for 125
     nn.Conv2dTranspose.construct: transposed_convolution,  # MUN: 149 by name for 125
-    nn.BatchNorm1d.construct: batch_norm,  # PMT: 186 by name for 182
-    nn.BatchNorm2d.construct: batch_norm,  # AGW: 694 launches for 576, 279 by name for 43
+    nn.BatchNorm2d.construct: batch_norm,  # PMT: 186 by name for 182; AGW: 694 launches for 576, 279 by name for 43
     nn.MaxPool2d.construct: max_pool,  # AGW: 47 by name for 43, some of them by the slow AI CPU
     nn.AvgPool2d.construct: average_pool,  # MUN: 141 by name for 125
     MUN.features: features,
-    "StageLoss.construct": stage_loss,
+    StageLoss.construct: stage_loss,
 }

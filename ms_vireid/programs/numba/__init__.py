@@ -5,19 +5,22 @@ compiles these kernels at their first call and caches the machine code on disk. 
 mixed precision and other devices use MindSpore's operators.
 """
 
+from collections.abc import Collection
+
 from mindspore import nn
 
 from ms_vireid.programs.contiguous import Layout
-from ms_vireid.programs.numba import base, table
+from ms_vireid.programs.numba import base
+from ms_vireid.programs.numba.table import TABLE
 from ms_vireid.programs.program import Program
 
 
 class Numba(Program):
-    table = table.TABLE
+    tables = {"CPU": TABLE}  # noqa: RUF012
 
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         for weight in model.get_parameters():  # aligning the optimiser's states gives no speed-up
             base.align(weight)
 
-    def layout(self, optimizer: nn.Cell) -> Layout:
+    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> Layout:
         return Layout(optimizer)

@@ -3,9 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
-from mindspore import Tensor, nn
+from mindspore import Tensor
 
+from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.groups import GroupOptimizer, Part
+from ms_vireid.optimizers.sgd import Scalars
 from ms_vireid.programs.numba.base import STRICT, array, f32, memory, threaded
+from ms_vireid.programs.updates import FusedScalars
 
 
 @threaded(**STRICT)
@@ -21,14 +25,11 @@ def _adamw(start, stop, weight, exp_avg, exp_avg_sq, gradient, lr, beta1, beta2,
         weight[i] -= lr * (exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + eps) + decay * weight[i])
 
 
-def adamw(self: nn.Cell, gradients: Sequence[Tensor], scalars: Tensor) -> bool:
-    rows = scalars.asnumpy()
-    weights = zip(self.weights, self.exp_avg, self.exp_avg_sq, strict=True)
-    for buffers, gradient, group in zip(weights, gradients, self.group_of, strict=True):
-        lr, decay, eps, *betas = rows[group, :5]
-        _adamw(gradient.size, *map(_flat, buffers), array(gradient).reshape(-1), lr, *betas, eps, decay)
-    _clamp(self)
-    return True
+def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, _applies: None) -> None:
+    s = FusedScalars(*scalars.asnumpy()[part.group])
+    buffers = map(_flat, (part.weight, *part.states))
+    _adamw(gradient.size, *buffers, array(gradient).reshape(-1), s.lr, s.beta1, s.beta2, s.eps, s.decay)
+    _clamp(self, part)
 
 
 @threaded(**STRICT)
@@ -40,17 +41,15 @@ def _sgd(start, stop, weight, buffer, gradient, lr, decay, momentum, nesterov):
         weight[i] -= lr * (g + momentum * buffer[i] if nesterov else buffer[i])
 
 
-def sgd(self: nn.Cell, gradients: Sequence[Tensor], scalars: Tensor) -> bool:
-    rows = scalars.asnumpy()
-    weights = zip(self.weights, self.momentum_buffer, strict=True)
-    for buffers, gradient, group in zip(weights, gradients, self.group_of, strict=True):
-        _sgd(gradient.size, *map(_flat, buffers), array(gradient).reshape(-1), *rows[group], self.nesterov)
-    _clamp(self)
-    return True
+def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, _applies: None) -> None:
+    s = Scalars(*scalars.asnumpy()[part.group])
+    buffers = map(_flat, (part.weight, *part.states))
+    _sgd(gradient.size, *buffers, array(gradient).reshape(-1), s.lr, s.decay, s.momentum, self.nesterov)
+    _clamp(self, part)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # as operators
-def clip(self: nn.Cell, gradients: Sequence[Tensor], max_norm: float) -> Sequence[Tensor]:
+def clip(self: GroupOptimizer, gradients: Sequence[Tensor], max_norm: float) -> Sequence[Tensor]:
     """Most steps need no pass that scales. The sum does not depend on the number of threads, as BLAS's would."""
     squares = sum(np.square(array(gradient)).sum(dtype=np.float64) for gradient in gradients)
     share = f32(max_norm / (np.sqrt(squares) + self.NORM_EPS))
@@ -61,7 +60,6 @@ def _flat(x: Tensor) -> np.ndarray:
     return memory(x).reshape(-1)
 
 
-def _clamp(self: nn.Cell) -> None:
-    for weight, group in zip(self.weights, self.group_of, strict=True):
-        if (limits := self.limits[group]) is not None:
-            np.clip(memory(weight), *limits, out=memory(weight))
+def _clamp(self: GroupOptimizer, part: Part) -> None:
+    if (limits := self.limits[part.group]) is not None:
+        np.clip(memory(part.weight), *limits, out=memory(part.weight))

@@ -9,9 +9,13 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.config.models import check_pooled
+from ms_vireid.devices.replaceable import check_tables
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
 from ms_vireid.models.noise import Noise, mask_numbers
-from ms_vireid.programs import optimizers, reproducible
+from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.groups import GroupOptimizer
+from ms_vireid.programs import reproducible, updates
 from ms_vireid.programs.numba import optimizer
 from ms_vireid.programs.numba.base import Compiled
 from ms_vireid.programs.numba.convolution import Convolution, Winograd
@@ -132,7 +136,7 @@ def cross_modality_learner(self: auxiliary_generator.CrossModalityLearner, visib
     return Convolution.apply(self.bn(x), self.scale.reshape(-1, 1, 1, 1) * self.fuse.weight, None, 1, 0)
 
 
-def stage_loss(self: nn.Cell, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
+def stage_loss(self: StageLoss, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
     """Values and gradients by one graph: a third of the time, and no leak (in PyNative 512 bytes for each number among
     the operands, 126 kB a step)."""
     count, graphs = len(outputs), vars(self).setdefault("_graphs", {})
@@ -168,11 +172,11 @@ CELLS = {
     auxiliary_generator.CrossModalityLearner.construct: cross_modality_learner,  # MUN 7.85
 }
 OTHERS = {
-    "StageLoss.construct": stage_loss,
-    "AdamW.construct": optimizer.adamw,  # PMT 1.04
-    "AdamW.scalars": optimizers.adamw_scalars,
-    "AdamW.clip": optimizer.clip,  # the demonstration keeps 30 kB a step less, and is some percent faster
-    "SGD.construct": optimizer.sgd,  # AGW 1.15
-    "SGD.clip": optimizer.clip,
+    StageLoss.construct: stage_loss,
+    AdamW.update: optimizer.adamw,  # PMT 1.04
+    AdamW.scalars: updates.adamw_scalars,
+    SGD.update: optimizer.sgd,  # AGW 1.15
+    GroupOptimizer.clip: optimizer.clip,  # the demonstration keeps 30 kB a step less, and is some percent faster
 }
 TABLE = reproducible.TABLE | CELLS | OTHERS
+check_tables("numba", [TABLE])

@@ -1,4 +1,4 @@
-"""Parameter groups, and AdamW and SGD as PyTorch defines them."""
+"""Parameter groups, and what the optimisers share."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ms_vireid.config import Config, OptimizerConfig
+from ms_vireid.config import OptimizerConfig
 from torch_ref.models.base import ReIDModel
 
 
@@ -20,6 +20,11 @@ class ParameterGroup:
     names: tuple[str, ...]
     decays: bool = True
     limits: tuple[float, float] | None = None
+
+    def options(self) -> dict:
+        """The group as `torch.optim` takes it."""
+        options = {} if self.decays else {"weight_decay": 0.0}
+        return {"params": list(zip(self.names, self.parameters, strict=True)), **options}
 
 
 def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[ParameterGroup]:
@@ -40,15 +45,6 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
     return groups
 
 
-def _named(groups: Sequence[ParameterGroup]) -> list[dict]:
-    """Convert groups to the form that `torch.optim` takes."""
-    named = []
-    for group in groups:
-        options = {} if group.decays else {"weight_decay": 0.0}
-        named.append({"params": list(zip(group.names, group.parameters, strict=True)), **options})
-    return named
-
-
 class GroupOptimizer:
     def clip(self, max_norm: float) -> None:
         """Scale all gradients in place, so that their joint norm is at most `max_norm`."""
@@ -67,26 +63,3 @@ class GroupOptimizer:
                 for parameter in group.parameters:
                     parameter.clamp_(*group.limits)
         return loss
-
-
-class AdamW(GroupOptimizer, torch.optim.AdamW):
-    """`torch.optim.AdamW` with this project's groups; learning rates are set before each step."""
-
-    def __init__(self, groups: Sequence[ParameterGroup], betas: tuple[float, float], eps: float, weight_decay: float):
-        self.groups = tuple(groups)
-        super().__init__(_named(groups), lr=0.0, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=False)
-
-
-class SGD(GroupOptimizer, torch.optim.SGD):
-    """`torch.optim.SGD` with dampening 0 and this project's groups."""
-
-    def __init__(self, groups: Sequence[ParameterGroup], momentum: float, nesterov: bool, weight_decay: float):
-        self.groups = tuple(groups)
-        options = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "dampening": 0.0}
-        super().__init__(_named(groups), lr=0.0, **options)
-
-
-def build_optimizer(model: ReIDModel, config: Config) -> AdamW | SGD:
-    options = config.optimizer.model_dump(exclude={"name", "lr", "backbone_factor", "clip_norm"})
-    optimizer = {"adamw": AdamW, "sgd": SGD}[config.optimizer.name]
-    return optimizer(parameter_groups(model, config.optimizer), **options)

@@ -1,0 +1,104 @@
+"""Optimiser updates by MindSpore's fused operators."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, mint, ops
+
+from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.groups import GroupOptimizer, Part
+
+_adamw = ops.AdamWeightDecay()
+_along_buffer, _along_buffer_nesterov = ops.ApplyMomentum(), ops.ApplyMomentum(use_nesterov=True)
+_along_gradient = ops.ApplyGradientDescent()
+_ZERO, _ONE = Tensor(0.0, ms.float32), Tensor(1.0, ms.float32)
+
+
+class FusedScalars(NamedTuple):
+    """Of an AdamW update without bias correction:  w -= lr (m / (sqrt(v) + eps) + decay w)."""
+
+    lr: float
+    decay: float
+    eps: float
+    beta1: float
+    beta2: float
+
+
+_NUMBERS = len(FusedScalars._fields)
+_LR, _DECAY, _EPS, _BETA1, _BETA2 = range(_NUMBERS)
+# With a gradient of 0, these change nothing.
+_ADAMW_UNCHANGED = Tensor(FusedScalars(lr=0.0, decay=0.0, eps=1.0, beta1=1.0, beta2=1.0), ms.float32)
+_SGD_UNCHANGED = Tensor([0.0, 0.0, 1.0], ms.float32)
+
+
+def adamw_scalars(self: AdamW, step: int, learning_rates: Sequence[float]) -> np.ndarray:
+    """Compute `FusedScalars` of each group: float32 [groups, scalars].
+
+    With c1 = 1 - beta1^t and c2 = 1 - beta2^t, the corrected update is exactly the fused one with  lr sqrt(c2) / c1,
+    eps sqrt(c2)  and  decay c1 / sqrt(c2)  in place of lr, eps and decay.
+    """
+    # The operator rounds 1 - beta to float32, which scales its moments; the corrections undo that.
+    rounding1, rounding2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in self.betas)
+    correction1 = rounding1 * (1.0 - self.betas[0] ** step)
+    root2 = np.sqrt(rounding2 * (1.0 - self.betas[1] ** step))
+    rows = [
+        FusedScalars(lr * root2 / correction1, decay * correction1 / root2, self.eps * root2, *self.betas)
+        for lr, decay in zip(learning_rates, self.decays, strict=True)
+    ]
+    return np.array(rows, np.float32)
+
+
+def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
+    gradient, numbers = _if_applies(gradient, scalars, applies, _ADAMW_UNCHANGED)
+    eps, beta1, beta2 = numbers[_EPS], numbers[_BETA1], numbers[_BETA2]  # the same for all groups: each is a launch
+    decaying = self.decays.index(max(self.decays))  # a group that decays: all that do, decay alike
+    decay = numbers[_NUMBERS * decaying + _DECAY] if self.decays[part.group] > 0.0 else _ZERO
+    lr = numbers[_NUMBERS * part.group + _LR]
+    _adamw(part.weight, *part.states, lr, beta1, beta2, eps, decay, gradient)
+    _clamp(self, part)
+
+
+def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
+    """`ops.SGD` copies every weight on a GPU. `ops.ApplyMomentum` computes the Nesterov step wrongly on a CPU, and on a
+    GPU, where MindSpore fuses several: a second operator steps along the gradient."""
+    gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
+    lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
+    if self.decays[part.group] > 0.0:
+        gradient = ops.addcmul(gradient, part.weight, decay, _ONE)
+    _along_buffer(part.weight, part.states[0], lr * momentum if self.nesterov else lr, gradient, momentum)
+    if self.nesterov:
+        _along_gradient(part.weight, lr, gradient)
+    _clamp(self, part)
+
+
+def ascend_sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
+    gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
+    lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
+    if self.decays[part.group] > 0.0:  # the older addcmul is compiled for each shape
+        gradient = mint.addcmul(gradient, part.weight, decay)
+    along_buffer = _along_buffer_nesterov if self.nesterov else _along_buffer
+    along_buffer(part.weight, part.states[0], lr, gradient, momentum)
+    _clamp(self, part)
+
+
+def _if_applies(gradient: Tensor, scalars: Tensor, applies: Tensor | None, unchanged: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradient and all scalars, float32 [groups * scalars], or what changes nothing: a branch would wait."""
+    if applies is not None:
+        gradient, scalars = ops.where(applies, gradient, 0.0), ops.where(applies, scalars, unchanged)
+    return gradient, scalars.reshape(-1)
+
+
+def _clamp(self: GroupOptimizer, part: Part) -> None:
+    """Clamp a weight to its group's limits, by subtracting the difference: `ops.assign` copies twice on a GPU. Reads
+    the weight itself, since an update's operator returns something else on a CPU."""
+    limits = self.limits[part.group]
+    if limits is not None:
+        ops.assign_sub(part.weight, part.weight - ops.clamp(part.weight, *limits))
+
+
+# The optimiser's own update, operator by operator as in its equation, is the reference for the fused ones.
+_ADAMW = {AdamW.scalars: adamw_scalars, AdamW.update: adamw}
+TABLE = _ADAMW | {SGD.update: sgd}
+ASCEND = _ADAMW | {SGD.update: ascend_sgd}
