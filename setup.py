@@ -1,18 +1,23 @@
 """Builds what launches the CUDA kernels, so that a machine with the wheel needs no C compiler. Optional: where this
 fails, `ms_vireid/programs/cuda/build.py` compiles it at the first use."""
 
-import hashlib
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 from setuptools import Extension, setup
 
 FOLDER = Path("ms_vireid/programs/cuda")
-SOURCES = sorted(FOLDER.glob("*.[ch]"))
-digest = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
+specification = spec_from_file_location("declarations", FOLDER / "declarations.py")
+declarations = module_from_spec(specification)
+specification.loader.exec_module(declarations)
+operators = Path("build/operators.c")
+operators.parent.mkdir(exist_ok=True)
+operators.write_text(declarations.operators_source(), encoding="utf-8")
 launcher = Extension(
     "ms_vireid.programs.cuda.launcher",
-    [str(path) for path in SOURCES if path.suffix == ".c"],
-    define_macros=[("SOURCES", f'"{digest}"')],
+    [str(operators), *map(str, sorted(FOLDER.glob("*.c")))],
+    include_dirs=[str(FOLDER)],
+    define_macros=[("SOURCES", f'"{declarations.launcher_digest()}"')],
     extra_compile_args=["-O2", "-fvisibility=hidden"],
     libraries=["dl", "m", "pthread"],
     optional=True,

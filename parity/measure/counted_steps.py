@@ -16,6 +16,7 @@ from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs import graph
+from ms_vireid.programs.cuda import build
 from ms_vireid.programs.program import choose
 from parity.stand_in import DEVICES
 from parity.stand_in.counts import calls, count
@@ -71,7 +72,5 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
 
 def _tell_tensors() -> None:
     """Have this project's kernels counted with their tensors: call it before the program is made."""
-    from ms_vireid.programs.cuda import build  # compiles the kernels
-
     library = telling(build.launcher(), Path(tempfile.mkdtemp()))
     build.launcher = lambda: library

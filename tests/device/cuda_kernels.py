@@ -1,12 +1,13 @@
-"""The launcher's functions called as MindSpore calls them, and arrays for them."""
+"""The operators called as MindSpore calls them, and arrays for them."""
 
 import ctypes
 
 import numpy as np
 import pytest
 
-from ms_vireid.programs.cuda import build
+from ms_vireid.programs.cuda import build, declarations
 
+ABSENT = np.zeros(declarations.ABSENT_SHAPE, np.int8)
 LIMIT = {"float32": 2e-6, "float16": 2e-3}  # float32 arithmetic; a result is rounded once
 each_type = pytest.mark.parametrize("dtype", ["float32", "float16"])
 
@@ -18,16 +19,19 @@ class Kernels:
         libraries = stand_in.folder / "lib"
         ctypes.CDLL(str(libraries / "libcuda.so.1"), mode=ctypes.RTLD_GLOBAL)
         code = folder / "kernels.cubin"
-        code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", build.kernel_source(), "sm_80").code)
+        code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", declarations.kernel_source(), "sm_80").code)
         self.path = folder / "launcher.so"
         build._compile_launcher(self.path)
         self.library = ctypes.CDLL(str(self.path))
         self.library.use_code(str(code).encode())
 
-    def status(self, name, *arrays):
-        return self.call(name, [array.ctypes.data for array in arrays], arrays)
+    def status(self, name, *arrays, **numbers):
+        return self.call(name, numbers, [array.ctypes.data for array in arrays], arrays)
 
-    def call(self, name, places, arrays):
+    def call(self, name, numbers, places, arrays):
+        flat = declarations.operators()[name].flat(numbers)
+        slot = self.library.declare(name.encode(), len(flat), (ctypes.c_double * len(flat))(*flat))
+        assert slot >= 0
         addresses = (ctypes.c_void_p * len(arrays))(*places)
         ranks = (ctypes.c_int * len(arrays))(*(array.ndim for array in arrays))
         shapes = [(ctypes.c_int64 * array.ndim)(*array.shape) for array in arrays]
@@ -35,18 +39,19 @@ class Kernels:
             *(ctypes.cast(shape, ctypes.POINTER(ctypes.c_int64)) for shape in shapes)
         )
         types = (ctypes.c_char_p * len(arrays))(*(array.dtype.name.encode() for array in arrays))
-        return getattr(self.library, name)(len(arrays), addresses, ranks, of_shapes, types, None, None)
+        function = getattr(self.library, f"operator_{slot:03}")
+        return function(len(arrays), addresses, ranks, of_shapes, types, None, None)
 
-    def __call__(self, name, *arrays):
+    def __call__(self, name, *arrays, **numbers):
         """The last arrays are the outputs, which are filled with what is no number before."""
-        assert self.status(name, *arrays) == 0
+        assert self.status(name, *arrays, **numbers) == 0
 
 
 class KernelsOnGpu(Kernels):
     """Calls them on the GPU that MindSpore has set up, with copies of the arrays, which it copies back."""
 
     def __init__(self):
-        build.use_kernels(build.kernel_source())
+        build.use_kernels(declarations.kernel_source())
         self.path = build.launcher()
         self.library = ctypes.CDLL(str(self.path))
         self.driver = ctypes.CDLL("libcuda.so.1")
@@ -54,12 +59,12 @@ class KernelsOnGpu(Kernels):
         self._ask("cuDevicePrimaryCtxRetain", ctypes.byref(context), 0)
         self._ask("cuCtxSetCurrent", context)
 
-    def status(self, name, *arrays):
+    def status(self, name, *arrays, **numbers):
         memory = [self._allocated(array) for array in arrays]
         places = [ctypes.c_void_p(start.value + offset) for start, offset in memory]
         for array, place in zip(arrays, places, strict=True):
             self._ask("cuMemcpyHtoD_v2", place, array.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(array.nbytes))
-        status = self.call(name, places, arrays)
+        status = self.call(name, numbers, places, arrays)
         self._ask("cuCtxSynchronize")
         for array, place in zip(arrays, places, strict=True):
             self._ask("cuMemcpyDtoH_v2", array.ctypes.data_as(ctypes.c_void_p), place, ctypes.c_size_t(array.nbytes))

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -90,9 +91,9 @@ def run_case(name: str, program: str, error: str = "") -> list[str]:
 
 def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
     """`run_case` by CUDA kernels in whose source `wrong` stands for `right`."""
-    from ms_vireid.programs.cuda import build, operators  # noqa: F401, its import compiles the kernels
+    from ms_vireid.programs.cuda import build, declarations
 
-    source = build.kernel_source()
+    source = declarations.kernel_source()
     build.use_kernels(source.replace(right, wrong))
     try:
         return run_case(name, "cuda")
@@ -136,6 +137,80 @@ def changed_by_updates(name: str, scales: list[float]) -> list[bool]:
         changed = held() != before
         changes.append(None if changed.any() != changed.all() else bool(changed.all()))
     return changes
+
+
+def kernels_differ_by(build: Callable, shape: tuple[int, ...]) -> float:
+    """The largest difference of a network's output and gradients, in training, by the program `cuda` from those that it
+    has as it says, relative to the largest number of each, or to 1."""
+    import mindspore as ms
+    from mindspore import Tensor
+
+    from ms_vireid.programs.program import program
+
+    rng = np.random.default_rng(0)
+    networks = [build().set_train() for _ in range(2)]
+    for first, second in zip(*(network.get_parameters() for network in networks), strict=True):
+        value = Tensor((0.5 * rng.normal(size=first.shape)).astype(np.float32))
+        first.set_data(value), second.set_data(value.copy())
+    x = Tensor(rng.normal(size=shape).astype(np.float32))
+
+    def results(network, compiled):
+        def weighted(x):
+            y = network(x)
+            return (y * Tensor(np.cos(np.arange(y.size)).reshape(y.shape).astype(np.float32))).sum(), y
+
+        compute = ms.value_and_grad(weighted, 0, network.trainable_params(), has_aux=True)
+        (_, y), (of_x, of_weights) = (program("cuda").prepare(network).computed(compute) if compiled else compute)(x)
+        buffers = [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
+        return [tensor.asnumpy() for tensor in (y, of_x, *of_weights, *buffers)]
+
+    found = results(networks[0], False), results(networks[1], True)
+    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1.0)) for a, b in zip(*found, strict=True))
+
+
+def vit_by_kernels(embed_dim: int, side: int, depth: int) -> tuple[float, list[str]]:
+    """`kernels_differ_by` of a ViT with patches of 4, and the kernels that it has launched."""
+    from mindspore import nn
+
+    from ms_vireid.models.vit import VisionTransformer
+
+    before = functions()
+    options = {"patch_size": 4, "stride": 4, "embed_dim": embed_dim, "depth": depth, "num_heads": 2, "mlp_ratio": 1}
+
+    def build():
+        return nn.SequentialCell(VisionTransformer((side, side), **options))
+
+    difference = kernels_differ_by(build, (1, 3, side, side))
+    return difference, sorted(name for name in functions() - before if name.startswith("own "))
+
+
+def replaced_statistics(network: str) -> float:
+    """`kernels_differ_by` of a network with BatchNorms whose `bn_train` is another operator."""
+    from mindspore import nn
+
+    from ms_vireid.engine.distributed import batch_norms
+    from ms_vireid.models.agw import NonLocal
+    from ms_vireid.models.resnet import Bottleneck
+
+    class Doubled(nn.Cell):
+        def __init__(self, operator):
+            super().__init__()
+            self.operator = operator
+
+        def construct(self, *inputs):
+            return (2 * self.operator(*inputs)[0],)
+
+    def build():
+        built = {
+            "BatchNorm": lambda: nn.BatchNorm2d(4),
+            "Bottleneck": lambda: Bottleneck(4, 2, 1),
+            "NonLocal": lambda: NonLocal(4, 1),
+        }[network]()
+        for cell in batch_norms(built):
+            cell.bn_train = Doubled(cell.bn_train)
+        return built
+
+    return kernels_differ_by(build, (3, 4, 6, 5))
 
 
 def called_by(method: str) -> list[str]:

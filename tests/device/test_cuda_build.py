@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,14 +15,16 @@ from ms_vireid.command.errors import DeviceError
 from ms_vireid.programs.cuda import build
 
 PROCESSES = 10
-# build.py by its path: its package imports MindSpore, which takes seconds.
+# Without what their packages import, which is MindSpore and takes seconds.
 SCRIPT = """
-import importlib.util, sys
+import sys
 from pathlib import Path
+from types import ModuleType
 from ms_vireid.devices import gpu, runtime
-spec = importlib.util.spec_from_file_location("build", sys.argv[1])
-build = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(build)
+for name in ("ms_vireid.programs", "ms_vireid.programs.cuda"):
+    sys.modules[name] = ModuleType(name)
+    sys.modules[name].__path__ = [sys.argv[1]]
+from ms_vireid.programs.cuda import build
 gpu.loaded = lambda *names: Path(sys.argv[2])
 runtime.gpu_capability = lambda: 8.0
 build._built_launcher = lambda: None
@@ -35,7 +38,7 @@ print(build.launcher())
 def test_ten_processes_at_once_compile_one_launcher_and_have_whole_files(stand_in, tmp_path):
     libraries = stand_in.folder / "lib"
     environment = os.environ | stand_in.environment() | {"XDG_CACHE_HOME": str(tmp_path)}
-    command = [sys.executable, "-c", SCRIPT, build.__file__, str(libraries / "libnvrtc.so.11.2")]
+    command = [sys.executable, "-c", SCRIPT, str(Path(build.__file__).parent), str(libraries / "libnvrtc.so.11.2")]
     options = {"env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     started = [subprocess.Popen(command, **options) for _ in range(PROCESSES)]
     ended = [process.communicate() for process in started]

@@ -1,8 +1,10 @@
 """The CUDA kernels, compiled for the host by the stand-in's NVRTC, launched as by MindSpore, against slow float64."""
 
+import ctypes
 import locale
 import math
 import re
+import shutil
 from importlib import metadata
 from pathlib import Path
 
@@ -12,8 +14,8 @@ from scipy.special import erf
 
 from ms_vireid.command.errors import DeviceError
 from ms_vireid.models.noise import _FIRST, _SECOND
-from ms_vireid.programs.cuda import build
-from tests.device.cuda_kernels import LIMIT, aligned, assert_close, each_type, empty, random
+from ms_vireid.programs.cuda import build, declarations
+from tests.device.cuda_kernels import ABSENT, LIMIT, aligned, assert_close, each_type, empty, random
 
 SHAPES = [
     (1, 1),
@@ -24,7 +26,7 @@ SHAPES = [
     (211, 32),
     (1200, 16),
 ]  # rows, columns: packs, tails, several parts
-PARTS, ROWS, WIDEST, MOST_TOKENS = map(build.constant, ("PARTS", "ROWS", "WIDEST", "MOST_TOKENS"))
+PARTS, ROWS, WIDEST, MOST_TOKENS = map(declarations.constants().get, ("PARTS", "ROWS", "WIDEST", "MOST_TOKENS"))
 
 
 def parts(rows, columns):
@@ -35,8 +37,7 @@ def integers(*shape, seed=1):
     return aligned(np.random.default_rng([seed, *shape]).integers(-(2**31), 2**31, shape).astype(np.int32))
 
 
-NONE = aligned(np.zeros(1, np.int32))
-NO_MASKS = (NONE,) * 4
+NO_MASKS, NO_DROP = (ABSENT,) * 4, {"limit": 0, "scale": 1.0}
 
 
 def hashed_noise(row, column):
@@ -52,20 +53,19 @@ def hashed_noise(row, column):
 
 
 def masks(rows, columns, rate, scale, width=None, hashed=False):
-    """Masks as the kernels take them, and what they multiply by: float64 [rows, columns]. hashed: the noise is what it
-    starts from."""
+    """Masks as the kernels take them, their numbers, and what they multiply by: float64 [rows, columns]. hashed: the
+    noise is what it starts from."""
     width = width or columns
-    noise, starts = integers(rows, width), NONE
+    noise, starts = integers(rows, width), (ABSENT, ABSENT)
     if hashed:
-        given, starts = integers(rows, seed=3), integers(width, seed=4)
-        noise = hashed_noise(given, starts)
-    multipliers = integers(2 + columns // width, seed=2) | 1
+        starts = integers(rows, seed=3), integers(width, seed=4)
+        noise = hashed_noise(*starts)
+    multipliers = integers(columns // width, seed=2) | 1
     limit = round(rate * 2**32) - 2**31
-    layer = aligned(np.array([1, limit, np.float32(scale).view(np.int32)], np.int32))
     with np.errstate(over="ignore"):
-        made = [noise * multiplier >= limit for multiplier in multipliers[1 : 1 + columns // width]]
-    numbers = given if hashed else noise
-    return (numbers, starts, aligned(multipliers), layer), np.concatenate(made, 1) * float(np.float32(scale))
+        made = [noise * multiplier >= limit for multiplier in multipliers]
+    tensors = ABSENT if hashed else noise, *starts, aligned(multipliers)
+    return tensors, {"limit": limit, "scale": scale}, np.concatenate(made, 1) * float(np.float32(scale))
 
 
 def gelu(x):
@@ -81,16 +81,18 @@ each_shape = pytest.mark.parametrize(("rows", "columns"), SHAPES)
 
 
 @each_type
-@pytest.mark.parametrize(("rows", "columns"), [*SHAPES, (7, 211), (5, 768), (3, WIDEST), (2, WIDEST - 1)])
+@pytest.mark.parametrize(
+    ("rows", "columns"), [*SHAPES, (7, 211), (5, 768), (3, WIDEST), (2, WIDEST - 1), (3, 1025), (9, 1536), (3, 2050)]
+)
 def test_layer_norm(kernels, rows, columns, dtype):
     x, gradient = random(rows, columns, dtype=dtype), random(rows, columns, dtype=dtype, seed=1)
     gamma, beta = random(columns, dtype=dtype, seed=2), random(columns, dtype=dtype, seed=3)
     x[0] += 100  # far from 0: E[x^2] - E[x]^2 would be off
-    eps = aligned(np.float32([1e-5]))
+    eps = 1e-5
     out, mean, scale = empty(rows, columns, dtype=dtype), empty(rows), empty(rows)
-    kernels("layer_norm", x, gamma, beta, eps, out, mean, scale)
+    kernels("layer_norm", x, gamma, beta, out, mean, scale, eps=eps)
     wide = x.astype(np.float64)
-    deviation = np.sqrt(wide.var(1) + float(eps[0]))
+    deviation = np.sqrt(wide.var(1) + eps)
     normal = (wide - wide.mean(1)[:, None]) / deviation[:, None]
     assert_close(mean, wide.mean(1))
     assert_close(scale, 1 / deviation)
@@ -103,7 +105,8 @@ def test_layer_norm(kernels, rows, columns, dtype):
         empty(columns, dtype=dtype),
     )
     both = np.stack([parts(rows, columns)] * 2)
-    kernels("layer_norm_gradient", gradient, x, gamma, mean, scale, grad_x, both, grad_gamma, grad_beta)
+    inputs = gradient, x, gamma, mean, scale
+    kernels("layer_norm_gradient", *inputs, ABSENT, ABSENT, grad_x, ABSENT, both, grad_gamma, grad_beta)
     g = gradient.astype(np.float64)
     s = g * gamma
     projected = s - s.mean(1, keepdims=True) - normal * (s * normal).mean(1, keepdims=True)
@@ -118,7 +121,7 @@ def test_layer_norm(kernels, rows, columns, dtype):
         empty(*x.shape, dtype=dtype),
     )
     sums = empty(columns, dtype=dtype), empty(columns, dtype=dtype)
-    kernels("branch_norm_gradient", gradient, x, gamma, mean, scale, beta, rest, added, again, both, *sums)
+    kernels("layer_norm_gradient", *inputs, beta, rest, added, again, both, *sums)
     atol = limit * max(1, np.abs(s / deviation[:, None]).max())
     np.testing.assert_allclose(added, expected + rest, rtol=10 * limit, atol=atol)
     np.testing.assert_array_equal(again, out)
@@ -131,9 +134,12 @@ def test_layer_norm(kernels, rows, columns, dtype):
 def test_dropout(kernels, rows, columns, dtype, hashed):
     x, out = random(rows, columns, dtype=dtype), empty(rows, columns, dtype=dtype)
     width = columns // 2 if columns % 2 == 0 else columns
-    given, factors = masks(rows, columns, 0.3, 1 / 0.7, width, hashed)
-    kernels("dropout", x, *given, out)
+    given, drop, factors = masks(rows, columns, 0.3, 1 / 0.7, width, hashed)
+    kernels("dropout", x, *given, out, **drop)
     assert_close(out, x.astype(np.float64) * factors)
+    again = empty(rows, columns, dtype=dtype)
+    kernels("dropout_gradient", x, *given, again, **drop)
+    np.testing.assert_array_equal(again, out)
 
 
 @each_type
@@ -142,12 +148,12 @@ def test_dropout(kernels, rows, columns, dtype, hashed):
 def test_bias_gelu_and_dropout(kernels, rows, columns, dtype, hashed):
     x, bias = random(rows, columns, dtype=dtype), random(columns, dtype=dtype, seed=1)
     width = columns // 2 if columns % 2 == 0 else columns
-    given, factors = masks(rows, columns, 0.3, 1 / 0.7, width, hashed)
+    given, drop, factors = masks(rows, columns, 0.3, 1 / 0.7, width, hashed)
     added = x.astype(np.float64) + bias
     out = empty(rows, columns, dtype=dtype)
-    kernels("gelu", x, bias, *given, out)
+    kernels("gelu", x, bias, *given, out, **drop)
     assert_close(out, gelu(added) * factors)
-    kernels("gelu", x, bias, *NO_MASKS, out)
+    kernels("gelu", x, bias, *NO_MASKS, out, **NO_DROP)
     assert_close(out, gelu(added))
 
     gradient, grad_x, grad_bias = (
@@ -155,7 +161,7 @@ def test_bias_gelu_and_dropout(kernels, rows, columns, dtype, hashed):
         empty(rows, columns, dtype=dtype),
         empty(columns, dtype=dtype),
     )
-    kernels("gelu_gradient", gradient, x, bias, *given, grad_x, parts(rows, columns), grad_bias)
+    kernels("gelu_gradient", gradient, x, bias, *given, grad_x, parts(rows, columns), grad_bias, **drop)
     expected = gradient.astype(np.float64) * factors * gelu_slope(added)
     assert_close(grad_x, expected)
     assert_close(grad_bias, grad_x.astype(np.float64).sum(0))
@@ -167,18 +173,17 @@ def test_bias_gelu_and_dropout(kernels, rows, columns, dtype, hashed):
 def test_bias_dropout_drop_path_and_residual(kernels, samples, tokens, columns, dtype, hashed):
     rest, x = (random(samples, tokens, columns, dtype=dtype, seed=seed) for seed in (0, 1))
     bias, factors = random(columns, dtype=dtype, seed=2), aligned(np.arange(samples).astype(dtype))
-    given, kept = masks(samples * tokens, columns, 0.4, 1.0, hashed=hashed)
+    given, drop, kept = masks(samples * tokens, columns, 0.4, 1.0, hashed=hashed)
     kept = kept.reshape(x.shape)
     out, grad_x, grad_bias = (empty(*shape, dtype=dtype) for shape in (x.shape, x.shape, (columns,)))
-    kernels("residual", rest, x, bias, factors, *given, out)
+    kernels("residual", rest, x, bias, factors, *given, out, **drop)
     of_samples = factors.astype(np.float64)[:, None, None]
     assert_close(out, rest + (x.astype(np.float64) + bias) * kept * of_samples)
-    ones = aligned(np.ones(1, dtype))
-    kernels("residual", rest, x, bias, ones, *NO_MASKS, out)
+    kernels("residual", rest, x, bias, ABSENT, *NO_MASKS, out, **NO_DROP)
     assert_close(out, rest.astype(np.float64) + x + bias)
 
     made = parts(samples * tokens, columns)
-    kernels("residual_gradient", x, factors, *given, grad_x, made, grad_bias)
+    kernels("residual_gradient", x, factors, *given, grad_x, made, grad_bias, **drop)
     assert_close(grad_x, x.astype(np.float64) * kept * of_samples)
     assert_close(grad_bias, grad_x.astype(np.float64).sum((0, 1)))
 
@@ -192,8 +197,7 @@ def test_heads(kernels, batch, heads, tokens, padded, width, dtype):
     columns, apart = heads * width, (batch, heads, padded, width)
     joined, bias = random(batch, tokens, 3 * columns, dtype=dtype), random(3 * columns, dtype=dtype, seed=1)
     each = [empty(*apart, dtype=dtype) for _ in range(3)]
-    places, counted = np.zeros((heads, padded), np.int32), np.zeros(tokens, np.int32)
-    kernels("split_heads", joined, bias, places, *each)
+    kernels("split_heads", joined, bias, *each, heads=heads, padded=padded)
     added = (joined.astype(np.float64) + bias).reshape(batch, tokens, 3, heads, width).transpose(2, 0, 3, 1, 4)
     for found, expected, scale in zip(each, added, (width**-0.5, 1, 1), strict=True):
         assert_close(found[:, :, :tokens], expected * scale)
@@ -201,16 +205,17 @@ def test_heads(kernels, batch, heads, tokens, padded, width, dtype):
 
     gradients = [random(*apart, dtype=dtype, seed=seed) for seed in (2, 3, 4)]
     grad_joined, grad_bias = empty(*joined.shape, dtype=dtype), empty(3 * columns, dtype=dtype)
-    kernels("split_heads_gradient", *gradients, counted, grad_joined, parts(batch * tokens, 3 * columns), grad_bias)
+    sums = parts(batch * tokens, 3 * columns)
+    kernels("split_heads_gradient", *gradients, grad_joined, sums, grad_bias, tokens=tokens)
     expected = np.stack([gradients[0] * float(width**-0.5), *gradients[1:]])[:, :, :, :tokens].astype(np.float64)
     assert_close(grad_joined, expected.transpose(1, 3, 0, 2, 4).reshape(joined.shape))
     assert_close(grad_bias, grad_joined.astype(np.float64).sum((0, 1)))
 
     merged, again = empty(batch, tokens, columns, dtype=dtype), empty(*apart, dtype=dtype)
-    kernels("merge_heads", gradients[0], counted, merged)
+    kernels("merge_heads", gradients[0], merged, tokens=tokens)
     valid = gradients[0][:, :, :tokens]
     np.testing.assert_array_equal(merged, valid.transpose(0, 2, 1, 3).reshape(merged.shape))
-    kernels("merge_heads_gradient", merged, places, again)
+    kernels("merge_heads_gradient", merged, again, heads=heads, padded=padded)
     np.testing.assert_array_equal(again[:, :, :tokens], valid)
     assert not again[:, :, tokens:].any()
 
@@ -218,15 +223,29 @@ def test_heads(kernels, batch, heads, tokens, padded, width, dtype):
 @each_type
 @pytest.mark.parametrize(
     ("tokens", "padded"),
-    [(1, 1), (1, 8), (7, 8), (7, 7), (32, 32), (211, 216), (211, 212), (300, 304), (MOST_TOKENS,) * 2],
+    [
+        (1, 1),
+        (1, 8),
+        (7, 8),
+        (7, 7),
+        (32, 32),
+        (211, 216),
+        (211, 212),
+        (300, 304),
+        (MOST_TOKENS,) * 2,
+        (513, 520),
+        (600, 600),
+        (1030, 1030),
+    ],
 )
 def test_softmax(kernels, tokens, padded, dtype):
     """Rows and columns from `tokens` on are 0, whatever is there."""
-    x, gradient = random(2, 2, padded, padded, dtype=dtype), random(2, 2, padded, padded, dtype=dtype, seed=1)
+    several = (2, 2) if padded < 600 else (1, 1)
+    x, gradient = (random(*several, padded, padded, dtype=dtype, seed=seed) for seed in (0, 1))
     x *= 10
     x[:, :, tokens:], x[..., tokens:] = np.nan, np.nan
-    y, grad_x, counted = empty(*x.shape, dtype=dtype), empty(*x.shape, dtype=dtype), np.zeros(tokens, np.int32)
-    kernels("softmax", x, counted, y)
+    y, grad_x = empty(*x.shape, dtype=dtype), empty(*x.shape, dtype=dtype)
+    kernels("softmax", x, y, tokens=tokens)
     valid = np.s_[:, :, :tokens, :tokens]
     powers = np.exp(x[valid].astype(np.float64) - x[valid].max(-1, keepdims=True))
     expected = powers / powers.sum(-1, keepdims=True)
@@ -235,7 +254,7 @@ def test_softmax(kernels, tokens, padded, dtype):
     assert not y.any()
 
     y[valid] = expected
-    kernels("softmax_gradient", gradient, y, counted, grad_x)
+    kernels("softmax_gradient", gradient, y, grad_x, tokens=tokens)
     g, p = gradient.astype(np.float64), y.astype(np.float64)
     assert_close(grad_x, (g - (g * p).sum(-1, keepdims=True)) * p)
 
@@ -243,7 +262,7 @@ def test_softmax(kernels, tokens, padded, dtype):
 def test_softmax_of_what_is_no_number(kernels):
     x, out = random(1, 1, 4, 4), empty(1, 1, 4, 4)
     x[0, 0, 0, 1], x[0, 0, 1, 2], x[0, 0, 2, 0] = np.nan, np.inf, -np.inf
-    kernels("softmax", x, np.zeros(4, np.int32), out)
+    kernels("softmax", x, out, tokens=4)
     assert np.isnan(out[0, 0, :2]).all()
     assert out[0, 0, 2, 0] == 0
     np.testing.assert_allclose(out[0, 0, 2:].sum(-1), 1, rtol=1e-6)
@@ -263,15 +282,15 @@ def test_depthwise_convolution(kernels, batch, channels, height, width, size, dt
         windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (2, 3))
         return np.einsum("nchwij,cij->nchw", windows, by[:, 0].astype(np.float64))
 
-    kernels("depthwise", x, weight, out)
+    kernels("depthwise", x, weight, out, residual=False)
     assert_close(out, convolved(x, weight))
-    kernels("residual_depthwise", x, weight, out)
+    kernels("depthwise", x, weight, out, residual=True)
     assert_close(out, convolved(np.maximum(x, 0), weight) + x)
     flipped = weight[:, :, ::-1, ::-1]
     sums, grad_weight = empty(1, *weight.shape), empty(*weight.shape, dtype=dtype)
-    kernels("depthwise_gradient", gradient, weight, x, out, sums, grad_weight)
+    kernels("depthwise_gradient", gradient, weight, x, out, sums, grad_weight, residual=False)
     assert_close(out, convolved(gradient, flipped))
-    kernels("residual_depthwise_gradient", gradient, weight, x, out, sums, grad_weight)
+    kernels("depthwise_gradient", gradient, weight, x, out, sums, grad_weight, residual=True)
     assert_close(out, convolved(gradient, flipped) * (x > 0) + gradient)
 
 
@@ -279,7 +298,7 @@ def test_addresses_between_packs(kernels):
     """A tensor that does not begin at a multiple of 16 bytes is read one element at a time."""
     x, bias = random(9 * 16 + 1)[1:].reshape(9, 16), random(17, seed=1)[1:]
     out = empty(9, 16)
-    kernels("gelu", x, bias, *NO_MASKS, out)
+    kernels("gelu", x, bias, *NO_MASKS, out, **NO_DROP)
     assert_close(out, gelu(x.astype(np.float64) + bias))
 
 
@@ -287,7 +306,7 @@ def test_what_is_no_number_stays_where_it_is(kernels):
     x = random(9, 8)
     x[2, 3], x[4, 5], x[6, 7], x[0, 0] = np.nan, np.inf, -np.inf, 1e-40
     out = empty(9, 8)
-    kernels("gelu", x, aligned(np.zeros(8, np.float32)), *NO_MASKS, out)
+    kernels("gelu", x, aligned(np.zeros(8, np.float32)), *NO_MASKS, out, **NO_DROP)
     assert np.isnan(out[2, 3])
     assert out[4, 5] == np.inf
     np.testing.assert_allclose(out[0, 0], 0.5e-40, rtol=1e-4)
@@ -303,12 +322,66 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
     for order in ("forward", "backward"):
         monkeypatch.setenv("STAND_IN_ORDER", order)
         of_gelu = empty(600, 40), parts(600, 40), empty(40)
-        kernels("gelu_gradient", gradient, x, bias, *NO_MASKS, *of_gelu)
-        of_norm = empty(600, 40), np.stack([sums, sums]), empty(40), empty(40)
-        kernels("layer_norm_gradient", gradient, x, bias, mean, scale, *of_norm)
+        kernels("gelu_gradient", gradient, x, bias, *NO_MASKS, *of_gelu, **NO_DROP)
+        of_norm = empty(600, 40), ABSENT, np.stack([sums, sums]), empty(40), empty(40)
+        kernels("layer_norm_gradient", gradient, x, bias, mean, scale, ABSENT, ABSENT, *of_norm)
         results.append(of_gelu + of_norm)
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize(("embed_dim", "side", "long"), [(1028, 8, "layer_norm"), (8, 92, "softmax")])
+def test_a_vit_whose_rows_no_registers_hold(worker, embed_dim, side, long):
+    """1,028 columns and 5 tokens; 8 columns and 530 tokens."""
+    difference, launched = worker.do("vit_by_kernels", embed_dim, side, 1)
+    assert difference < 2e-5
+    assert any(name.startswith(f"own {long}_long_float") for name in launched)
+    assert any(name.startswith(f"own {long}_gradient_long_float") for name in launched)
+
+
+@pytest.mark.parametrize("network", ["BatchNorm", "Bottleneck", "NonLocal"])
+def test_another_operators_statistics_are_taken(worker, network):
+    """Of several processes (train.sync_batch_norm), for one."""
+    assert worker.do("replaced_statistics", network) < 1e-5
+
+
+def test_tensors_that_are_not_as_declared_are_refused(kernels, capfd):
+    x, bias, out = random(9, 16), random(16), empty(9, 16)
+    tensors = {"x": x, "bias": bias, "masks": NO_MASKS, "out": out}
+    wrong = {
+        "tensor 2 is not T bias[columns]": {"bias": random(17)},
+        "tensor 2 is not T bias[columns];": {"bias": random(16, dtype="float16")},
+        "tensor 1 is not T x[rows.., columns]": {"x": ABSENT},
+        "tensor 3 is not int noise?[rows.., unit]": {"masks": (random(9, 16), *NO_MASKS[1:])},
+        "tensor 6 is not int multipliers?[columns / unit]": {"masks": (integers(9, 8), ABSENT, ABSENT, integers(3))},
+        "tensor 7 is not T out[rows.., columns]": {"out": empty(8, 16)},
+        "it takes 7 tensors, not 8": {"masks": (ABSENT,) * 5},
+    }
+    for message, others in wrong.items():
+        x, bias, masks, out = (tensors | others).values()
+        assert kernels.status("gelu", x, bias, *masks, out, **NO_DROP) != 0
+        assert f"ms_vireid: operator gelu: {message}" in capfd.readouterr().err
+    assert np.isnan(tensors["out"]).all()
+
+
+def test_numbers_that_are_not_declared_are_refused(kernels):
+    gelu = declarations.operators()["gelu"]
+    with pytest.raises(TypeError, match=r"gelu takes \['limit', 'scale'\], not \['limit'\]"):
+        gelu.flat({"limit": 1})
+    with pytest.raises(TypeError, match="ratios has 9 numbers, more than RATIOS"):
+        declarations.operators()["average_pools"].flat({"ratios": (1,) * 9})
+
+
+def test_an_operator_with_the_same_numbers_is_one(kernels, tmp_path):
+    library = ctypes.CDLL(str(shutil.copy(kernels.path, tmp_path / "another.so")))
+
+    def slot(*numbers):
+        return library.declare(b"gelu", 2, (ctypes.c_double * 2)(*numbers))
+
+    assert slot(3, 0.5) == slot(3, 0.5) != slot(4, 0.5)
+    assert library.declare(b"glue", 0, None) < -1
+    assert {slot(number, 0.25) for number in range(1000)} >= {-1, 999}
+    assert slot(3, 0.5) >= 0
 
 
 NVRTC = "nvidia-cuda-nvrtc-cu11"
@@ -324,7 +397,7 @@ def nvrtc():
 
 def test_nvidias_compiler_takes_the_kernels(nvrtc):
     """For the oldest GPUs that MindSpore covers, whose instructions the others have; no kernel asks which it is."""
-    code, log = build.compiled(nvrtc, build.kernel_source(), "sm_60")
+    code, log = build.compiled(nvrtc, declarations.kernel_source(), "sm_60")
     assert code.startswith(b"\x7fELF")
     assert b"gelu_gradient_half_8" in code
     used = re.findall(r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores.*?Used (\d+) registers", log, re.S)

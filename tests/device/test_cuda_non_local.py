@@ -25,7 +25,7 @@ def test_three_maps_of_one_channel(kernels, samples, channels, height, width, dt
     grad_x, parts = empty(*x.shape, dtype=dtype), empty(min(16, samples), 3, channels + 1)
     grad_weights = [empty(1, channels, 1, 1, dtype=dtype) for _ in range(3)]
     grad_biases = [empty(1, dtype=dtype) for _ in range(3)]
-    kernels("to_one_channel_gradient", *gradients, x, *weights, grad_x, parts, *grad_weights, *grad_biases)
+    kernels("to_one_channel_gradient", x, *gradients, *weights, grad_x, parts, *grad_weights, *grad_biases)
     of_maps = [gradient.astype(np.float64).reshape(samples, 1, height, width) for gradient in gradients]
     assert_close(grad_x, sum(gradient * weight for gradient, weight in zip(of_maps, weights, strict=True)))
     for of_y, grad_weight, grad_bias in zip(of_maps, grad_weights, grad_biases, strict=True):

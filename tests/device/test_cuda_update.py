@@ -3,19 +3,26 @@
 import numpy as np
 import pytest
 
-from tests.device.cuda_kernels import aligned, assert_close, each_type, empty, random
+from ms_vireid.optimizers.sgd import Scalars
+from ms_vireid.programs.updates import FusedScalars
+from tests.device.cuda_kernels import ABSENT, aligned, assert_close, each_type, empty, random
 
 SIZES = [1, 7, 128, 1283, 3072]
-NO_LIMITS = aligned(np.zeros(1, np.float32))
-EMPTY = np.zeros(1, np.float32)  # an output that nobody writes
+UNUSED = np.zeros(1, np.float32)  # an output that nobody writes
+OF_ADAMW, OF_SGD = ({name: place for place, name in enumerate(of._fields)} for of in (FusedScalars, Scalars))
 each_size = pytest.mark.parametrize("size", SIZES)
 
 
-def scalars(*numbers):
+def scalars(*values):
     """Of the second of three groups."""
-    rows = np.full((3, len(numbers)), np.inf, np.float32)
-    rows[1] = numbers
-    return aligned(rows), aligned(np.array([1], np.int32))
+    rows = np.full((3, len(values)), np.inf, np.float32)
+    rows[1] = values
+    return aligned(rows)
+
+
+def numbers(places, limits=None, **others):
+    smallest, largest = limits or (-np.inf, np.inf)
+    return places | {"group": 1, "smallest": smallest, "largest": largest} | others
 
 
 @each_size
@@ -25,8 +32,9 @@ def test_adamw(kernels, size, limits):
     square = aligned(random(size, seed=3) ** 2)
     before = [array.astype(np.float64) for array in (weight, mean, square, gradient)]
     lr, decay, eps, beta1, beta2 = 0.01, 0.3, 0.1, 0.875, 0.96875  # in float32 exactly, and so 1 - beta
-    ends = NO_LIMITS if limits is None else aligned(np.array(limits, np.float32))
-    kernels("adamw", weight, mean, square, gradient, *scalars(lr, decay, eps, beta1, beta2, 0, 0, 1, 1), ends, EMPTY)
+    of_step = FusedScalars(lr=lr, decay=decay, eps=eps, beta1=beta1, beta2=beta2)
+    tensors = weight, mean, square, gradient, scalars(*of_step), ABSENT, UNUSED
+    kernels("adamw", *tensors, **numbers(OF_ADAMW, limits))
     w, m, v, g = before
     m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
     w = w - lr * (m / (np.sqrt(v) + eps) + decay * w)
@@ -36,31 +44,35 @@ def test_adamw(kernels, size, limits):
 
 
 @each_size
-@pytest.mark.parametrize("kernel", ["sgd", "sgd_nesterov"])
-def test_sgd(kernels, size, kernel):
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgd(kernels, size, nesterov):
     weight, buffer, gradient = (random(size, seed=seed) for seed in range(3))
     w, b, g = (array.astype(np.float64) for array in (weight, buffer, gradient))
-    kernels(kernel, weight, buffer, gradient, *scalars(0.01, 0.3, 0.9), NO_LIMITS, EMPTY)
+    of_step = scalars(*Scalars(lr=0.01, decay=0.3, momentum=0.9))
+    kernels("sgd", weight, buffer, gradient, of_step, ABSENT, UNUSED, **numbers(OF_SGD, nesterov=nesterov))
     g = g + 0.3 * w
     b = 0.9 * b + g
     assert_close(buffer, b)
-    assert_close(weight, w - 0.01 * (g + 0.9 * b if kernel == "sgd_nesterov" else b))
+    assert_close(weight, w - 0.01 * (g + 0.9 * b if nesterov else b))
 
 
-@pytest.mark.parametrize(("kernel", "states", "numbers"), [("adamw", 2, 9), ("sgd", 1, 3)])
-def test_a_learning_rate_that_is_no_number_updates_nothing(kernels, kernel, states, numbers):
-    buffers = [random(128, seed=seed) for seed in range(1 + states)]
+@pytest.mark.parametrize("kernel", ["adamw", "sgd"])
+@pytest.mark.parametrize("applies", [False, True])
+def test_what_does_not_apply_updates_nothing(kernels, kernel, applies):
+    places, others = (OF_ADAMW, {}) if kernel == "adamw" else (OF_SGD, {"nesterov": True})
+    buffers = [random(128, seed=seed) for seed in range(3 if kernel == "adamw" else 2)]
     before = [buffer.copy() for buffer in buffers]
     gradient = aligned(np.full(128, np.inf, np.float32))
-    kernels(kernel, *buffers, gradient, *scalars(*[np.nan] * numbers), NO_LIMITS, EMPTY)
-    for buffer, held in zip(buffers, before, strict=True):
-        np.testing.assert_array_equal(buffer, held)
+    tensors = *buffers, gradient, scalars(*[0.5] * len(places)), aligned(np.array(applies)), UNUSED
+    kernels(kernel, *tensors, **numbers(places, **others))
+    for buffer, values in zip(buffers, before, strict=True):
+        assert np.array_equal(buffer, values) != applies
 
 
 def test_a_weight_that_is_no_number_is_not_limited(kernels):
     weight = aligned(np.array([np.nan, -1, 0.5, 2], np.float32))
-    limits = aligned(np.array([0, 1], np.float32))
-    kernels("sgd", weight, random(4), aligned(np.zeros(4, np.float32)), *scalars(0, 0, 0), limits, EMPTY)
+    tensors = weight, random(4), aligned(np.zeros(4, np.float32)), scalars(0, 0, 0), ABSENT, UNUSED
+    kernels("sgd", *tensors, **numbers(OF_SGD, (0.0, 1.0), nesterov=False))
     np.testing.assert_array_equal(weight, [np.nan, 0, 0.5, 1])
 
 
@@ -75,7 +87,7 @@ def test_gradients_without_their_scale(kernels, size, dtype):
 @each_size
 def test_copies_in_half(kernels, size):
     weight, copy = random(size), empty(size, dtype="float16")
-    kernels("halved", copy, weight, EMPTY)
+    kernels("halved", copy, weight, UNUSED)
     np.testing.assert_array_equal(copy, weight.astype(np.float16))
 
 

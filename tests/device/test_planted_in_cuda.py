@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ms_vireid.programs.cuda import build
+from ms_vireid.programs.cuda import declarations
 
 BLOCK = "2 Block with dropout and drop path"
 
@@ -58,14 +58,14 @@ PLANTED = {
     "halves of maps that are not split where they meet": Error(
         "unsigned rows = (column + offset) / width;", "unsigned rows = 0;", "2 IntraModalityLearner, 7x7 first"
     ),
-    "AdamW without the weights' decay": Error("+ decay * w), a.limits", "), a.limits", "5 PMT stage 1, six updates"),
+    "AdamW without the weights' decay": Error("+ decay * w), a)", "), a)", "5 PMT stage 1, six updates"),
     "a momentum that is not Nesterov's": Error("a.nesterov ?", "false ?", "5 AGW, six updates"),
     "distances whose gradient of y is not transposed": Error(
         "gradient[j * (a.transposed ? a.n : 1)]", "gradient[j]", "3 hard triplet"
     ),
     "distances that take an extreme's gradient": Error(
-        "a.mask[start + c] && a.values[start + c] == extreme ? a.gradient",
-        "a.mask[start + c] ? a.gradient",
+        "a.mask[start + c] && a.values[start + c] == extreme ? a.grad_out",
+        "a.mask[start + c] ? a.grad_out",
         "3 hard triplet",
     ),
 }
@@ -74,7 +74,7 @@ PLANTED = {
 @pytest.mark.parametrize("name", PLANTED)
 def test_an_error_in_the_kernels_is_noticed(worker, name):
     error = PLANTED[name]
-    assert error.right in build.kernel_source()
+    assert error.right in declarations.kernel_source()
     assert worker.do("run_case_by_kernels", error.case, error.right, error.wrong) != []
 
 

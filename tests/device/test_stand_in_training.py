@@ -104,7 +104,7 @@ def test_what_is_recomputed_is_compiled_with_cuda_kernels(counting_worker, tmp_p
     counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.program=cuda", *options))
 
 
-def test_a_vit_of_too_many_tokens_for_the_kernels_trains(counting_worker, tmp_path):
+def test_a_vit_of_many_tokens_trains(counting_worker, tmp_path):
     sizes = ["model.patch_size=2", "model.stride=1", SWITCHES["recompute"]]  # 1,082 tokens
     options = ["train.program=cuda", "train.iterations=3", *sizes, *LAST_STAGE["pmt"]]
     counting_worker.do("train_steps", 2, *arguments("pmt", tmp_path / "run", *options))

@@ -1,14 +1,16 @@
 """The program `cuda`: a compiled graph with this project's CUDA kernels, each one pass in place of several operators.
 
-The kernels (`*.cu`) read like their equations; they compute in float32 on float32 or float16. `transformer.c`,
-`feature_maps.c` and the other C files launch them for MindSpore, by `launcher.c`; `build.py` compiles both. The Python
-files of the same names make them operators with gradients (`operators.py`); `table.py` has all that they replace.
+The kernels (`*.cu`) read like their equations; they compute in float32 on float32 or float16. Each says beside it what
+it takes, gives, and how it is launched (`OPERATOR`): from that `declarations.py` generates its arguments and the C
+function that launches it, which `build.py` compiles, and `operators.py` makes a MindSpore operator with its gradient.
+Modules by topic call these; `table.py` has all that they replace.
 """
 
 from mindspore import nn
 
 from ms_vireid.devices.replaceable import Table
-from ms_vireid.programs.cuda import build
+from ms_vireid.programs.cuda import build, declarations, feature_maps
+from ms_vireid.programs.cuda.table import TABLE
 from ms_vireid.programs.graph import TABLES, Graph
 
 
@@ -17,15 +19,8 @@ class Cuda(Graph):
 
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        build.use_kernels(build.kernel_source())
-        from ms_vireid.programs.cuda.table import TABLE  # needs the launcher
-
-        self._kernels = TABLE
+        build.use_kernels(declarations.kernel_source())
 
     def table_for(self, model: nn.Cell) -> Table:
-        from ms_vireid.programs.cuda import feature_maps, transformer  # as above
-
-        excluded = () if transformer.fits(model) else tuple(transformer.TABLE)
-        if getattr(model, "recomputed", ()):
-            excluded += feature_maps.NOT_RECOMPUTED
-        return TABLES["GPU"] | {key: new for key, new in self._kernels.items() if key not in excluded}
+        excluded = feature_maps.NOT_RECOMPUTED if getattr(model, "recomputed", ()) else ()
+        return TABLES["GPU"] | {key: new for key, new in TABLE.items() if key not in excluded}

@@ -1,12 +1,41 @@
 // Split the fused projection into queries, keys and values of all heads; merge heads; softmax; and their gradients.
 // Each sample's rows of zeros, from `tokens` to `padded`, make products of rows that are packs of 16 bytes.
+#define APART(name) T name[samples, heads, padded, width]
+
+// Queries are scaled.
+OPERATOR(split_heads(int heads, int padded, width = columns / (3 * heads), float scale = 1 / sqrtf(width)),
+         T joined[samples, tokens, columns] T bias[columns] -> APART(query) APART(key) APART(value),
+         over_columns(split_heads, packs(width, joined, query, key, value), samples * padded, columns))
+OPERATOR(split_heads_gradient(int tokens, columns = 3 * heads * width, count = parts_of(samples * tokens),
+                              float scale = 1 / sqrtf(width)),
+         APART(grad_query) APART(grad_key) APART(grad_value)
+         -> T grad_joined[samples, tokens, columns] float parts[count, columns] T grad_bias[columns],
+         over_columns(split_heads_gradient, packs(width, grad_query, grad_key, grad_value, grad_joined),
+                      samples * tokens, columns) || SUM(grad_bias))
+OPERATOR(merge_heads(int tokens, columns = heads * width),
+         APART(apart) -> T merged[samples, tokens, columns],
+         over_columns(merge_heads, packs(width, apart, merged), samples * tokens, columns))
+OPERATOR(merge_heads_gradient(int heads, int padded, width = columns / heads),
+         T grad_merged[samples, tokens, columns] -> APART(grad_apart),
+         over_columns(merge_heads_gradient, packs(width, grad_merged, grad_apart), samples * padded, columns))
+OPERATOR(softmax(int tokens, rows = matrices * padded),
+         T x[matrices.., padded, padded] -> T out[matrices.., padded, padded],
+         padded > MOST_TOKENS ? over_rows(softmax_long, packs(padded, x, out), rows)
+                              : over_rows(softmax, packs(padded, x, out), rows))
+OPERATOR(softmax_gradient(int tokens, rows = matrices * padded),
+         T grad_out[matrices.., padded, padded] T out[matrices.., padded, padded]
+         -> T grad_x[matrices.., padded, padded],
+         padded > MOST_TOKENS ? over_rows(softmax_gradient_long, packs(padded, grad_out, out, grad_x), rows)
+                              : over_rows(softmax_gradient, packs(padded, grad_out, out, grad_x), rows))
+
+template <class Data>
 struct Columns {  // columns of the joined queries, keys and values
-  void *data;
+  Data data;
   int head, column;
   float scale;
-  __device__ Columns(const Heads &a, int first) {
+  template <class Arguments> __device__ Columns(const Arguments &a, int first, Data query, Data key, Data value) {
     int width = a.heads * a.width, which = first / width;
-    data = which == 0 ? a.query : which == 1 ? a.key : a.value;
+    data = which == 0 ? query : which == 1 ? key : value;
     head = first % width / a.width, column = first % a.width, scale = which == 0 ? a.scale : 1;
   }
 };
@@ -14,21 +43,18 @@ struct Columns {  // columns of the joined queries, keys and values
 struct Position {  // a row of `each` a sample
   int sample, token;
   __device__ Position(int row, int each) : sample(row / each), token(row % each) {}
-  template <class Arguments>
-  __device__ long long joined(const Arguments &a, int columns) const {
+  template <class Arguments> __device__ long long joined(const Arguments &a, int columns) const {
     return (static_cast<long long>(sample) * a.tokens + token) * columns;
   }
-  template <class Arguments>
-  __device__ long long apart(const Arguments &a, int head) const {
+  template <class Arguments> __device__ long long apart(const Arguments &a, int head) const {
     return ((static_cast<long long>(sample) * a.heads + head) * a.padded + token) * a.width;
   }
 };
 
-template <class T, int W>
-__device__ void split_heads(const Heads &a) {
-  int first = first_column<W>(), columns = 3 * a.heads * a.width;
+template <class T, int W> __device__ void split_heads(const SplitHeads &a) {
+  int first = first_column<W>(), columns = a.columns;
   if (first >= columns) return;
-  Columns place(a, first);
+  Columns<void *> place(a, first, a.query, a.key, a.value);
   float bias[W];
   load_floats<T, W>(a.bias, first, bias);
   EACH_ROW(row, a.samples * a.padded) {
@@ -36,65 +62,55 @@ __device__ void split_heads(const Heads &a) {
     Pack<T, W> pack = {};
     if (position.token < a.tokens) {
       pack = load<T, W>(a.joined, position.joined(a, columns) + first);
-#pragma unroll
-      for (int j = 0; j < W; j++) pack.v[j] = rounded<T>((number(pack.v[j]) + bias[j]) * place.scale);
+      EACH(j, W) pack.v[j] = rounded<T>((number(pack.v[j]) + bias[j]) * place.scale);
     }
     store(place.data, position.apart(a, place.head) + place.column, pack);
   }
 }
-ENTRIES(split_heads, Heads)
 
-template <class T, int W>
-__device__ void split_heads_gradient(const Heads &a) {
-  int first = first_column<W>(), columns = 3 * a.heads * a.width;
+template <class T, int W> __device__ void split_heads_gradient(const SplitHeadsGradient &a) {
+  int first = first_column<W>(), columns = a.columns;
   float sums[W] = {};
   if (first < columns) {
-    Columns place(a, first);
+    Columns<const void *> place(a, first, a.grad_query, a.grad_key, a.grad_value);
     EACH_ROW(row, a.samples * a.tokens) {
       Position position(row, a.tokens);
       Pack<T, W> pack = load<T, W>(place.data, position.apart(a, place.head) + place.column);
-#pragma unroll
-      for (int j = 0; j < W; j++) {
+      EACH(j, W) {
         pack.v[j] = rounded<T>(number(pack.v[j]) * place.scale);
         sums[j] += number(pack.v[j]);
       }
-      store(a.joined, position.joined(a, columns) + first, pack);
+      store(a.grad_joined, position.joined(a, columns) + first, pack);
     }
   }
   sum_block<W>(sums, a.parts, first, columns);
 }
-ENTRIES(split_heads_gradient, Heads)
 
-template <class T, int W>
-__device__ void merge_heads(const Merge &a) {
-  int first = first_column<W>(), columns = a.heads * a.width;
+template <class T, int W> __device__ void merge_heads(const MergeHeads &a) {
+  int first = first_column<W>(), columns = a.columns;
   if (first >= columns) return;
   int head = first / a.width, column = first % a.width;
   EACH_ROW(row, a.samples * a.tokens) {
     Position position(row, a.tokens);
-    Pack<T, W> pack = load<T, W>(a.split, position.apart(a, head) + column);
+    Pack<T, W> pack = load<T, W>(a.apart, position.apart(a, head) + column);
     store(a.merged, position.joined(a, columns) + first, pack);
   }
 }
-ENTRIES(merge_heads, Merge)
 
-template <class T, int W>
-__device__ void merge_heads_gradient(const Merge &a) {
-  int first = first_column<W>(), columns = a.heads * a.width;
+template <class T, int W> __device__ void merge_heads_gradient(const MergeHeadsGradient &a) {
+  int first = first_column<W>(), columns = a.columns;
   if (first >= columns) return;
   int head = first / a.width, column = first % a.width;
   EACH_ROW(row, a.samples * a.padded) {
     Position position(row, a.padded);
     Pack<T, W> pack = {};
-    if (position.token < a.tokens) pack = load<T, W>(a.merged, position.joined(a, columns) + first);
-    store(a.split, position.apart(a, head) + column, pack);
+    if (position.token < a.tokens) pack = load<T, W>(a.grad_merged, position.joined(a, columns) + first);
+    store(a.grad_apart, position.apart(a, head) + column, pack);
   }
 }
-ENTRIES(merge_heads_gradient, Merge)
 
 // e^(x - max) / its sum over the tokens of a row, one warp a row.
-template <class T, int W>
-__device__ void softmax(const Softmax &a) {
+template <class T, int W> __device__ void softmax(const Softmax &a) {
   using Packs = Row<T, W, MOST_TOKENS>;
   EACH_ROW(row, a.rows) {
     long long start = static_cast<long long>(row) * a.padded;
@@ -120,28 +136,59 @@ __device__ void softmax(const Softmax &a) {
     }
   }
 }
-ENTRIES(softmax, Softmax)
 
-// y (gradient - <gradient, y>), y being the softmax.
-template <class T, int W>
-__device__ void softmax_gradient(const Softmax &a) {
-  using Packs = Row<T, W, MOST_TOKENS>;
+// The same of rows that no warp's registers can hold: each number is read three times.
+template <class T, int W> __device__ void softmax_long(const Softmax &a) {
+  using Packs = LongRow<T, W>;
   EACH_ROW(row, a.rows) {
     long long start = static_cast<long long>(row) * a.padded;
     bool filled = row % a.padded < a.tokens;
-    Packs y(a.x, start, filled ? a.padded : 0), gradient(a.gradient, start, filled ? a.padded : 0);
-    float product = 0;
-    EACH_PACK(i, Packs, a.padded)
-      for (int j = 0; j < W; j++) product += filled ? number(gradient.packs[i].v[j]) * number(y.packs[i].v[j]) : 0;
-    product = sum_warp(product);
+    int tokens = filled ? a.tokens : 0;
+    Packs x(a.x, start, tokens);
+    float most = LEAST, sum = 0;
+    EACH_PACK(i, Packs, tokens) {
+      Pack<T, W> pack = x[i];
+      for (int j = 0; j < W; j++)
+        if (Packs::column(i) + j < tokens) most = fmaxf(most, number(pack.v[j]));
+    }
+    most = max_warp(most);
+    EACH_PACK(i, Packs, tokens) {
+      Pack<T, W> pack = x[i];
+      for (int j = 0; j < W; j++) sum += Packs::column(i) + j < tokens ? expf(number(pack.v[j]) - most) : 0;
+    }
+    sum = sum_warp(sum);
+    float factor = filled ? 1 / sum : 0;
     EACH_PACK(i, Packs, a.padded) {
-      Pack<T, W> pack;
-      for (int j = 0; j < W; j++) {
-        float difference = number(gradient.packs[i].v[j]) - product;
-        pack.v[j] = rounded<T>(filled ? difference * number(y.packs[i].v[j]) : 0);
-      }
+      Pack<T, W> pack = {};
+      if (Packs::column(i) < tokens) pack = x[i];
+      for (int j = 0; j < W; j++)
+        pack.v[j] = rounded<T>(Packs::column(i) + j < tokens ? expf(number(pack.v[j]) - most) * factor : 0);
       store(a.out, start + Packs::column(i), pack);
     }
   }
 }
-ENTRIES(softmax_gradient, Softmax)
+
+// out (grad_out - <grad_out, out>), out being the softmax.
+template <class T, int W, class Packs> __device__ void softmax_gradient_of(const SoftmaxGradient &a) {
+  EACH_ROW(row, a.rows) {
+    long long start = static_cast<long long>(row) * a.padded;
+    bool filled = row % a.padded < a.tokens;
+    Packs y(a.out, start, filled ? a.padded : 0), gradient(a.grad_out, start, filled ? a.padded : 0);
+    float product = 0;
+    EACH_PACK(i, Packs, a.padded)
+      for (int j = 0; j < W; j++) product += filled ? number(gradient[i].v[j]) * number(y[i].v[j]) : 0;
+    product = sum_warp(product);
+    EACH_PACK(i, Packs, a.padded) {
+      Pack<T, W> pack;
+      for (int j = 0; j < W; j++) {
+        float difference = number(gradient[i].v[j]) - product;
+        pack.v[j] = rounded<T>(filled ? difference * number(y[i].v[j]) : 0);
+      }
+      store(a.grad_x, start + Packs::column(i), pack);
+    }
+  }
+}
+template <class T, int W>
+__device__ void softmax_gradient(const SoftmaxGradient &a) { softmax_gradient_of<T, W, Row<T, W, MOST_TOKENS>>(a); }
+template <class T, int W>
+__device__ void softmax_gradient_long(const SoftmaxGradient &a) { softmax_gradient_of<T, W, LongRow<T, W>>(a); }

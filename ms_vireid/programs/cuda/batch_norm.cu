@@ -1,10 +1,34 @@
 // BatchNorm in training: y = [ReLU](gamma (x - mean) / deviation + beta [+ rest]), with each channel's mean and standard
-// deviation. A block takes a part of one channel, a warp a run of places in one sample, a lane RUN packs of it at a time.
+// deviation. A block takes a part of one channel, a warp a run of places in one sample, a lane RUN packs of it at a time:
+// `run` packs a run, `runs` of them a plane.
+#define RUNS size = height * width, runs = blocks(size / pack, RUN * LANES), run = blocks(size / pack, runs)
+
+// statistics: means and 1 / deviations. momentum: of new statistics in the running averages.
+OPERATOR(batch_norm(int relu, float eps, float momentum, count = CHANNEL_PARTS,
+                    pack = map_packs(height * width, x, rest, y), RUNS),
+         T MAP(x) float gamma[channels] float beta[channels] float &running_mean[channels]
+         float &running_variance[channels] T MAP(rest?)
+         -> T MAP(y) float statistics[2, channels] float parts[channels, count, 2],
+         grid(batch_norm_moments(x, parts), pack, channels, count) || grid(batch_norm, pack, channels, count))
+OPERATOR(batch_norm_evaluation(int relu, float eps, pack = map_packs(height * width, x, rest, y), RUNS),
+         T MAP(x) float gamma[channels] float beta[channels] float running_mean[channels]
+         float running_variance[channels] T MAP(rest?) -> T MAP(y),
+         grid(batch_norm_evaluation, pack, channels, min(blocks(samples * runs, ROWS), blocks(BLOCKS, channels))))
+// grad_y: of what follows ReLU, with y; with y absent ReLU's argument is computed again.
+OPERATOR(batch_norm_gradient(int relu, count = CHANNEL_PARTS,
+                             pack = map_packs(height * width, grad_y, x, y, grad_x, grad_rest), RUNS),
+         T MAP(grad_y) T MAP(x) float gamma[channels] float beta[channels] float statistics[2, channels] T MAP(y?)
+         -> T MAP(grad_x) float parts[channels, count, 2] float grad_gamma[channels] float grad_beta[channels]
+         T MAP(grad_rest?y),
+         grid(batch_norm_gradient_sums(grad_y, x, gamma, beta, statistics, y, parts, grad_rest), pack, channels, count)
+         || grid(batch_norm_gradient(grad_y = y ? grad_rest : grad_y, x, gamma, beta, statistics, grad_x, parts,
+                                     grad_gamma, grad_beta, relu = relu && !y), pack, channels, count))
+
 template <class T, int W>
 struct Run {
   long long first;
   int packs;  // of this lane
-  __device__ Run(const Channels &shape, int number) {
+  template <class Arguments> __device__ Run(const Arguments &shape, int number) {
     int start = number % shape.runs * shape.run;
     long long plane = static_cast<long long>(number / shape.runs) * shape.channels + blockIdx.x;
     first = plane * shape.size + (start + threadIdx.x) * W;
@@ -14,8 +38,7 @@ struct Run {
   __device__ long long place(int k) const { return first + k * LANES * W; }
   // All loads before the first use, so that they wait together.
   __device__ void read(const void *data, Pack<T, W> *values) const {
-#pragma unroll
-    for (int k = 0; k < RUN; k++)
+    EACH(k, RUN)
       if (k < packs) values[k] = load<T, W>(data, place(k));
   }
 };
@@ -50,113 +73,98 @@ __device__ inline Two sum_parts_of_channel(const float *parts) {
 }
 
 // A number near the channel's mean, which moments are taken about: the mean of one place in up to LANES samples.
-template <class T>
-__device__ float near_mean(const void *x, const Channels &shape) {
+template <class T, class Arguments> __device__ float near_mean(const void *x, const Arguments &shape) {
   long long sample = threadIdx.x % shape.samples;
   return sum_warp(at<T>(x, (sample * shape.channels + blockIdx.x) * shape.size + shape.size / 2)) / LANES;
 }
 
-template <class T, int W>
-__device__ void batch_norm_moments(const BatchNorm &a) {
-  float origin = near_mean<T>(a.x, a.shape), sum = 0, squares = 0;
-  EACH_RUN(number_of_run, a.shape) {
-    Run<T, W> run(a.shape, number_of_run);
+template <class T, int W> __device__ void batch_norm_moments(const BatchNorm &a) {
+  float origin = near_mean<T>(a.x, a), sum = 0, squares = 0;
+  EACH_RUN(number_of_run, a) {
+    Run<T, W> run(a, number_of_run);
     Pack<T, W> x[RUN];
     run.read(a.x, x);
-#pragma unroll
-    for (int k = 0; k < RUN; k++)
+    EACH(k, RUN)
       if (k < run.packs)
-#pragma unroll
-        for (int j = 0; j < W; j++) {
+        EACH(j, W) {
           float distance = number(x[k].v[j]) - origin;
           sum += distance, squares += distance * distance;
         }
   }
   keep_part(a.parts, sum, squares);
 }
-ENTRIES_OF_MAPS(batch_norm_moments, BatchNorm)
 
 // The same bits forward and backward.
 __device__ inline float normalise(float x, float mean, float scale, float beta) { return fmaf(x - mean, scale, beta); }
 
-template <class T, int W>
-__device__ void normalise_channel(const BatchNorm &a, float mean, float inverse) {
+template <class T, int W, class Arguments>
+__device__ void normalise_channel(const Arguments &a, float mean, float inverse) {
   float scale = a.gamma[blockIdx.x] * inverse, beta = a.beta[blockIdx.x];
-  EACH_RUN(number_of_run, a.shape) {
-    Run<T, W> run(a.shape, number_of_run);
+  EACH_RUN(number_of_run, a) {
+    Run<T, W> run(a, number_of_run);
     Pack<T, W> x[RUN], rest[RUN];
     run.read(a.x, x);
     if (a.rest) run.read(a.rest, rest);
-#pragma unroll
-    for (int k = 0; k < RUN; k++)
+    EACH(k, RUN)
       if (k < run.packs) {
-#pragma unroll
-        for (int j = 0; j < W; j++) {
+        EACH(j, W) {
           float y = normalise(number(x[k].v[j]), mean, scale, beta);
           if (a.rest) y += number(rest[k].v[j]);
           x[k].v[j] = rounded<T>(a.relu && y < 0 ? 0 : y);
         }
-        store(a.out, run.place(k), x[k]);
+        store(a.y, run.place(k), x[k]);
       }
   }
 }
 
 // Normalise by the moments; update the running averages, that of variances by the unbiased one.
-template <class T, int W>
-__device__ void batch_norm(const BatchNorm &a) {
-  int channel = blockIdx.x, count = a.shape.samples * a.shape.size;
+template <class T, int W> __device__ void batch_norm(const BatchNorm &a) {
+  int channel = blockIdx.x, count = a.samples * a.size;
   Two moments = sum_parts_of_channel(a.parts);
-  float distance = moments.first / count, mean = near_mean<T>(a.x, a.shape) + distance;
+  float distance = moments.first / count, mean = near_mean<T>(a.x, a) + distance;
   float variance = moments.second / count - distance * distance;
   variance = variance < 0 ? 0 : variance;
-  float inverse = 1 / sqrtf(variance + a.numbers[0]);
+  float inverse = 1 / sqrtf(variance + a.eps);
   if (!blockIdx.y && !threadIdx.x && !threadIdx.y) {
-    float momentum = a.numbers[1], unbiased = variance * (count > 1 ? count / (count - 1.0f) : 1);
-    a.statistics[channel] = mean, a.statistics[a.shape.channels + channel] = inverse;
+    float momentum = a.momentum, unbiased = variance * (count > 1 ? count / (count - 1.0f) : 1);
+    a.statistics[channel] = mean, a.statistics[a.channels + channel] = inverse;
     a.running_mean[channel] = (1 - momentum) * a.running_mean[channel] + momentum * mean;
     a.running_variance[channel] = (1 - momentum) * a.running_variance[channel] + momentum * unbiased;
   }
   normalise_channel<T, W>(a, mean, inverse);
 }
-ENTRIES_OF_MAPS(batch_norm, BatchNorm)
 
 // In evaluation, by the running averages.
-template <class T, int W>
-__device__ void batch_norm_evaluation(const BatchNorm &a) {
-  float inverse = 1 / sqrtf(a.running_variance[blockIdx.x] + a.numbers[0]);
+template <class T, int W> __device__ void batch_norm_evaluation(const BatchNormEvaluation &a) {
+  float inverse = 1 / sqrtf(a.running_variance[blockIdx.x] + a.eps);
   normalise_channel<T, W>(a, a.running_mean[blockIdx.x], inverse);
 }
-ENTRIES_OF_MAPS(batch_norm_evaluation, BatchNorm)
 
 // A channel's numbers in the backward pass.
 struct Normalised {
   float mean, inverse, scale, beta;
   __device__ Normalised(const BatchNormGradient &a) {
-    mean = a.statistics[blockIdx.x], inverse = a.statistics[a.shape.channels + blockIdx.x];
+    mean = a.statistics[blockIdx.x], inverse = a.statistics[a.channels + blockIdx.x];
     scale = a.gamma[blockIdx.x] * inverse, beta = a.beta[blockIdx.x];
   }
   // Whether ReLU passes the gradient on; y is computed again.
-  template <class T>
-  __device__ bool passes(T x) const {
+  template <class T> __device__ bool passes(T x) const {
     return !(number(rounded<T>(normalise(number(x), mean, scale, beta))) <= 0);
   }
 };
 
 // Sums of the gradient behind ReLU, which is also the gradient of rest, and of its products with the normalised x.
-template <class T, int W>
-__device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
+template <class T, int W> __device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
   Normalised channel(a);
   float sum = 0, products = 0;
-  EACH_RUN(number_of_run, a.shape) {
-    Run<T, W> run(a.shape, number_of_run);
+  EACH_RUN(number_of_run, a) {
+    Run<T, W> run(a, number_of_run);
     Pack<T, W> gradient[RUN], x[RUN], y[RUN];
-    run.read(a.gradient, gradient), run.read(a.x, x);
+    run.read(a.grad_y, gradient), run.read(a.x, x);
     if (a.y) run.read(a.y, y);
-#pragma unroll
-    for (int k = 0; k < RUN; k++)
+    EACH(k, RUN)
       if (k < run.packs) {
-#pragma unroll
-        for (int j = 0; j < W; j++) {
+        EACH(j, W) {
           if (a.y ? number(y[k].v[j]) <= 0 : a.relu && !channel.passes(x[k].v[j])) gradient[k].v[j] = rounded<T>(0);
           float g = number(gradient[k].v[j]);
           sum += g, products += g * ((number(x[k].v[j]) - channel.mean) * channel.inverse);
@@ -166,26 +174,22 @@ __device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
   }
   keep_part(a.parts, sum, products);
 }
-ENTRIES_OF_MAPS(batch_norm_gradient_sums, BatchNormGradient)
 
 // gamma / deviation (g - mean of g - normalised x times mean of g normalised x), g the gradient behind ReLU.
-template <class T, int W>
-__device__ void batch_norm_gradient(const BatchNormGradient &a) {
+template <class T, int W> __device__ void batch_norm_gradient(const BatchNormGradient &a) {
   Normalised channel(a);
   Two sums = sum_parts_of_channel(a.parts);
   if (!blockIdx.y && !threadIdx.x && !threadIdx.y)
     a.grad_beta[blockIdx.x] = sums.first, a.grad_gamma[blockIdx.x] = sums.second;
-  float count = a.shape.samples * a.shape.size, mean = sums.first / count;
+  float count = a.samples * a.size, mean = sums.first / count;
   float slope = sums.second / count * channel.inverse;
-  EACH_RUN(number_of_run, a.shape) {
-    Run<T, W> run(a.shape, number_of_run);
+  EACH_RUN(number_of_run, a) {
+    Run<T, W> run(a, number_of_run);
     Pack<T, W> gradient[RUN], x[RUN];
-    run.read(a.gradient, gradient), run.read(a.x, x);
-#pragma unroll
-    for (int k = 0; k < RUN; k++)
+    run.read(a.grad_y, gradient), run.read(a.x, x);
+    EACH(k, RUN)
       if (k < run.packs) {
-#pragma unroll
-        for (int j = 0; j < W; j++) {
+        EACH(j, W) {
           float g = number(gradient[k].v[j]);
           if (a.relu && !channel.passes(x[k].v[j])) g = 0;
           x[k].v[j] = rounded<T>(channel.scale * (g - mean - (number(x[k].v[j]) - channel.mean) * slope));
@@ -194,4 +198,3 @@ __device__ void batch_norm_gradient(const BatchNormGradient &a) {
       }
   }
 }
-ENTRIES_OF_MAPS(batch_norm_gradient, BatchNormGradient)

@@ -6,7 +6,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import shutil
 import stat
 import subprocess
@@ -22,13 +21,12 @@ from ms_vireid.command.errors import DeviceError, InputError, one_line
 from ms_vireid.devices import gpu, runtime
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write, write_text
+from ms_vireid.programs.cuda import declarations
 
 _log = logging.getLogger(__name__)
 _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH  # bits of a mode: others may write
 _DIGITS = 64  # of a checksum
 _SOURCES = Path(__file__).parent
-_ARGUMENTS, _COMMON = _SOURCES / "arguments.h", _SOURCES / "common.cuh"
-_KERNELS, _LAUNCHER = sorted(_SOURCES.glob("*.cu")), sorted(_SOURCES.glob("*.c"))
 _OPTIONS = ("--std=c++17", "-default-device", "--ptxas-options=-v")
 _FLAGS = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden", "-ldl", "-lm", "-lpthread")
 
@@ -38,7 +36,7 @@ def launcher() -> Path:
     """The library that launches the kernels. Raises DeviceError if there is no C compiler, or if it fails."""
     if library := _built_launcher():
         return library
-    return _cached(f"launcher-{_digest(_launcher_digest(), str(_FLAGS))}.so", _compile_launcher)
+    return _cached(f"launcher-{_digest(declarations.launcher_digest(), str(_FLAGS))}.so", _compile_launcher)
 
 
 def use_kernels(source: str) -> None:
@@ -59,12 +57,6 @@ def use_kernels(source: str) -> None:
     use_code(str(code).encode())
 
 
-def kernel_source() -> str:
-    """Join the sources of all kernels."""
-    files = _ARGUMENTS, _COMMON, *_KERNELS
-    return "\n".join(file.read_text(encoding="utf-8").replace("#pragma once", "") for file in files)
-
-
 def _built_launcher() -> Path | None:
     """The launcher that the installation built (setup.py), unless its sources have changed since."""
     for suffix in EXTENSION_SUFFIXES:
@@ -72,17 +64,8 @@ def _built_launcher() -> Path | None:
         if library.is_file():
             built_from = ctypes.CDLL(str(library)).built_from
             built_from.restype = ctypes.c_char_p
-            return library if built_from().decode() == _launcher_digest() else None
+            return library if built_from().decode() == declarations.launcher_digest() else None
     return None
-
-
-def _launcher_digest() -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.[ch]")))).hexdigest()
-
-
-def constant(name: str) -> int:
-    """A number that arguments.h defines."""
-    return int(re.search(rf"\b{name} = (\d+)", _ARGUMENTS.read_text(encoding="utf-8"))[1])
 
 
 class Compiled(NamedTuple):
@@ -122,8 +105,10 @@ def _compile_launcher(library: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise DeviceError("there is no C compiler", "install gcc")
-    command = [compiler, *_FLAGS[:4], *map(str, _LAUNCHER), "-o", str(library), *_FLAGS[4:]]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    command = [compiler, *_FLAGS[:4], f"-I{_SOURCES}", *map(str, sorted(_SOURCES.glob("*.c"))), "-xc", "-"]
+    command += ["-o", str(library), *_FLAGS[4:]]
+    source = declarations.operators_source()
+    done = subprocess.run(command, input=source, capture_output=True, text=True, errors="replace")
     if done.returncode:
         first = done.stderr.strip().partition("\n")[0]
         raise DeviceError(f"{compiler} does not compile the launcher of the CUDA kernels ({first})", "report it")

@@ -1,4 +1,13 @@
 // Shared by the kernels: float and half in packs of 16 bytes, float arithmetic, masks, sums of columns.
+
+// For declarations.py, which reads what kernels take and how they are launched, and generates their arguments.
+#define OPERATOR(...)
+#define KERNEL(...)
+#define MAP(name) name[samples, channels, height, width]
+#define CHANNEL_PARTS max(1, min(min(PARTS, blocks(BLOCKS, channels)), samples * height * width / PLACES))
+
+#define EACH(i, count) _Pragma("unroll") for (int i = 0; i < count; i++)
+
 #ifdef __CUDACC_RTC__
 struct Half {
   unsigned short bits;
@@ -16,34 +25,33 @@ __device__ inline Half half_of(float x) {
 #endif
 
 __device__ inline float number(float x) { return x; }
-template <class T>
-__device__ inline T rounded(float x);
-template <>
-__device__ inline float rounded<float>(float x) { return x; }
-template <>
-__device__ inline Half rounded<Half>(float x) { return half_of(x); }
+template <class T> __device__ inline T rounded(float x);
+template <> __device__ inline float rounded<float>(float x) { return x; }
+template <> __device__ inline Half rounded<Half>(float x) { return half_of(x); }
 
 template <class T, int W>
 struct alignas(W * sizeof(T)) Pack {
   T v[W];
 };
-template <class T, int W>
-__device__ inline Pack<T, W> load(const void *data, long long element) {
+template <class T, int W> __device__ inline Pack<T, W> load(const void *data, long long element) {
   return *reinterpret_cast<const Pack<T, W> *>(static_cast<const T *>(data) + element);
 }
-template <class T, int W>
-__device__ inline void store(void *data, long long element, const Pack<T, W> &pack) {
+template <class T, int W> __device__ inline void store(void *data, long long element, const Pack<T, W> &pack) {
   *reinterpret_cast<Pack<T, W> *>(static_cast<T *>(data) + element) = pack;
 }
 template <class T>
 __device__ inline float at(const void *data, long long element) { return number(static_cast<const T *>(data)[element]); }
-template <class T, int W>
-__device__ inline void load_floats(const void *data, int first, float *values) {
-#pragma unroll
-  for (int j = 0; j < W; j++) values[j] = at<T>(data, first + j);
+template <class T, int W> __device__ inline void load_floats(const void *data, int first, float *values) {
+  EACH(j, W) values[j] = at<T>(data, first + j);
 }
 
-// A layer's dropout mask of W neighbouring columns, for a block's rows.
+// A layer's dropout masks: noise, or what its hash starts from, and a number for each mask, by which the noise is
+// multiplied; an element is dropped where that is below the number `limit`, and the others times `scale`. No mask if all
+// are absent. `unit`: columns of a mask.
+#define MASKS int noise?[rows.., unit] int row_starts?[rows] int column_starts?[unit] int multipliers?[columns / unit]
+#define MASKED_PACKS unit ? unit : columns
+
+// One of W neighbouring columns, for a block's rows.
 template <int W>
 struct Mask {
   const int *noise, *row_starts;
@@ -52,34 +60,28 @@ struct Mask {
   float scale;
   bool drops;
 
-  __device__ Mask(const Masks &masks, int first) : drops(masks.layer) {
+  template <class Arguments> __device__ Mask(const Arguments &a, int first) : drops(a.multipliers) {
     if (!drops) return;
-    noise = masks.noise, row_starts = masks.row_starts, width = masks.width, column = first % width;
-    multiplier = masks.multipliers[masks.layer[0] + first / width];
-    limit = masks.layer[1], scale = __int_as_float(masks.layer[2]);
+    noise = a.noise, row_starts = a.row_starts, width = a.unit, column = first % width;
+    multiplier = a.multipliers[first / width], limit = a.limit, scale = a.scale;
     if (noise) return;
-#pragma unroll
-    for (int j = 0; j < W; j++) column_starts[j] = masks.column_starts[column + j];
+    EACH(j, W) column_starts[j] = a.column_starts[column + j];
   }
   // For each column `scale`, or 0 where it is dropped.
   __device__ void row(int number, float *factors) const {
     unsigned values[W];
     if (drops && noise) load_noise(number, values);
     if (drops && !noise) {
-#pragma unroll
-      for (int j = 0; j < W; j++) values[j] = hashed(row_starts[number] + column_starts[j]);
+      EACH(j, W) values[j] = hashed(row_starts[number] + column_starts[j]);
     }
-#pragma unroll
-    for (int j = 0; j < W; j++)
+    EACH(j, W)
       factors[j] = !drops ? 1 : static_cast<int>(values[j] * multiplier) < limit ? 0 : scale;
   }
   __device__ void load_noise(int number, unsigned *values) const {
     constexpr int P = W < 4 ? W : 4;  // 16 bytes each
-#pragma unroll
-    for (int k = 0; k < W / P; k++) {
+    EACH(k, W / P) {
       Pack<int, P> pack = load<int, P>(noise, static_cast<long long>(number) * width + column + k * P);
-#pragma unroll
-      for (int j = 0; j < P; j++) values[k * P + j] = pack.v[j];
+      EACH(j, P) values[k * P + j] = pack.v[j];
     }
   }
   // ms_vireid/models/noise.py
@@ -91,32 +93,26 @@ struct Mask {
 };
 
 // Each thread's first column of W, and its rows.
-template <int W>
-__device__ inline int first_column() { return (blockIdx.x * LANES + threadIdx.x) * W; }
+template <int W> __device__ inline int first_column() { return (blockIdx.x * LANES + threadIdx.x) * W; }
 #define EACH_ROW(row, rows) for (int row = blockIdx.y * ROWS + threadIdx.y; row < rows; row += gridDim.y * ROWS)
 
 // Add up W columns over the rows of a block, always in the same order. The sums are those of the block's first row.
-template <int W>
-__device__ void add_rows(float *sums) {
+template <int W> __device__ void add_rows(float *sums) {
   __shared__ float shared[ROWS][LANES][W + (W > 1)];
   __syncthreads();
-#pragma unroll
-  for (int j = 0; j < W; j++) shared[threadIdx.y][threadIdx.x][j] = sums[j];
+  EACH(j, W) shared[threadIdx.y][threadIdx.x][j] = sums[j];
   __syncthreads();
-#pragma unroll
-  for (int j = 0; j < W; j++) {
+  EACH(j, W) {
     sums[j] = 0;
     for (int y = 0; y < ROWS; y++) sums[j] += shared[y][threadIdx.x][j];
   }
 }
 
 // The same into the block's row of `parts`.
-template <int W>
-__device__ void sum_block(float *sums, float *parts, int first, int columns) {
+template <int W> __device__ void sum_block(float *sums, float *parts, int first, int columns) {
   add_rows<W>(sums);
   if (threadIdx.y || first >= columns) return;
-#pragma unroll
-  for (int j = 0; j < W; j++) parts[static_cast<long long>(blockIdx.y) * columns + first + j] = sums[j];
+  EACH(j, W) parts[static_cast<long long>(blockIdx.y) * columns + first + j] = sums[j];
 }
 
 // A row of at most MOST columns in the registers of a warp: each lane holds every 32nd pack.
@@ -126,14 +122,26 @@ struct Row {
   Pack<T, W> packs[PACKS];
 
   __device__ Row(const void *data, long long start, int columns) {
-#pragma unroll
-    for (int i = 0; i < PACKS; i++)
+    EACH(i, PACKS)
       if (column(i) < columns) packs[i] = load<T, W>(data, start + column(i));
   }
+  __device__ const Pack<T, W> &operator[](int i) const { return packs[i]; }
   __device__ static int column(int i) { return (LANES * i + threadIdx.x) * W; }
+  __device__ static bool ends(int i, int) { return i == PACKS; }
 };
-#define EACH_PACK(i, Row, columns)              \
-  _Pragma("unroll") for (int i = 0; i < Row::PACKS; i++) if (Row::column(i) < columns)
+// The same of any number of columns, which are read from memory each time.
+template <class T, int W>
+struct LongRow {
+  const void *data;
+  long long start;
+
+  __device__ LongRow(const void *data, long long start, int) : data(data), start(start) {}
+  __device__ Pack<T, W> operator[](int i) const { return load<T, W>(data, start + column(i)); }
+  __device__ static int column(int i) { return (LANES * i + threadIdx.x) * W; }
+  __device__ static bool ends(int i, int columns) { return LANES * W * i >= columns; }
+};
+#define EACH_PACK(i, Row, columns) \
+  _Pragma("unroll") for (int i = 0; !Row::ends(i, columns); i++) if (Row::column(i) < columns)
 
 __device__ inline float sum_warp(float x) {
   for (int lanes = 16; lanes; lanes /= 2) x += __shfl_xor_sync(0xffffffffu, x, lanes);
@@ -145,21 +153,26 @@ __device__ inline float max_warp(float x) {
 }
 constexpr float LEAST = -3.402823466e38f;  // of finite numbers
 
-// A kernel's entry points: for float and half, in packs of 16 bytes, and one by one for other widths and addresses.
+// An entry point of a kernel: declarations.py adds one for each type and width of packs that it is launched with.
 #ifdef __CUDACC_RTC__
-#define ENTRY(name, T, W, Arguments, function) \
-  extern "C" __global__ void name(const Arguments a) { function<T, W>(a); }
+#define ENTRY(name, Arguments, ...) \
+  extern "C" __global__ void name(const Arguments a) { __VA_ARGS__(a); }
 #else
-#define ENTRY(name, T, W, Arguments, function)                     \
-  extern "C" void name(const Arguments *a) { function<T, W>(*a); } \
+#define ENTRY(name, Arguments, ...)                           \
+  extern "C" void name(const Arguments *a) { __VA_ARGS__(*a); } \
   extern "C" const unsigned name##_bytes = sizeof(Arguments);
 #endif
-#define ENTRIES(kernel, Arguments)                          \
-  ENTRY(kernel##_float_4, float, 4, Arguments, kernel)      \
-  ENTRY(kernel##_float_1, float, 1, Arguments, kernel)      \
-  ENTRY(kernel##_half_8, Half, 8, Arguments, kernel)        \
-  ENTRY(kernel##_half_1, Half, 1, Arguments, kernel)
-#define ENTRIES_OF_MAPS(kernel, Arguments)                  \
-  ENTRIES(kernel, Arguments)                                \
-  ENTRY(kernel##_float_2, float, 2, Arguments, kernel)      \
-  ENTRY(kernel##_half_2, Half, 2, Arguments, kernel)
+
+// Add up the partial sums of columns, in the same order in every run: the gradient of a bias, or of two.
+KERNEL(sum_parts(int count, int columns), float parts -> T out T second)
+#define SUM(sums) grid(sum_parts(parts, out = sums), 1, blocks(columns, LANES), 1)
+template <class T, int W> __device__ void sum_parts(const SumParts &a) {
+  int column = blockIdx.x * LANES + threadIdx.x;
+  const float *parts = a.parts + static_cast<long long>(blockIdx.y) * a.count * a.columns + column;
+  float total = 0;
+  if (column < a.columns)
+#pragma unroll 4
+    for (int part = threadIdx.y; part < a.count; part += ROWS) total += parts[static_cast<long long>(part) * a.columns];
+  add_rows<1>(&total);
+  if (!threadIdx.y && column < a.columns) static_cast<T *>(blockIdx.y ? a.second : a.out)[column] = rounded<T>(total);
+}

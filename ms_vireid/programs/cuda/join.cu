@@ -1,9 +1,14 @@
+// The shapes of a whole are the Python function's that joins or splits; joining.c checks them.
+OPERATOR(join(int axis), T pieces{..} -> T whole, join_pieces("join", pieces, whole, axis))
+OPERATOR(split(int axis), T whole -> T pieces{..}, join_pieces("split", pieces, whole, axis))
+// Each piece begins at a multiple of ALIGNED, with zeros between.
+OPERATOR(join_aligned(), T pieces{..} -> T whole, join_rows("join", pieces, whole))
+OPERATOR(join_aligned_as_float(), T pieces{..} -> float whole, join_rows("join", pieces, whole))
+
 // Copies pieces [rows, width] side by side into a whole [rows, columns], or out of it again. A block copies neighbouring
 // elements of one piece, as many as fill CHUNK bytes of the wider type.
-template <class To, class From>
-__device__ inline To converted(From x) { return x; }
-template <>
-__device__ inline float converted<float, Half>(Half x) { return number(x); }
+template <class To, class From> __device__ inline To converted(From x) { return x; }
+template <> __device__ inline float converted<float, Half>(Half x) { return number(x); }
 
 // The place in the whole of a piece's element `offset` behind a block's first.
 struct Places {
@@ -32,33 +37,27 @@ __device__ void copy(const From *from, To *to, const Places &places, long long s
   int thread = threadIdx.y * LANES + threadIdx.x;
   for (int first = thread * W; first < ELEMENTS && first < extent; first += TIMES * EACH) {
     Pack<From, W> packs[TIMES];
-#pragma unroll
-    for (int k = 0; k < TIMES; k++) {
+    EACH(k, TIMES) {
       int offset = first + k * EACH;
       const From *source = from + (SPLITS ? places(offset) : offset);
       if (offset + W <= size) packs[k] = *reinterpret_cast<const Pack<From, W> *>(source);
       else
-#pragma unroll
-        for (int j = 0; j < W; j++) packs[k].v[j] = offset + j < size ? source[j] : From();
+        EACH(j, W) packs[k].v[j] = offset + j < size ? source[j] : From();
     }
-#pragma unroll
-    for (int k = 0; k < TIMES; k++) {
+    EACH(k, TIMES) {
       int offset = first + k * EACH;
       To *target = to + (SPLITS ? offset : places(offset));
       Pack<To, W> pack;
-#pragma unroll
-      for (int j = 0; j < W; j++) pack.v[j] = converted<To>(packs[k].v[j]);
+      EACH(j, W) pack.v[j] = converted<To>(packs[k].v[j]);
       if (offset + W <= extent) *reinterpret_cast<Pack<To, W> *>(target) = pack;
       else
-#pragma unroll
-        for (int j = 0; j < W; j++)
+        EACH(j, W)
           if (offset + j < extent) target[j] = pack.v[j];
     }
   }
 }
 
-template <class Piece, class Whole, bool SPLITS>
-__device__ void copy_piece(const Join &a) {
+template <class Piece, class Whole, bool SPLITS> __device__ void copy_piece(const Join &a) {
   constexpr int WIDER = sizeof(Piece) > sizeof(Whole) ? sizeof(Piece) : sizeof(Whole), W = 16 / WIDER;
   int piece = 0;
   for (int last = a.count - 1; piece < last;) {  // the first that ends behind this block
@@ -84,15 +83,8 @@ __device__ void copy_piece(const Join &a) {
   }
 }
 
-template <class T, int>
-__device__ void join(const Join &a) { copy_piece<T, T, false>(a); }
-template <class T, int>
-__device__ void split(const Join &a) { copy_piece<T, T, true>(a); }
-template <class T, int>
-__device__ void join_as_float(const Join &a) { copy_piece<T, float, false>(a); }
-
-ENTRY(join_float, float, 1, Join, join)
-ENTRY(join_half, Half, 1, Join, join)
-ENTRY(join_half_as_float, Half, 1, Join, join_as_float)
-ENTRY(split_float, float, 1, Join, split)
-ENTRY(split_half, Half, 1, Join, split)
+ENTRY(join_float, Join, copy_piece<float, float, false>)
+ENTRY(join_half, Join, copy_piece<Half, Half, false>)
+ENTRY(join_half_as_float, Join, copy_piece<Half, float, false>)
+ENTRY(split_float, Join, copy_piece<float, float, true>)
+ENTRY(split_half, Join, copy_piece<Half, Half, true>)

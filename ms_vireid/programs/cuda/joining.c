@@ -1,60 +1,57 @@
-/* The operators that join tensors, and split one. */
+/* Launches the kernels that join tensors, and split one. */
 #include "launcher.h"
 
-static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t product(const int64_t *shape, int first, int end) {
+  int64_t elements = 1;
+  for (int i = first; i < end; i++) elements *= shape[i];
+  return elements;
+}
 
-/* Copy all `number` pieces, one behind the other in the whole, each from a multiple of `a.unit` columns on. */
-static int copy(const char *kernel, int bytes, Join a, int number, void **pieces, int *ranks, int64_t **shapes,
-                void *stream) {
+static int64_t blocks_of(int64_t count, int64_t each) { return (count + each - 1) / each; }
+static int64_t width_of(Join a, Tensors pieces, int i) {
+  return product(pieces.shapes[i], 0, pieces.ranks[i]) / a.rows;
+}
+
+/* Copy all pieces, one behind the other in the whole, each from a multiple of `a.unit` columns on. */
+static int copy(Call *call, const char *kernel, Join a, Tensors pieces, Tensors whole) {
   int64_t column = 0;
-  for (int start = 0; start < number; start += PIECES) {
+  int bytes = whole.half ? 2 : 4;
+  char name[64];
+  const char *type = !pieces.half ? "float" : whole.half ? "half" : "half_as_float";
+  snprintf(name, sizeof name, "%s_%s", kernel, type);
+  a.whole = whole.data[0], a.columns = product(whole.shapes[0], 0, whole.ranks[0]) / a.rows;
+  for (int i = 0; i < pieces.count; i++) column += blocks_of(width_of(a, pieces, i), a.unit) * a.unit;
+  if (column > a.columns) return refuse(call, "the pieces are larger than the whole");
+  column = 0;
+  for (int start = 0; start < pieces.count; start += PIECES) {
     int64_t end = 0;
-    a.count = smaller(number - start, PIECES);
+    a.count = min(pieces.count - start, PIECES);
     for (int i = 0; i < a.count; i++) {
-      a.pieces[i] = pieces[start + i], a.firsts[i] = column;
-      a.widths[i] = elements(ranks[start + i], shapes[start + i]) / a.rows;
-      int64_t extent = (a.widths[i] + a.unit - 1) / a.unit * a.unit;
+      a.pieces[i] = pieces.data[start + i], a.firsts[i] = column;
+      a.widths[i] = width_of(a, pieces, start + i);
+      int64_t extent = blocks_of(a.widths[i], a.unit) * a.unit;
       column += extent;
-      end += (a.rows * extent * bytes + CHUNK - 1) / CHUNK;
+      end += blocks_of(a.rows * extent * bytes, CHUNK);
       a.ends[i] = end;
     }
-    int status = end ? launch(kernel, end, 1, ROWS, &a, stream) : 0;
+    int status = end ? launch(name, end, 1, &a, call->stream) : 0;
     if (status) return status;
   }
   return 0;
 }
 
-/* Tensors of one whole, along the first axis in which one of them differs from it. */
-static int along_axis(const char *kernel, void *whole, int rank, int64_t *shape, const char *type, int number,
-                      void **pieces, int *ranks, int64_t **shapes, void *stream) {
-  Join a = {.whole = whole, .rows = 1, .unit = 1};
-  char name[64];
-  int same = 1;
-  for (int axis = 0; axis < rank && same; axis++) {
-    for (int i = 0; i < number; i++) same &= shapes[i][axis] == shape[axis];
-    if (same) a.rows *= shape[axis];
-  }
-  if (same || !a.rows) a.rows = 1;
-  a.columns = elements(rank, shape) / a.rows;
-  snprintf(name, sizeof name, "%s_%s", kernel, is_half(type) ? "half" : "float");
-  return copy(name, is_half(type) ? 2 : 4, a, number, pieces, ranks, shapes, stream);
+/* Pieces of a whole, along an axis. */
+int join_pieces(Call *call, const char *kernel, Tensors pieces, Tensors whole, int axis) {
+  if (axis >= whole.ranks[0]) return refuse(call, "the whole has no such axis");
+  int64_t rows = product(whole.shapes[0], 0, axis);
+  for (int i = 0; i < pieces.count; i++)
+    for (int k = 0; k < whole.ranks[0]; k++)
+      if (pieces.ranks[i] != whole.ranks[0] || (k != axis && pieces.shapes[i][k] != whole.shapes[0][k]))
+        return refuse(call, "the pieces differ in another axis");
+  return copy(call, kernel, (Join){.rows = rows > 0 ? rows : 1, .unit = 1}, pieces, whole);
 }
 
-/* tensors -> the joined one */
-EXPORTED int join(ARGUMENTS) {
-  int last = count - 1;
-  return along_axis("join", data[last], ranks[last], shapes[last], types[last], last, data, ranks, shapes, stream);
-}
-
-/* a joined tensor -> its parts */
-EXPORTED int split(ARGUMENTS) {
-  return along_axis("split", data[0], ranks[0], shapes[0], types[0], count - 1, data + 1, ranks + 1, shapes + 1, stream);
-}
-
-/* tensors -> [n], all elements, each tensor's from a multiple of ALIGNED on, zeros between; in float32 or the same type */
-EXPORTED int join_aligned(ARGUMENTS) {
-  int last = count - 1, casts = is_half(types[0]) && !is_half(types[last]);
-  Join a = {.whole = data[last], .rows = 1, .columns = shapes[last][0], .unit = ALIGNED};
-  const char *name = casts ? "join_half_as_float" : is_half(types[0]) ? "join_half" : "join_float";
-  return copy(name, is_half(types[last]) ? 2 : 4, a, last, data, ranks, shapes, stream);
+/* All elements of all pieces, each piece from a multiple of ALIGNED on. */
+int join_rows(Call *call, const char *kernel, Tensors pieces, Tensors whole) {
+  return copy(call, kernel, (Join){.rows = 1, .unit = ALIGNED}, pieces, whole);
 }

@@ -12,10 +12,9 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.models import auxiliary_generator
 from ms_vireid.programs import contiguous
-from ms_vireid.programs.cuda import build
-from ms_vireid.programs.cuda.operators import operator, same
+from ms_vireid.programs.cuda.declarations import constants
+from ms_vireid.programs.cuda.operators import made
 
-_ALIGNED = build.constant("ALIGNED")
 _concat, _stack = ops.concat, ops.stack
 
 
@@ -26,22 +25,23 @@ def _join(axis: int) -> ops.Custom:
         length = first[axis] + sum(other[axis] for other in others)
         return (*first[:axis], length, *first[axis + 1 :])
 
-    return operator("join", shape, same)
+    return made("join", {"axis": axis}, shape, lambda dtype, *_: dtype)
 
 
 @ops.constexpr
 @cache
-def _split(shapes: tuple[tuple[int, ...], ...]) -> ops.Custom:
-    return operator("split", lambda _: shapes, lambda dtype: (dtype,) * len(shapes))
+def _split(shapes: tuple[tuple[int, ...], ...], axis: int) -> ops.Custom:
+    return made("split", {"axis": axis}, lambda _: shapes, lambda dtype: (dtype,) * len(shapes))
 
 
 @ops.constexpr
 @cache
-def _join_aligned(dtype: ms.Type) -> ops.Custom:
+def _join_aligned(given: ms.Type, dtype: ms.Type) -> ops.Custom:
     def shape(*shapes):
-        return (sum(-(-math.prod(shape) // _ALIGNED) * _ALIGNED for shape in shapes),)
+        aligned = constants()["ALIGNED"]
+        return (sum(-(-math.prod(shape) // aligned) * aligned for shape in shapes),)
 
-    return operator("join_aligned", shape, lambda *_: dtype)
+    return made("join_aligned" if given == dtype else "join_aligned_as_float", {}, shape, lambda *_: dtype)
 
 
 def _shapes(tensors: tuple[Tensor, ...]) -> tuple[tuple[int, ...], ...]:
@@ -58,7 +58,7 @@ class Join(nn.Cell):
         return _join(axis)(*tensors)
 
     def bprop(self, tensors: tuple[Tensor, ...], axis: int, _out: Tensor, gradient: Tensor) -> tuple:
-        return _split(_shapes(tensors))(gradient), 0
+        return _split(_shapes(tensors), axis)(gradient), 0
 
 
 class Halves(nn.Cell):
@@ -66,7 +66,7 @@ class Halves(nn.Cell):
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor]:
         samples, channels, height, width = x.shape
-        return _split(((samples, channels // 2, height, width),) * 2)(x)
+        return _split(((samples, channels // 2, height, width),) * 2, 1)(x)
 
     def bprop(self, _x: Tensor, _out: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]) -> tuple[Tensor]:
         return (_join(1)(*gradients),)
@@ -104,7 +104,7 @@ def stack(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
 
 def aligned(tensors: tuple[Tensor, ...], _gaps: tuple[tuple[int, int], ...], dtype: ms.Type) -> Tensor:
     """The kernel knows the gaps."""
-    return _join_aligned(dtype)(*tensors)
+    return _join_aligned(tensors[0].dtype, dtype)(*tensors)
 
 
 # Predicted of an H100 in float32 / float16: ms of what each row replaces, and of the kernels. With the waits for 5 to

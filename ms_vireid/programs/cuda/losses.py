@@ -4,60 +4,32 @@ from functools import cache
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, ops
 
 from ms_vireid.losses import distance, mmd
-from ms_vireid.programs.cuda.operators import operator, same
+from ms_vireid.programs.cuda.operators import Differentiable, differentiated
 
 _plain_distances, _plain_max, _plain_min = distance.squared_distances, distance.masked_max, distance.masked_min
 
 
-class SquaredDistances(nn.Cell):
-    """x [..., n, C], y [..., m, C] -> [..., n, m], float32, without a tensor of all differences."""
-
-    def __init__(self):
-        super().__init__()
-        self.forward = operator("squared_distances", lambda x, y: (*x[:-1], y[-2]), same)
-        self.backward = operator("squared_distances_gradient", lambda _, x, y: (x, y), lambda _, x, y: (x, y))
-
-    def construct(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.forward(x, y)
-
-    def bprop(self, x, y, _out, gradient):
-        grad_x, grad_y = self.backward(gradient, x, y)
-        return grad_x, grad_y
-
-
-class MaskedExtremes(nn.Cell):
-    """Maxima or minima of rows, float32 [n, m], over a mask, bool [n, m] -> [n]. name: of the operator."""
-
-    def __init__(self, name: str):
-        super().__init__()
-        self.forward = operator(name, lambda values, _: values[:1], same)
-        self.backward = operator("masked_extremes_gradient", lambda _, values, *__: values, same)
-
-    def construct(self, values: Tensor, mask: Tensor) -> Tensor:
-        return self.forward(values, mask)
-
-    def bprop(self, values, mask, out, gradient):
-        return self.backward(gradient, values, mask, out), mask
-
-
-_squared_distances = SquaredDistances()
-_masked_max, _masked_min = MaskedExtremes("masked_max"), MaskedExtremes("masked_min")
+_squared_distances, _extremes = Differentiable("squared_distances"), Differentiable("extremes")
 
 
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     computed = x.dtype == y.dtype == ms.float32 and x.shape[:-2] == y.shape[:-2] and x.shape[-1] == y.shape[-1]
-    return _squared_distances(x, y) if computed else _plain_distances(x, y)
+    return differentiated(_squared_distances, x, y)[0] if computed else _plain_distances(x, y)
 
 
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:
-    return _masked_max(values, mask) if values.dtype == ms.float32 else _plain_max(values, mask)
+    if values.dtype != ms.float32:
+        return _plain_max(values, mask)
+    return differentiated(_extremes, values, mask, sign=1.0)[0]
 
 
 def masked_min(values: Tensor, mask: Tensor) -> Tensor:
-    return _masked_min(values, mask) if values.dtype == ms.float32 else _plain_min(values, mask)
+    if values.dtype != ms.float32:
+        return _plain_min(values, mask)
+    return differentiated(_extremes, values, mask, sign=-1.0)[0]
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> Tensor:

@@ -1,49 +1,50 @@
 // Three 1x1 convolutions of a map to one channel each, theta, phi and g of a non-local block, and their gradients.
+OPERATOR(to_one_channel(positions = height * width, pack = packs(positions, x, y[0], y[1], y[2])),
+         T MAP(x) T weight{MAPS}[1, channels, 1, 1] T bias{MAPS}[1]
+         -> T y{MAPS}[samples, 1, positions],
+         grid(to_one_channel, pack, blocks(positions, LANES * pack), samples))
+OPERATOR(to_one_channel_gradient(positions = height * width, count = min(SAMPLE_PARTS, samples),
+                                 pack = packs(positions, x, grad_x, grad_y[0], grad_y[1], grad_y[2])),
+         T MAP(x) T grad_y{MAPS}[samples, 1, positions] T weight{MAPS}[1, channels, 1, 1]
+         -> T MAP(grad_x) float parts[count, MAPS, channels + 1]
+         T grad_weight{MAPS}[1, channels, 1, 1] T grad_bias{MAPS}[1],
+         grid(to_one_channel_gradient, pack, blocks(channels + 1, ROWS), count)
+         || grid(to_one_channel_sums, 1, blocks(channels + 1, LANES * ROWS), MAPS))
 
 // y_k[n, l] = bias_k + sum_c weight_k[c] x[n, c, l]; each warp adds up every ROWS-th channel.
-template <class T, int W>
-__device__ void to_one_channel(const ToOneChannel &a) {
+template <class T, int W> __device__ void to_one_channel(const ToOneChannel &a) {
   __shared__ float shared[ROWS][MAPS][LANES * W];
   int position = first_column<W>(), sample = blockIdx.y;
   float sums[MAPS][W] = {};
   if (position < a.positions)
     for (int channel = threadIdx.y; channel < a.channels; channel += ROWS) {
       Pack<T, W> x = load<T, W>(a.x, (static_cast<long long>(sample) * a.channels + channel) * a.positions + position);
-#pragma unroll
-      for (int k = 0; k < MAPS; k++) {
+      EACH(k, MAPS) {
         float weight = at<T>(a.weight[k], channel);
-#pragma unroll
-        for (int j = 0; j < W; j++) sums[k][j] += weight * number(x.v[j]);
+        EACH(j, W) sums[k][j] += weight * number(x.v[j]);
       }
     }
-#pragma unroll
-  for (int k = 0; k < MAPS; k++)
-#pragma unroll
-    for (int j = 0; j < W; j++) shared[threadIdx.y][k][threadIdx.x * W + j] = sums[k][j];
+  EACH(k, MAPS) EACH(j, W) shared[threadIdx.y][k][threadIdx.x * W + j] = sums[k][j];
   __syncthreads();
   int k = threadIdx.y;
   if (k >= MAPS || position >= a.positions) return;
   Pack<T, W> y;
-#pragma unroll
-  for (int j = 0; j < W; j++) {
+  EACH(j, W) {
     float total = at<T>(a.bias[k], 0);
     for (int row = 0; row < ROWS; row++) total += shared[row][k][threadIdx.x * W + j];
     y.v[j] = rounded<T>(total);
   }
   store(a.y[k], static_cast<long long>(sample) * a.positions + position, y);
 }
-ENTRIES(to_one_channel, ToOneChannel)
 
 // grad_x[n, c, l] = sum_k weight_k[c] grad_k[n, l], and over a part of the samples the sums of grad_k x for each
 // channel; those of grad_k, for the biases, as a channel more. A warp a channel.
-template <class T, int W>
-__device__ void to_one_channel_gradient(const ToOneChannel &a) {
+template <class T, int W> __device__ void to_one_channel_gradient(const ToOneChannelGradient &a) {
   int channel = blockIdx.x * ROWS + threadIdx.y;
   if (channel > a.channels) return;  // the whole warp
   bool of_bias = channel == a.channels;
   float weight[MAPS], sums[MAPS] = {};
-#pragma unroll
-  for (int k = 0; k < MAPS; k++) weight[k] = of_bias ? 0 : at<T>(a.weight[k], channel);
+  EACH(k, MAPS) weight[k] = of_bias ? 0 : at<T>(a.weight[k], channel);
   for (int sample = blockIdx.y; sample < a.samples; sample += gridDim.y) {
     long long row = static_cast<long long>(sample) * a.positions;
     long long start = (static_cast<long long>(sample) * a.channels + channel) * a.positions;
@@ -51,32 +52,26 @@ __device__ void to_one_channel_gradient(const ToOneChannel &a) {
       Pack<T, W> x;
       if (!of_bias) x = load<T, W>(a.x, start + position);
       float grad_x[W] = {};
-#pragma unroll
-      for (int k = 0; k < MAPS; k++) {
-        Pack<T, W> gradient = load<T, W>(a.y[k], row + position);
-#pragma unroll
-        for (int j = 0; j < W; j++) {
+      EACH(k, MAPS) {
+        Pack<T, W> gradient = load<T, W>(a.grad_y[k], row + position);
+        EACH(j, W) {
           grad_x[j] += weight[k] * number(gradient.v[j]);
           sums[k] += number(gradient.v[j]) * (of_bias ? 1 : number(x.v[j]));
         }
       }
       if (of_bias) continue;
-#pragma unroll
-      for (int j = 0; j < W; j++) x.v[j] = rounded<T>(grad_x[j]);
+      EACH(j, W) x.v[j] = rounded<T>(grad_x[j]);
       store(a.grad_x, start + position, x);
     }
   }
-#pragma unroll
-  for (int k = 0; k < MAPS; k++) {
+  EACH(k, MAPS) {
     float total = sum_warp(sums[k]);
     if (!threadIdx.x) a.parts[(static_cast<long long>(blockIdx.y) * MAPS + k) * (a.channels + 1) + channel] = total;
   }
 }
-ENTRIES(to_one_channel_gradient, ToOneChannel)
 
 // Add up the parts: the gradients of weights and biases.
-template <class T, int W>
-__device__ void to_one_channel_sums(const ToOneChannel &a) {
+template <class T, int W> __device__ void to_one_channel_sums(const ToOneChannelGradient &a) {
   int channel = (blockIdx.x * ROWS + threadIdx.y) * LANES + threadIdx.x, k = blockIdx.y;
   if (channel > a.channels) return;
   float total = 0;
@@ -85,4 +80,3 @@ __device__ void to_one_channel_sums(const ToOneChannel &a) {
   bool of_bias = channel == a.channels;
   static_cast<T *>(of_bias ? a.grad_bias[k] : a.grad_weight[k])[of_bias ? 0 : channel] = rounded<T>(total);
 }
-ENTRIES(to_one_channel_sums, ToOneChannel)

@@ -1,50 +1,150 @@
-"""MindSpore operators that launch the kernels, and the shapes of their results."""
+"""MindSpore operators that launch the kernels, as these declare them (declarations.py)."""
 
-import math
-from collections.abc import Callable, Collection
+import ctypes
+from collections.abc import Callable
 from functools import cache
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, ops
+from mindspore import Tensor, nn, ops
 from mindspore.ops.signature import make_sig, sig_rw
 
-from ms_vireid.programs.cuda import build
+from ms_vireid.command.errors import DeviceError
+from ms_vireid.programs.cuda import build, declarations
+from ms_vireid.programs.cuda.declarations import ABSENT_SHAPE
 
-PARTS, _ROWS = build.constant("PARTS"), build.constant("ROWS")
-_LAUNCHER = build.launcher()
-
-
-def operator(name: str, shapes: Callable, types: Callable) -> ops.Custom:
-    """shapes, types: of the outputs, from those of the inputs."""
-    return ops.Custom(f"{_LAUNCHER}:{name}", out_shape=shapes, out_dtype=types, func_type="aot")
+ABSENT = Tensor(np.zeros(ABSENT_SHAPE, np.int8))  # in the place of an input that is absent
+_TYPES = {"float": ms.float32, "int": ms.int32, "bool": ms.bool_, "uint8": ms.uint8, "half": ms.float16}
 
 
-def writing(name: str, written: Collection[int], inputs: int, shapes: Callable, types: Callable) -> ops.Custom:
-    """An operator of so many inputs that writes those at the places `written`; MindSpore keeps the order of such
-    operators."""
-    made = operator(name, shapes, types)
-    made.add_prim_attr("side_effect_mem", True)
-    uses = [sig_rw.RW_WRITE if place in written else sig_rw.RW_READ for place in range(inputs)]
-    made.set_signatures([make_sig(f"input{place}", use) for place, use in enumerate(uses)])
-    return made
+def operator(name: str, **numbers: float | tuple) -> ops.Custom:
+    """The operator with these numbers; in a graph, too."""
+    return operator_like(READS, name, tuple(numbers.keys()), tuple(numbers.values()))
 
 
 @ops.constexpr
 @cache
-def floats(*values: float) -> Tensor:
-    """A constant input, float32 [number of values]."""
-    return Tensor(np.array(values, np.float32))
+def operator_like(like: ops.Primitive, name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
+    """The operator with these numbers. One that writes its inputs in place must be called where this is, as
+    `operator_like(WRITES, ...)(...)`."""
+    return made(name, dict(zip(names, values, strict=True)))
 
 
-def same(x, *_):
-    return x
+# MindSpore asks whether an operator writes before it evaluates a constexpr. By this it takes the answer of `like`.
+operator_like.add_prim_attr("side_effect_propagate", 1)
+READS, WRITES = ops.ReLU(), ops.Assign()
 
 
-def with_sums(x):
-    """Shapes of a gradient [..., C], the partial sums of its columns, and their sums."""
-    return x, (min(PARTS, -(-math.prod(x[:-1]) // _ROWS)), x[-1]), (x[-1],)
+def made(name: str, numbers: dict, shapes: Callable | None = None, types: Callable | None = None) -> ops.Custom:
+    """Make an operator; compiles what launches it.
+
+    shapes, types: of the outputs, from those of the inputs; needed where the declaration does not say them.
+    """
+    declared = declarations.operators()[name]
+
+    def declared_shapes(*inputs):
+        return _one_or_all(declared.result_shapes(inputs, numbers))
+
+    def declared_types(*inputs):
+        elements = [given.element_type() if isinstance(given, ms.TensorType) else given for given in inputs]
+        results = declared.result_types(elements, numbers, ABSENT.dtype)
+        return _one_or_all([_TYPES.get(result, result) for result in results])
+
+    slot = _slot(name, declared.flat(numbers))
+    function = f"{build.launcher()}:operator_{slot:03}"
+    primitive = ops.Custom(function, shapes or declared_shapes, types or declared_types, func_type="aot")
+    if any(tensor.written for tensor in declared.inputs):  # MindSpore keeps the order of such operators
+        primitive.add_prim_attr("side_effect_mem", True)
+        uses = [sig_rw.RW_WRITE if tensor.written else sig_rw.RW_READ for tensor in declared.inputs]
+        primitive.set_signatures(
+            [make_sig(tensor.name, use) for tensor, use in zip(declared.inputs, uses, strict=True)]
+        )
+    return primitive
 
 
-def with_sums_types(x, *_):
-    return x, ms.float32, x
+def _one_or_all(outputs: list):
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+def _slot(name: str, numbers: list[float]) -> int:
+    """The number of the launcher's function that is this operator with these numbers."""
+    library = ctypes.CDLL(str(build.launcher()))
+    slot = library.declare(name.encode(), len(numbers), (ctypes.c_double * len(numbers))(*numbers))
+    if slot < 0:
+        raise DeviceError(
+            f"no room for CUDA operator {name}: a process has 1000, by their numbers", "use program graph"
+        )
+    return slot
+
+
+class Differentiable(nn.Cell):
+    """The operator `name`, whose gradient is `name_gradient`. This takes inputs and outputs of the operator by their
+    names, and as grad_NAME gradients of outputs, and gives gradients of inputs, as grad_NAME.
+
+    Give parameters that the gradient takes by value. without: inputs of the gradient that are absent for it. passed: an
+    input, and an output whose gradient it gets.
+    """
+
+    def __init__(self, name: str, without: tuple[str, ...] = (), passed: tuple[str, str] | None = None):
+        super().__init__()
+        self.operator, self.without, self.passed = name, without, passed
+        self.like = WRITES if any(tensor.written for tensor in declarations.operators()[name].inputs) else READS
+
+    def construct(self, inputs: tuple[Tensor, ...], names: tuple[str, ...], values: tuple) -> tuple[Tensor, ...]:
+        """Returns all outputs. names, values: of the numbers."""
+        return _all(operator_like(self.like, self.operator, names, values)(*inputs))
+
+    def bprop(self, inputs, names, values, out, gradients):
+        tensors = inputs + out + gradients + (ABSENT,)
+        taken, results = _wiring(self.operator, self.without, self.passed, names, values)
+        of_gradient = ()
+        for place in taken:
+            of_gradient += (tensors[place],)
+        tensors += _all(_gradient(self.operator, names, values)(*of_gradient))
+        grads = ()
+        for place in range(len(inputs)):
+            grads += (tensors[results[place]] if results[place] >= 0 else ops.zeros_like(inputs[place]),)
+        return grads, 0, 0
+
+
+def differentiated(cell: Differentiable, *inputs: Tensor, **numbers: float | tuple) -> tuple[Tensor, ...]:
+    """All outputs of a `Differentiable`."""
+    return cell(inputs, tuple(numbers.keys()), tuple(numbers.values()))
+
+
+def _all(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+@ops.constexpr
+@cache
+def _gradient(name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
+    return made(f"{name}_gradient", _numbers_of_gradient(name, names, values))
+
+
+def _numbers_of_gradient(name: str, names: tuple[str, ...], values: tuple) -> dict:
+    """Those of the operator's numbers that its gradient has as well."""
+    taken = [number.name for number in declarations.operators()[f"{name}_gradient"].given]
+    return {key: value for key, value in zip(names, values, strict=True) if key in taken}
+
+
+@ops.constexpr
+@cache
+def _wiring(
+    name: str, without: tuple[str, ...], passed: tuple[str, str] | None, names: tuple[str, ...], values: tuple
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Where what the gradient takes is among inputs, outputs, gradients of outputs and ABSENT; and where the gradients
+    of the inputs are, among these and the gradient's results, or -1."""
+    forward, backward = declarations.operators()[name], declarations.operators()[f"{name}_gradient"]
+    numbers, fewer = dict(zip(names, values, strict=True)), _numbers_of_gradient(name, names, values)
+    inputs, outputs = ([name for name, _ in forward.each(of, numbers)] for of in (forward.inputs, forward.outputs))
+    tensors = [*inputs, *outputs, *(f"grad_{output}" for output in outputs), "absent"]
+    taken, results = ([name for name, _ in backward.each(of, fewer)] for of in (backward.inputs, backward.outputs))
+    of_gradient = tuple(
+        tensors.index(tensor if tensor in tensors and tensor not in without else "absent") for tensor in taken
+    )
+    tensors += results
+    wanted = {tensor: f"grad_{tensor}" for tensor in inputs}
+    if passed:
+        wanted[passed[0]] = f"grad_{passed[1]}"
+    return of_gradient, tuple(tensors.index(wanted[one]) if wanted[one] in tensors else -1 for one in inputs)

@@ -1,81 +1,81 @@
-// An optimiser's update of a buffer of weights, in place.
-template <int W>
-__device__ inline long long first_element() {
+// An optimiser's update of a buffer of weights, in place; nothing unless it applies. scalars: of all groups; lr, decay ...
+// are their places there. Weights stay from `smallest` to `largest`.
+OPERATOR(adamw(int group, int lr, int decay, int eps, int beta1, int beta2, float smallest, float largest),
+         float &weight[count..] float &exp_avg[count..] float &exp_avg_sq[count..] float gradient[count..]
+         float scalars[groups, columns] bool applies?[] -> float unused[1],
+         over_elements(adamw, packs(count, weight, exp_avg, exp_avg_sq, gradient), count))
+OPERATOR(sgd(int nesterov, int group, int lr, int decay, int momentum, float smallest, float largest),
+         float &weight[count..] float &momentum_buffer[count..] float gradient[count..] float scalars[groups, columns]
+         bool applies?[] -> float unused[1],
+         over_elements(sgd, packs(count, weight, momentum_buffer, gradient), count))
+OPERATOR(unscaled(), T x[count..] float scale[] -> T out[count..],
+         over_elements(unscaled, packs(count, x, out), count))
+OPERATOR(halved(), half &copy[count..] float weight[count..] -> float unused[1],
+         over_elements(halved, packs(count, copy, weight), count))
+
+template <int W> __device__ inline long long first_element() {
   return (static_cast<long long>(blockIdx.x) * LANES * ROWS + threadIdx.y * LANES + threadIdx.x) * W;
 }
-__device__ inline const float *numbers_of(const Update &a) { return a.scalars + a.group[0] * a.columns; }
-__device__ inline float limited(float weight, const float *limits) {
-  if (!limits) return weight;
-  return weight < limits[0] ? limits[0] : weight > limits[1] ? limits[1] : weight;
+template <class Arguments> __device__ inline bool updates(const Arguments &a, long long place) {
+  return place < a.count && (!a.applies || *a.applies);
+}
+template <class Arguments> __device__ inline float limited(float weight, const Arguments &a) {
+  return weight < a.smallest ? a.smallest : weight > a.largest ? a.largest : weight;
 }
 
 // w -= lr (m / (sqrt(v) + eps) + decay w), with the corrections of m and v in lr, eps and decay.
-template <class T, int W>
-__device__ void adamw(const Update &a) {
+template <class T, int W> __device__ void adamw(const Adamw &a) {
   long long place = first_element<W>();
-  const float *numbers = numbers_of(a);
-  float lr = numbers[0], decay = numbers[1], eps = numbers[2], beta1 = numbers[3], beta2 = numbers[4];
-  if (place >= a.count || !*a.applies) return;
+  const float *scalars = a.scalars + a.group * a.columns;
+  float lr = scalars[a.lr], decay = scalars[a.decay], eps = scalars[a.eps];
+  float beta1 = scalars[a.beta1], beta2 = scalars[a.beta2];
+  if (!updates(a, place)) return;
   Pack<float, W> weight = load<float, W>(a.weight, place), gradient = load<float, W>(a.gradient, place);
-  Pack<float, W> mean = load<float, W>(a.state, place), square = load<float, W>(a.second_state, place);
-#pragma unroll
-  for (int j = 0; j < W; j++) {
+  Pack<float, W> mean = load<float, W>(a.exp_avg, place), square = load<float, W>(a.exp_avg_sq, place);
+  EACH(j, W) {
     float g = gradient.v[j], w = weight.v[j];
     mean.v[j] = beta1 * mean.v[j] + (1 - beta1) * g;
     square.v[j] = beta2 * square.v[j] + (1 - beta2) * g * g;
-    weight.v[j] = limited(w - lr * (mean.v[j] / (sqrtf(square.v[j]) + eps) + decay * w), a.limits);
+    weight.v[j] = limited(w - lr * (mean.v[j] / (sqrtf(square.v[j]) + eps) + decay * w), a);
   }
   store(a.weight, place, weight);
-  store(a.state, place, mean);
-  store(a.second_state, place, square);
+  store(a.exp_avg, place, mean);
+  store(a.exp_avg_sq, place, square);
 }
-ENTRY(adamw_float_4, float, 4, Update, adamw)
-ENTRY(adamw_float_1, float, 1, Update, adamw)
 
 // g = gradient + decay w,  b = momentum b + g,  w -= lr b, or with Nesterov's momentum lr (g + momentum b).
-template <class T, int W>
-__device__ void sgd(const Update &a) {
+template <class T, int W> __device__ void sgd(const Sgd &a) {
   long long place = first_element<W>();
-  const float *numbers = numbers_of(a);
-  float lr = numbers[0], decay = numbers[1], momentum = numbers[2];
-  if (place >= a.count || !*a.applies) return;
+  const float *scalars = a.scalars + a.group * a.columns;
+  float lr = scalars[a.lr], decay = scalars[a.decay], momentum = scalars[a.momentum];
+  if (!updates(a, place)) return;
   Pack<float, W> weight = load<float, W>(a.weight, place), gradient = load<float, W>(a.gradient, place);
-  Pack<float, W> buffer = load<float, W>(a.state, place);
-#pragma unroll
-  for (int j = 0; j < W; j++) {
+  Pack<float, W> buffer = load<float, W>(a.momentum_buffer, place);
+  EACH(j, W) {
     float w = weight.v[j], g = gradient.v[j] + decay * w;
     buffer.v[j] = momentum * buffer.v[j] + g;
-    weight.v[j] = limited(w - lr * (a.nesterov ? g + momentum * buffer.v[j] : buffer.v[j]), a.limits);
+    weight.v[j] = limited(w - lr * (a.nesterov ? g + momentum * buffer.v[j] : buffer.v[j]), a);
   }
   store(a.weight, place, weight);
-  store(a.state, place, buffer);
+  store(a.momentum_buffer, place, buffer);
 }
-ENTRY(sgd_float_4, float, 4, Update, sgd)
-ENTRY(sgd_float_1, float, 1, Update, sgd)
 
 // Gradients without their loss scale.
-template <class T, int W>
-__device__ void unscaled(const Scaled &a) {
+template <class T, int W> __device__ void unscaled(const Unscaled &a) {
   long long place = first_element<W>();
   if (place >= a.count) return;
   float factor = 1 / a.scale[0];
   Pack<T, W> pack = load<T, W>(a.x, place);
-#pragma unroll
-  for (int j = 0; j < W; j++) pack.v[j] = rounded<T>(number(pack.v[j]) * factor);
+  EACH(j, W) pack.v[j] = rounded<T>(number(pack.v[j]) * factor);
   store(a.out, place, pack);
 }
-ENTRIES(unscaled, Scaled)
 
 // Copies of weights in half.
-template <class T, int W>
-__device__ void halved(const Scaled &a) {
+template <class T, int W> __device__ void halved(const Halved &a) {
   long long place = first_element<W>();
   if (place >= a.count) return;
-  Pack<float, W> pack = load<float, W>(a.x, place);
+  Pack<float, W> pack = load<float, W>(a.weight, place);
   Pack<Half, W> copies;
-#pragma unroll
-  for (int j = 0; j < W; j++) copies.v[j] = half_of(pack.v[j]);
-  store(a.out, place, copies);
+  EACH(j, W) copies.v[j] = half_of(pack.v[j]);
+  store(a.copy, place, copies);
 }
-ENTRY(halved_float_4, float, 4, Scaled, halved)
-ENTRY(halved_float_1, float, 1, Scaled, halved)

@@ -1,76 +1,64 @@
 """An optimiser's update by the CUDA kernels, which write weights and states in place."""
 
+import math
 from functools import cache
 
-import mindspore as ms
-import numpy as np
 from mindspore import Parameter, Tensor, ops
 
 from ms_vireid.optimizers import SGD, AdamW
 from ms_vireid.optimizers.groups import GroupOptimizer, Part
+from ms_vireid.optimizers.sgd import Scalars
 from ms_vireid.programs import half
-from ms_vireid.programs.cuda.operators import operator, same, writing
+from ms_vireid.programs.cuda.operators import ABSENT, WRITES, operator, operator_like
+from ms_vireid.programs.updates import FusedScalars
+
+_ADAMW = {name: place for place, name in enumerate(FusedScalars._fields)}
+_SGD = {name: place for place, name in enumerate(Scalars._fields)}
+Limits = tuple[float, float] | None
 
 
-def _in_place(name: str, written: int, read: int) -> ops.Custom:
-    """written: how many parameters, which come first, it writes; read: what else it takes. Its result is of no use."""
-    return writing(name, range(written), written + read, lambda *_: (1,), lambda *_: ms.float32)
-
-
-_adamw = _in_place("adamw", 3, 5)
-_sgd, _sgd_nesterov = _in_place("sgd", 2, 5), _in_place("sgd_nesterov", 2, 5)
-_halved = _in_place("halved", 1, 1)
-_unscaled = operator("unscaled", same, same)
+Numbers = tuple[tuple[str, ...], tuple]  # names and values
 
 
 @ops.constexpr
 @cache
-def _group(number: int) -> Tensor:
-    return Tensor(np.array([number], np.int32))
+def _numbers_of_adamw(group: int, limits: Limits) -> Numbers:
+    return _numbers({"group": group} | _ADAMW, limits)
 
 
 @ops.constexpr
 @cache
-def _limits(limits: tuple[float, float] | None) -> Tensor:
-    """float32 [2], or [1] without any."""
-    return Tensor([0.0] if limits is None else limits, ms.float32)
+def _numbers_of_sgd(nesterov: bool, group: int, limits: Limits) -> Numbers:
+    return _numbers({"nesterov": nesterov, "group": group} | _SGD, limits)
 
 
-@ops.constexpr
-@cache
-def _always() -> Tensor:
-    return Tensor([True])
+def _numbers(numbers: dict, limits: Limits) -> Numbers:
+    smallest, largest = limits or (-math.inf, math.inf)
+    numbers |= {"smallest": smallest, "largest": largest}
+    return tuple(numbers), tuple(numbers.values())
 
 
 def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-    _update(_adamw, self.limits[part.group], part, gradient, scalars, applies)
+    names, values = _numbers_of_adamw(part.group, self.limits[part.group])
+    applies = ABSENT if applies is None else applies
+    operator_like(WRITES, "adamw", names, values)(part.weight, *part.states, gradient, scalars, applies)
 
 
 def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-    _update(_sgd_nesterov if self.nesterov else _sgd, self.limits[part.group], part, gradient, scalars, applies)
-
-
-def _update(
-    operator: ops.Custom,
-    limits: tuple[float, float] | None,
-    part: Part,
-    gradient: Tensor,
-    scalars: Tensor,
-    applies: Tensor | None,
-) -> None:
-    applies = _always() if applies is None else applies
-    operator(part.weight, *part.states, gradient, scalars, _group(part.group), _limits(limits), applies)
+    names, values = _numbers_of_sgd(self.nesterov, part.group, self.limits[part.group])
+    applies = ABSENT if applies is None else applies
+    operator_like(WRITES, "sgd", names, values)(part.weight, *part.states, gradient, scalars, applies)
 
 
 def unscale(self: GroupOptimizer, gradients: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, ...]:
     unscaled = ()
     for gradient in gradients:
-        unscaled += (_unscaled(gradient, scale),)
+        unscaled += (operator("unscaled")(gradient, scale),)
     return unscaled
 
 
 def write_half(copy: Parameter, weight: Parameter) -> None:
-    _halved(copy, weight)
+    operator_like(WRITES, "halved", (), ())(copy, weight)
 
 
 # Predicted of an H100: ms of what each row replaces, and of the kernels. Measured alone in float32 / float16, all rows:

@@ -18,3 +18,6 @@ static inline void *function_of(const char *library, const char *name) {
   }
 
 void use_code(const char *file) { ((void (*)(const char *))function_of(LAUNCHER, "use_code"))(file); }
+int declare(const char *name, int count, const double *numbers) {
+  return ((int (*)(const char *, int, const double *))function_of(LAUNCHER, "declare"))(name, count, numbers);
+}
