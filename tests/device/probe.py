@@ -90,8 +90,9 @@ def run_case(name: str, program: str, error: str = "") -> list[str]:
 
 def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
     """`run_case` by CUDA kernels in whose source `wrong` stands for `right`."""
-    from ms_vireid.programs.cuda import build, operators  # noqa: F401, its import compiles the kernels
+    from ms_vireid.programs.cuda import build, compiled_table
 
+    compiled_table()  # the right ones, which stay until others are used
     source = build.kernel_source()
     build.use_kernels(source.replace(right, wrong))
     try:

@@ -5,6 +5,8 @@ The kernels (`*.cu`) read like their equations; they compute in float32 on float
 files of the same names make them operators with gradients (`operators.py`); `table.py` has all that they replace.
 """
 
+from functools import cache
+
 from mindspore import nn
 
 from ms_vireid.devices.replaceable import Table
@@ -12,15 +14,21 @@ from ms_vireid.programs.cuda import build
 from ms_vireid.programs.graph import TABLES, Graph
 
 
+@cache
+def compiled_table() -> Table:
+    """Compile the kernels, once a process, and return what they replace."""
+    build.use_kernels(build.kernel_source())
+    from ms_vireid.programs.cuda.table import TABLE  # needs the launcher
+
+    return TABLE
+
+
 class Cuda(Graph):
     """Raises DeviceError if the kernels cannot be compiled."""
 
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        build.use_kernels(build.kernel_source())
-        from ms_vireid.programs.cuda.table import TABLE  # needs the launcher
-
-        self._kernels = TABLE
+        self._kernels = compiled_table()
 
     def table_for(self, model: nn.Cell) -> Table:
         from ms_vireid.programs.cuda import feature_maps, transformer  # as above
