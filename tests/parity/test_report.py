@@ -1,15 +1,13 @@
 import re
 import sys
-from dataclasses import replace
-from functools import cache
 
 import pytest
 from mindspore import nn
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.programs.numba.table import TABLE
-from parity import cases, report, trajectory
-from parity.rungs import training
+from parity import cases, report
+from tests.parity.ladder import shorten_trainings
 
 PROGRAMS = ("numba", "eager", "graph")
 
@@ -76,10 +74,7 @@ def _without_seconds(printed):
 
 def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_program(monkeypatch, tmp_path):
     page, by, recipe = tmp_path / "parity.html", PROGRAMS[:2], "PMT stage 1"
-    monkeypatch.setitem(trajectory.RECIPES, recipe, replace(trajectory.RECIPES[recipe], steps=4))
-    for kept in (trajectory.reference, trajectory.trajectories, trajectory._half_in_torch):
-        monkeypatch.setattr(trajectory, kept.__name__, cache(kept.__wrapped__))
-        monkeypatch.setattr(training, kept.__name__, getattr(trajectory, kept.__name__), raising=False)
+    shorten_trainings(monkeypatch, [recipe], 4)
     run_report(monkeypatch, "--match", recipe, "--program", *by, "--html", page)
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=|https?://|@import|url\(", text)
