@@ -6,7 +6,7 @@ import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it an
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import zip_longest
 
@@ -89,14 +89,18 @@ def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
 def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
     """Yield a step's total, then its kinds of calls by ms on an H100 as `prices` predicts, the shortest summed up.
     Beside them stand PyTorch's kinds of kernels as measured, also by ms: a line pairs ranks, not kernels. Raises as
-    `rows`."""
+    `rows`, and at once if there is nothing measured."""
+    return _costs(names, options, prices.measured()["steps"])
+
+
+def _costs(names: Sequence[str], options: Namespace, steps: Mapping[str, dict]) -> Iterator[tuple[str, dict]]:
     for name in names:
         calls = calls_of(name, options.overrides)
         kinds = [(kind, *cost) for kind, cost in prices.kinds(calls).items()]
         long = [kind for kind in kinds if kind[2] >= LEAST_MS]
         whole = _sum(f"all, of a step of {prices.step_ms(calls):.1f} ms", kinds)
         ours = [whole, *long, _sum("the rest", kinds[len(long) :])]
-        torch = prices.measured()["steps"][name]["torch"]
+        torch = steps[name]["torch"]
         theirs = [(f"all, of a step of {torch['step_ms']:.1f} ms", torch["busy_ms"]), *torch["kinds"].items()]
         for place, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue=(None, None, None))):
             (kind, made, ms), (torch_kind, torch_ms, *_) = our, their
