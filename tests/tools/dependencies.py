@@ -1,14 +1,14 @@
 """The dependencies as pyproject.toml declares them, tried in environments of their own. Needs `pip install uv`.
 
-    python -m tests.dependencies [--python VERSION ...] [--resolution NAME ...] [--torch BUILD ...]
-    python -m tests.dependencies --extras [NAME ...]
-    python -m tests.dependencies --constraints
+    python -m tests.tools.dependencies [--python VERSION ...] [--resolution NAME ...] [--torch BUILD ...]
+    python -m tests.tools.dependencies --extras [NAME ...]
+    python -m tests.tools.dependencies --constraints
 
-The first runs the tests of tests/dependencies.txt, which touch every dependency, with the lowest versions allowed and
-with the newest, on each Python, with PyTorch built for CUDA, as the package index has it, and built for CPUs, as
-PyTorch's own index has it. The second installs a wheel that was built from an sdist, alone and with each extra,
-and runs the commands that the extra is for. The third writes constraints.txt: what the newest were. The exit code is 1
-if anything failed.
+The first runs the tests of dependencies.txt beside this file, which touch every dependency, with the lowest versions
+allowed and with the newest, on each Python, with PyTorch built for CUDA, as the package index has it, and built for
+CPUs, as PyTorch's own index has it. The second installs a wheel that was built from an sdist, alone and with each
+extra, and runs the commands that the extra is for. The third writes constraints.txt: what the newest
+were. The exit code is 1 if anything failed.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from pathlib import Path
 
 from tests.test_train import TINY
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PYTHONS, RESOLUTIONS = ("3.10", "3.11", "3.12"), ("lowest-direct", "highest")
 BIN = "Scripts" if os.name == "nt" else "bin"
-SELECTION = (ROOT / "tests/dependencies.txt").read_text().split()
+SELECTION = Path(__file__).with_suffix(".txt").read_text().split()
 OPTIONS = f"--device CPU --data-root data {TINY} train.iterations=2 stages.0.epochs=1 stages.1.epochs=1"
 TRAIN = f"train --output run {OPTIONS}"
 MODEL = "--checkpoint run/model.safetensors"

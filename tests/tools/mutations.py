@@ -1,6 +1,6 @@
 """A test of the tests: small errors drawn from a seed, each in a copy of the tree, and whether its room's tests see it.
 
-    python -m tests.mutations --output F [--count N] [--seed N] [--rooms ROOM ...]
+    python -m tests.tools.mutations --output F [--count N] [--seed N] [--rooms ROOM ...]
 
 An error is another operator, constant or comparison, or a statement less, as many of each kind; messages and
 annotations are left alone. It meets tests of the three files of its room that are nearest by name: those that run its
@@ -35,7 +35,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = "ms_vireid"
 COMMANDS = "commands"  # the room of the files at the package's top
 OWN = {  # the tests of rooms that have no folder of the same name
@@ -54,7 +54,7 @@ REMOVED = (ast.AugAssign, ast.Raise, ast.Return, ast.Continue, ast.Break, ast.De
 LINES = "MUTATIONS_LINES"  # environment variable: the file that takes the lines that a process runs
 TRACED = f"""import os
 if {LINES!r} in os.environ:
-    from tests.mutations import Lines
+    from tests.tools.mutations import Lines
     Lines(os.environ[{LINES!r}])
 """
 WARM = ("mindspore", "torch", "numba", "scipy.spatial", "pydantic", "PIL.Image")  # for all forks
@@ -80,7 +80,7 @@ class Mutant:
     @property
     def compiled(self) -> bool:
         """Whether it may be in a kernel, whose lines no trace sees."""
-        return "/kernels/" in self.file or "njit" in (ROOT / self.file).read_text("utf-8")
+        return "/numba/" in self.file or "njit" in (ROOT / self.file).read_text("utf-8")
 
     @property
     def room(self) -> str:
@@ -457,7 +457,7 @@ def main() -> None:
         copy = Path(folder) / "copy"
         shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", "__pycache__", ".*_cache"))
         (copy / "sitecustomize.py").write_text(TRACED)
-        argv = ["-m", "tests.mutations", *sys.argv[1:], "--output", str(arguments.output.absolute()), "--here"]
+        argv = ["-m", "tests.tools.mutations", *sys.argv[1:], "--output", str(arguments.output.absolute()), "--here"]
         environment = os.environ | {"PYTHONPATH": str(copy), "GLOG_v": "3"}
         subprocess.run([sys.executable, *argv], cwd=copy, env=environment, check=True)
     print(table(read(arguments.output)))

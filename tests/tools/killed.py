@@ -1,6 +1,6 @@
 """Commands killed at moments drawn from a seed, run again, and compared bit by bit with an undisturbed run.
 
-    python -m tests.killed [--only NAME ...] [--moments N] [--seed N]
+    python -m tests.tools.killed [--only NAME ...] [--moments N] [--seed N]
 
 For each command: how often it was killed at work, how often its output was then lost (the same command does not bring
 it to its end) or wrong (it ends, with another output), how often a temporary file stayed, and the longest that anything
@@ -140,7 +140,7 @@ COMMANDS = {
 
 
 def start(folder: Path, argv: tuple[str, ...]) -> subprocess.Popen:
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     added = {"PYTHONPATH": root, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MS_NODE_TIMEOUT": "5"}
     argv = [part.replace(PORT, str(free_port())) for part in argv]
     with (folder / "log.txt").open("w") as log:

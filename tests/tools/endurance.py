@@ -1,6 +1,6 @@
 """Long trainings and many searches: whether memory, open files and the time of a step grow.
 
-    python -m tests.endurance [--steps N] [--searches N] [--only NAME ...]
+    python -m tests.tools.endurance [--steps N] [--searches N] [--only NAME ...]
 
 A training is the demonstration's model on batches of eight pictures, with its two loader processes, which are counted
 in. Of each there are the figures of the first tenth that is all at work, and of the last: memory, open files, and
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ("train.num_identities=2", "train.num_instances=2", "train.log_steps=100", "data.synthetic.train_identities=96")
 PROGRAMS = ("numba", "graph")
 SEARCHES = ("exact", "faiss", "milvus")
@@ -62,12 +62,9 @@ def held(process: psutil.Process) -> dict:
 
 def search(folder: Path, kind: str, count: int) -> list[dict]:
     """Samples of a process that searches so often."""
+    options = ("--here", str(folder), "--only", kind, "--searches", str(count))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.endurance", "--here", str(folder), "--only", kind, "--searches", str(count)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", "tests.tools.endurance", *options], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(done.stderr)

@@ -1,6 +1,6 @@
 """What helps a small ViT that is about to fall over: remedies, each from ten states on the edge.
 
-    python -m tests.falls --output F [--remedies NAME ...] [--seeds N] [--steps N] [key.sub=value ...]
+    python -m tests.tools.falls --output F [--remedies NAME ...] [--seeds N] [--steps N] [key.sub=value ...]
 
 PyTorch's mirror trains a PMT of width 96 from a state as the ladder's training that falls over has it (parity/fall.py),
 on pictures of which one in sixteen is flat and dark, about as dark as the edge. A training has fallen where its log
