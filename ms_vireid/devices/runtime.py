@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -123,13 +123,10 @@ def _speaks() -> bool:
     return not launched() or (os.environ["MS_ROLE"] == "MS_WORKER" and os.environ.get("DEVICE_ID", "0") == "0")
 
 
-@contextmanager
-def device_starting() -> Iterator[None]:
-    """Wrap the block in which a process of msrun starts its device. The first on each machine announces it if the start
-    takes minutes."""
-    slow = _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated
-    with translation.announced(os.environ) if slow and _speaks() else nullcontext():
-        yield
+def announce_start() -> None:
+    """Say, as the first process of msrun on a machine, if the start of its device takes minutes. Call it before."""
+    if _speaks() and _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated:
+        translation.announce(os.environ)
 
 
 def cap_convolutions() -> None:
@@ -272,8 +269,8 @@ def _start_gpu() -> str:
     # "Invalid new ref count" at the second residual block.
     mindspore.set_context(disable_format_transform=True)
     if device.translated and not launched():  # a process of msrun learns later which GPU it has
-        with translation.announced(os.environ):
-            mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
+        translation.announce(os.environ)
+        mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
     return f"{device}; {toolkit}"
 
 

@@ -20,8 +20,8 @@ def join() -> "MsrunGroup":
     if runtime.is_scheduler():
         end_with_workers()
     try:
-        with runtime.device_starting():
-            communication.init()
+        runtime.announce_start()
+        communication.init()
     except RuntimeError as error:
         raise InputError(f"msrun: the processes did not come together ({str(error).splitlines()[0]})") from None
     signal_with_parent(signal.SIGTERM)
