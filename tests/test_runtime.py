@@ -284,7 +284,7 @@ def test_a_cpu_rounds_nothing():
 @pytest.mark.parametrize("rounded", [True, False])
 def test_a_training_and_a_trained_model_let_products_round_if_asked_to(precisions, capsys, rounded):
     device, kind, told = precisions
-    words = f"{device}; products in {kind}; operators" if rounded else f"{device}; operators"
+    words = f"{device}; products in {kind}; eager" if rounded else f"{device}; eager"
     config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.program=eager"])
     assert training._start(device, config)[0] == words
     assert told.pop("matmul") is rounded
