@@ -249,7 +249,7 @@ def _filled(chosen: Pickled, contents: Mapping[str, Any], order: str) -> Pickled
 def _chosen(path: Path, loaded: Any, choice: str | None) -> Pickled:
     """The chosen set, of tensors that are no arrays yet."""
     if isinstance(loaded, Object) and loaded.is_module:
-        raise InputError(f"{path}: is a whole nn.Module ({loaded.text[:80]}); it was not made; {_SAVE}")
+        raise InputError(f"{path}: {_whole_module(loaded)}")
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: holds a {kind_of(loaded)}, not a state dict (tensors by name); {_SAVE}")
     sets = _sets(loaded)
@@ -257,8 +257,11 @@ def _chosen(path: Path, loaded: Any, choice: str | None) -> Pickled:
         raise InputError(f"{path}: {_without_sets(loaded)}")
     chosen = choice if choice in sets else _plain(path, list(sets), choice)
     outer = chosen.partition(".")[0]
+    # A whole nn.Module among the weights, or as what the file names its model.
     named = {} if chosen == choice or outer in WRAPPERS else {key: loaded[key] for key in WRAPPERS if key in loaded}
-    _require_no_module(path, sets[chosen], named)
+    for name, value in (sets[chosen] | named).items():
+        if isinstance(value, Object) and value.is_module and hides(value, _Tensor):
+            raise InputError(f"{path}: {name} {_whole_module(value)}")
     tensors = {name: value for name, value in sets[chosen].items() if isinstance(value, _Tensor)}
     others = {str(name): value for name, value in loaded.items() if chosen and name != outer}
     others |= {name: value for name, value in sets[chosen].items() if name not in tensors}
@@ -270,8 +273,12 @@ def _chosen(path: Path, loaded: Any, choice: str | None) -> Pickled:
     # Tensors that share a storage need more memory than the file.
     size = sum(math.prod(tensor.shape) * max(tensor.storage.dtype.itemsize, 4) for tensor in tensors.values())
     require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
-    unread = [name for name, value in others.items() if hides(value, _Tensor)]
-    return Pickled(tensors, (chosen, *(name for name in sets if name != chosen)), others, tuple(unread))
+    unread = tuple(name for name, value in others.items() if hides(value, _Tensor))
+    return Pickled(tensors, (chosen, *(name for name in sets if name != chosen)), others, unread)
+
+
+def _whole_module(value: Object) -> str:
+    return f"is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}"
 
 
 def _remedy(value: Any) -> str:
@@ -284,7 +291,7 @@ def _without_sets(loaded: dict) -> str:
     inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
     for name, value in loaded.items():
         if isinstance(value, Object) and value.is_module:
-            return f"{name} is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}"
+            return f"{name} {_whole_module(value)}"
     if "ds_version" in loaded:
         return f"is one process's part of DeepSpeed's state; {GATHER_ZERO}"
     unread = [name for name, value in inner.items() if hides(value, _Tensor)]
@@ -298,23 +305,16 @@ def _without_sets(loaded: dict) -> str:
     return f"holds no plain state dict (tensors by name): {problems}; {_SAVE}"
 
 
-def _require_no_module(path: Path, held: dict, named: dict) -> None:
-    """Raise InputError if a whole nn.Module is among the chosen weights, or is what the file names its model."""
-    for name, value in (held | named).items():
-        if isinstance(value, Object) and value.is_module and hides(value, _Tensor):
-            raise InputError(f"{path}: {name} is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}")
-
-
 def _sets(tree: Any, name: str = "", depth: int = 3) -> dict[str, dict[str, Any]]:
     """Every dict of tensors by name within `depth` dicts, by the keys that lead to it."""
     if not isinstance(tree, dict) or not depth:
         return {}
     is_set = any((isinstance(value, _Tensor) and value.shape) or _remedy(value) for value in tree.values())
-    found = {name: tree} if is_set and all(isinstance(key, str) for key in tree) else {}
+    sets = {name: tree} if is_set and all(isinstance(key, str) for key in tree) else {}
     for key, value in tree.items():
         if isinstance(key, str):
-            found |= _sets(value, f"{name}.{key}" if name else key, depth - 1)
-    return found
+            sets |= _sets(value, f"{name}.{key}" if name else key, depth - 1)
+    return sets
 
 
 def _plain(path: Path, names: list[str], choice: str | None) -> str:
