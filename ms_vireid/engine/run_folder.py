@@ -42,7 +42,6 @@ from ms_vireid.files.writing import (
     lock,
     make_folder,
     obstacle,
-    remove_leftovers,
     write_json,
     write_text,
 )
@@ -188,7 +187,6 @@ class RunFolder:
             self._lock.release()  # so that this process can resume that run
             raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
         rows = read_metrics(self.metrics)
-        remove_leftovers(self.path)
         splits = {"train": data.train, "test": data.test}
         sizes = {name: {"pictures": len(s), "identities": s.num_identities} for name, s in splits.items()}
         root, packages = str(data.root.resolve()), ("mindspore", "numpy", "pillow", "pydantic")
