@@ -79,7 +79,7 @@ def search_here(folder: Path, kind: str, count: int) -> list[dict]:
     from ms_vireid.search.local_gallery import LocalGallery
     from ms_vireid.search.milvus_gallery import MilvusGallery
 
-    searcher = ms_vireid.Searcher(folder / "kernels/model.safetensors", device="CPU")
+    searcher = ms_vireid.Searcher(folder / "numba/model.safetensors", device="CPU")
     gallery = searcher.features(folder / "data/cam1")
     picture = next((folder / "data/cam3").rglob("*.jpg"))
     query = searcher.features(picture)

@@ -116,8 +116,8 @@ MSRUN = (str(BIN / "msrun"), "--worker_num=2", "--local_worker_num=2", f"--maste
 ALONE = ("train.num_identities=1", "stages=[{epochs: 2, losses: {id: {}}}]")  # three people are too few for two of two
 TWO = (*MSRUN, "--log_dir=logs", train.__file__, *TRAIN[2:], *LONGER, *ALONE, "train.program=numba")
 COMMANDS = {
-    "train, kernels": Command((*TRAIN, *LONGER, "train.program=numba"), of_weights),
-    "train, operators": Command((*TRAIN, *LONGER, "train.program=eager"), of_weights),
+    "train, numba": Command((*TRAIN, *LONGER, "train.program=numba"), of_weights),
+    "train, eager": Command((*TRAIN, *LONGER, "train.program=eager"), of_weights),
     "train, graph": Command((*TRAIN, *LONGER, "train.program=graph"), of_weights),
     "train, one of two processes": Command(TWO, of_weights, (1,)),
     "train, both of two processes": Command(TWO, of_weights, (0, 1)),
