@@ -18,9 +18,10 @@ def test_a_commit_is_that_of_this_projects_checkout_alone(repository, checkout, 
     (folder / "lib").mkdir(parents=True)
     git = ["git", "-C", str(folder / repository), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     (folder / "pyproject.toml").touch()
     monkeypatch.setattr(host, "CHECKOUT", folder / checkout)
+    assert host.git_commit() is None  # nothing is committed yet
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     said = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert host.git_commit() == (said if named else None)
 

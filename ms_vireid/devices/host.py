@@ -42,8 +42,11 @@ def git_commit() -> str | None:
     # Without locks, which a killed command would leave to the user: `describe --dirty` takes one all the same.
     git = ["git", "--no-optional-locks", "-C", str(folder)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, check=True).stdout
+        status = [*git, "status", "--porcelain=v2", "--branch", "-uno"]
+        head, *lines = subprocess.run(status, capture_output=True, check=True).stdout.splitlines()
     except (OSError, ValueError, subprocess.CalledProcessError):
         return None
-    return f"{commit}-dirty" if changed else commit
+    commit = head.removeprefix(b"# branch.oid ").decode()
+    if commit == "(initial)":
+        return None
+    return commit if all(line.startswith(b"#") for line in lines) else f"{commit}-dirty"
