@@ -16,7 +16,8 @@ from ms_vireid.data.digests import record
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
-from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, mean_and_deviation, require_choices
+from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, require_choices
+from ms_vireid.evaluation.ranking import mean_and_deviation
 from ms_vireid.evaluation.table import AT_THRESHOLD, format_table
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write, check_output, write_json
