@@ -22,7 +22,7 @@ FRAMEWORK_FREE = (
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
     *("ms_vireid.data.readers", "ms_vireid.devices.runtime", "ms_vireid.inference.checkpoint_config"),
     *("ms_vireid.engine.plan", "ms_vireid.engine.process_group"),
-    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule"),
+    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule", "ms_vireid.engine.training_data"),
     *("ms_vireid.evaluation", "ms_vireid.files.weights"),
     "parity.measure.sections",
 )

@@ -286,8 +286,8 @@ def test_a_training_and_a_trained_model_let_products_round_if_asked_to(precision
     device, kind, told = precisions
     words = f"{device}; products in {kind}; eager" if rounded else f"{device}; eager"
     config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.program=eager"])
-    assert training._start(device, config)[0] == words
+    assert training.start(device, config)[0] == words
     assert told.pop("matmul") is rounded
     start_inference(Namespace(device=device, program="eager", tf32=rounded))
-    assert capsys.readouterr().out == f"device: {words}\n"
+    assert capsys.readouterr().out == 2 * f"device: {words}\n"
     assert told == {"matmul": rounded}

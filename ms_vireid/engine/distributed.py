@@ -1,5 +1,6 @@
 """Data-parallel training with one process per device, started by MindSpore's `msrun`: collectives and BatchNorm."""
 
+import json
 import signal
 import sys
 
@@ -61,6 +62,16 @@ class MsrunGroup(ProcessGroup):
         shape = self.all_gather(np.array((0, 0) if rows is None else rows.shape)).max(axis=0).astype(int)
         return self.all_reduce(np.zeros(shape) if rows is None else rows)
 
+    def broadcast(self, value):
+        return json.loads(self._text_of(0, json.dumps(value)))
+
+    def _text_of(self, rank: int, text: str) -> str:
+        """Return the text that the process of this rank passes; those of the others do not count."""
+        encoded = text.encode() if self.rank == rank else b""
+        letters = np.zeros(int(self.all_reduce(np.array([len(encoded)]))[0]))
+        letters[: len(encoded)] = list(encoded)
+        return self.all_reduce(letters).astype(np.uint8).tobytes().decode()
+
     def all_reduce_mean(self, values: np.ndarray) -> np.ndarray:
         return self.all_reduce(values) / self.world_size
 
@@ -71,10 +82,7 @@ class MsrunGroup(ProcessGroup):
         failed = self.all_gather(np.array([error is not None]))[:, 0]
         if not failed.any():
             return
-        encoded = str(error).encode() if self.rank == failed.argmax() else b""
-        letters = np.zeros(int(self.all_reduce(np.array([len(encoded)]))[0]))
-        letters[: len(encoded)] = list(encoded)
-        text = self.all_reduce(letters).astype(np.uint8).tobytes().decode()
+        text = self._text_of(int(failed.argmax()), str(error))
         if self.is_main_process:
             raise InputError(text) from error
         sys.exit(2)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
@@ -13,7 +14,7 @@ from ms_vireid.config import Config, StageConfig
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.checkpoint import Checkpoint
+from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.log import TrainingLog
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.plan import Plan, Planned
@@ -58,9 +59,14 @@ class Trainer:
         """The number of completed steps."""
         return self.state.step
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint`; raises InputError unless this run wrote it, on as many devices."""
-        self.state.load(checkpoint, self.plan.steps)
+    def resume(self, checkpoint: Path) -> None:
+        """Continue from a checkpoint; raises InputError unless this run wrote it, on as many devices."""
+        self.state.load(load_checkpoint(checkpoint), self.plan.steps)
+
+    def load(self, weights: Path) -> None:
+        """Take weights that `fit` wrote; raises InputError as `load_model` does."""
+        load_model(self.model, load_checkpoint(weights))
+        self.program.prepare(self.model)
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
         """Train to the end, then write model.safetensors. evaluate: returns the metrics of the current model, in every
