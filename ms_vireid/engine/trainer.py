@@ -75,32 +75,33 @@ class Trainer:
         Raises InputError for a loss that is not finite, a picture that cannot be decoded, a checkpoint that cannot be
         written, and if memory runs out; KeyboardInterrupt on Ctrl-C or SIGTERM, after writing last.safetensors.
         """
-        train, state, size, steps = self.config.train, self.state, self.batches.batch_size, self.plan.steps
+        train, state, log, steps = self.config.train, self.state, self.log, self.plan.steps
         if state.step == 0 and 0 in train.keep_epochs:
             state.save_weights(self.run.kept(0), 0)
         self.model.set_train()
-        log = self.log
         log.start(state.step)
         batches = iterate(self.batches, self.config.data.workers, state.step, bound=not self.program.compiled)
         remedy = smaller_steps(self.config, self.program)
         with stop_requests() as stop, closing(batches):
-            items = progress(self.group.items(batches), steps, "training", " images", size, state.step)
-            for images, labels in items:
+            items = self.group.items(batches)
+            for images, labels in progress(items, steps, "training", " images", self.batches.batch_size, state.step):
                 planned = self.plan(state.step)
                 with explained(f"training step {state.step + 1} of {len(images)} images", remedy):
                     log.queue(self.queue_step(planned, images, labels))
                 self.group.average_statistics()
                 state.step += 1
-                if state.step % train.log_steps == 0 or state.step == steps:
+                ends_epoch = state.step % self.plan.iterations == 0
+                logs = state.step % train.log_steps == 0 or state.step == steps
+                saves = ends_epoch or (train.checkpoint_steps and state.step % train.checkpoint_steps == 0)
+                settles = logs or saves or self.group.any(bool(stop))
+                if settles:
                     log.settle(state.step, planned.epoch)
+                if logs:
                     log.write(state.step, planned)
-                stopping = self.group.any(bool(stop))
-                if state.step % self.plan.iterations == 0:
-                    log.settle(state.step, planned.epoch)
+                if ends_epoch:
                     self._end_epoch(planned.epoch, evaluate)
-                    stopping = self.group.any(bool(stop))
-                elif stopping or (train.checkpoint_steps and state.step % train.checkpoint_steps == 0):
-                    log.settle(state.step, planned.epoch)
+                stopping = settles and self.group.any(bool(stop))  # also by a signal since
+                if saves or stopping:
                     state.save()
                 if stopping and state.step < steps:
                     raise KeyboardInterrupt
@@ -140,4 +141,3 @@ class Trainer:
                 state.save_weights(self.run.model, epoch)
         if epoch in train.keep_epochs:
             state.save_weights(self.run.kept(epoch), epoch)
-        state.save()
