@@ -124,7 +124,7 @@ class AllStatistics(nn.Cell):
         super().__init__()
         self.eps = eps
         self.world_size = group.world_size
-        self.own_row = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [world_size, 1]
+        self.rank_row = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [world_size, 1]
         self.sum = ops.AllReduce()
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,7 +133,7 @@ class AllStatistics(nn.Cell):
         axes, shape = self.layout(x)
         mean = x.mean(axes)
         variance = ops.square(x - mean.reshape(shape)).mean(axes)
-        rows = self.sum(self.own_row * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [world_size, 2C]
+        rows = self.sum(self.rank_row * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [world_size, 2C]
         means, variances = rows[:, :channels], rows[:, channels:]
         mean = means.mean(0)
         variance = variances.mean(0) + ops.square(means - mean).mean(0)
