@@ -113,6 +113,7 @@ def test_the_script_has_help_and_tells_a_mistake_in_one_line(site, tmp_path):
     helped = run_from(site, tmp_path, script, "train", "--help")
     assert helped.returncode == 0
     assert "usage: ms-vireid train" in helped.stdout
+    assert run_from(site, tmp_path, script, "--version").stdout.startswith("ms_vireid 0.1.0\nPython 3.")
     refused = run_from(site, tmp_path, script, "trian")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     assert "invalid choice: 'trian'" in refused.stderr
