@@ -240,7 +240,7 @@ data: {name: synthetic, root: data, image_size: [16, 16], workers: 0, synthetic:
   val_identities: 1, test_identities: 4, images_per_camera: 2, image_size: [32, 16]}}
 model: {embed_dim: 8, num_heads: 2, depth: 1, patch_size: 8, stride: 8, dropout: 0.0, drop_path: 0.0}
 stages: [{epochs: 1, visible: rgb, losses: {id: {}}}]
-train: {num_identities: 2, num_instances: 2, iterations: 1, program: operators}
+train: {num_identities: 2, num_instances: 2, iterations: 1, program: eager}
 evaluation: {trials: 1}
 """
 
