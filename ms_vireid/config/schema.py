@@ -38,7 +38,7 @@ from ms_vireid.config.layout import AUTO, check_layout
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 
-CLIP_FROM_SCRATCH = 5.0  # fewer trainings fall over (docs/training.md)
+CLIP_FROM_SCRATCH = 5.0  # fewer trainings collapse (docs/training.md)
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
 Sigma = Annotated[float, Field(ge=1e-3, le=100)]
