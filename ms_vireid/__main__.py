@@ -1,4 +1,4 @@
-"""All commands behind one name: `ms-vireid train ...`, or `python -m ms_vireid train ...`."""
+"""All commands under one name: `ms-vireid train ...`, or `python -m ms_vireid train ...`."""
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
