@@ -1,6 +1,6 @@
 """The loss terms: which loss of which outputs each one is, in either framework.
 
-A term is declared here, not beside its loss, as a recipe is read and checked without a framework.
+A term is declared here rather than beside its loss, because a recipe is read and checked without a framework.
 """
 
 from inspect import signature

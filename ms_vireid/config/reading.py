@@ -216,7 +216,7 @@ def _merge(base: Any, over: Any) -> Any:
 
 def apply_override(tree: dict, override: str) -> None:
     """Set one value in place, such as `a.b=1` or `stages.0.epochs=2`; the value is YAML, except for a template, whose
-    braces are none of YAML's."""
+    braces are not YAML's."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override '{override}' is not of the form key.sub=value")

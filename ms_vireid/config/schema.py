@@ -128,7 +128,7 @@ class DataConfig(Section):
     # memory: keep decoded and resized training pictures from one epoch to the next; auto: if they take at most a
     # quarter of the free memory
     cache: Literal["auto", "none", "memory"] = "auto"
-    # how the paths in a folder say who is on a picture: a template, words such as PERSON/MODALITY/CAMERA, or a name
+    # how the paths in a folder say who is in a picture: a template, words such as PERSON/MODALITY/CAMERA, or a name
     # such as market1501; auto: worked out from the whole tree
     layout: Annotated[str, AfterValidator(check_layout)] = AUTO
     # which values of pictures of 16 or 32 bits are shown as black and white; measured: taken from the training pictures
@@ -276,7 +276,7 @@ class TrainConfig(Section):
     @field_validator("program", mode="before")
     @classmethod
     def _renamed(cls, program: Any) -> Any:
-        """Runs of version 0.1 name two programs otherwise."""
+        """Earlier runs call two programs by other names."""
         return {"operators": "eager", "kernels": "numba"}.get(program, program) if isinstance(program, str) else program
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""The data sets' evaluation protocols: the queries and galleries of each trial, and the average over trials."""
+"""The data sets' evaluation protocols: the queries and galleries of each trial, and the mean over trials."""
 
 import dataclasses
 import hashlib
