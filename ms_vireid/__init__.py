@@ -5,13 +5,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ms_vireid.command.errors import InputError
+    from ms_vireid.config.models import list_models
+    from ms_vireid.inference.factory import create_model
     from ms_vireid.search.searcher import Searcher
     from ms_vireid.tasks.evaluate import evaluate
 
     __version__: str
 
-__all__ = ["InputError", "Searcher", "__version__", "evaluate"]
-_HOME = {"InputError": "ms_vireid.command.errors", "Searcher": "ms_vireid.search.searcher"}
+__all__ = ["InputError", "Searcher", "__version__", "create_model", "evaluate", "list_models"]
+_HOME = {
+    "InputError": "ms_vireid.command.errors",
+    "Searcher": "ms_vireid.search.searcher",
+    "create_model": "ms_vireid.inference.factory",
+    "list_models": "ms_vireid.config.models",
+}
 
 
 def __getattr__(name: str):

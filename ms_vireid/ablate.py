@@ -1,7 +1,7 @@
 """Run the rows of one of the papers' tables, or of your own, and print our numbers beside the published ones.
 
-A row is trained and evaluated by train.py, in R/TABLE/ROW/seedK. Complete rows are not run again, and after Ctrl-C or a
-failure the same command goes on. R/TABLE/table.md and .json are written after every run.
+Each row is trained and evaluated by train.py in R/TABLE/ROW/seedK. Finished rows are not run again; after Ctrl-C or a
+failure, the same command continues. R/TABLE/table.md and .json are written after every run.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -20,9 +20,11 @@ def main() -> None:
     )
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="run only these rows")
     parser.add_number("ablate --seeds", help="train every row N times, with consecutive seeds (default: the table's)")
-    parser.add_number("ablate --trials", help="run RegDB's splits 1 to N, a training each (default: the table's)")
+    parser.add_number(
+        "ablate --trials", help="run RegDB's splits 1 to N, with a training for each (default: the table's)"
+    )
     parser.add_argument(
-        "--demo", action="store_true", help="small models on the synthetic set, in minutes; no data is needed"
+        "--demo", action="store_true", help="small models on the synthetic set, in minutes; needs no data"
     )
     add_device(parser)
     parser.add_argument(

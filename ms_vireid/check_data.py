@@ -1,7 +1,7 @@
-"""Check a data set: identities, cameras and pictures beside the published counts, and every picture decoded.
+"""Check a data set: count identities, cameras and pictures beside the published numbers, and decode every picture.
 
-Exit code 0 if all is as published, or fits together where nothing is published; 1 if not. A synthetic set that is not
-there yet is drawn first.
+The exit code is 0 if everything is as published, or consistent where nothing is published, and otherwise 1. A synthetic
+set that does not exist yet is drawn first.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)

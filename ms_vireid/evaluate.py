@@ -1,5 +1,5 @@
-"""Evaluate checkpoints under their data set's protocol: every metric as mean and deviation over the trials, and over
-several checkpoints, of other seeds or of RegDB's splits, as mean and deviation over them."""
+"""Evaluate checkpoints under their data set's protocol, and print every metric's mean and deviation over the trials.
+For several checkpoints, such as seeds or RegDB's splits, also print mean and deviation over them."""
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import sys
@@ -18,28 +18,30 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_checkpoint(parser, "; several: also their mean and deviation", nargs="+")
+    add_checkpoint(parser, "; of several, also prints mean and deviation", nargs="+")
     add_inference(parser)
     parser.add_argument(
         "--data",
         nargs="+",
         default=[],
         metavar=("NAME", "data.key=value"),
-        help="test on another set, under its protocol: sysu_mm01, regdb, llcm, synthetic or folder (all people, unless "
-        "it was trained on them), and its data.trial, data.test_fraction, data.layout or data.synthetic.*",
+        help="test on another set, under its protocol: sysu_mm01, regdb, llcm, synthetic or folder (everybody, unless "
+        "the model was trained on them), with its data.trial, data.test_fraction, data.layout or data.synthetic.*",
     )
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument(
-        "--layout", metavar="L", help="of one's own folders: how their paths say who is on the pictures, as data.layout"
+        "--layout", metavar="L", help="how the paths in your own folders say who is in the pictures, as data.layout"
     )
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
     parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")
-    parser.add_argument("--direction", choices=DIRECTIONS, help="which modality queries (default: the run's)")
-    parser.add_number("evaluate --trials", help="SYSU-MM01's and LLCM's galleries (default: the run's)")
+    parser.add_argument("--direction", choices=DIRECTIONS, help="which modality is searched with (default: the run's)")
+    parser.add_number("evaluate --trials", help="how many galleries SYSU-MM01 and LLCM draw (default: the run's)")
     parser.add_argument(
         "--corrupted", action="store_true", help="corrupt the visible pictures (SYSU-MM01-C, RegDB-C): ten evaluations"
     )
-    parser.add_argument("--frost", metavar="D", help="photographs of frost for corrupted pictures (default: drawn)")
+    parser.add_argument(
+        "--frost", metavar="D", help="folder of photographs of frost, for corrupted pictures (default: frost is drawn)"
+    )
     parser.add_argument("--flip", action="store_true", help="add the features of each picture's mirror image")
     parser.add_argument("--renormalise", action="store_true", help="scale the sums of --flip to unit length again")
     parser.add_argument(
@@ -54,8 +56,8 @@ def main() -> None:
     parser.add_number(
         "evaluate --fmr",
         metavar="R",
-        help="the same at the threshold for this false-match rate, chosen on the training people of --data, which must "
-        "be another set than the model's",
+        help="the same, at the threshold for this false-match rate, chosen on the training people of --data, which "
+        "must not be the model's own set",
     )
     parser.add_argument(
         "--corruption-sheet",

@@ -1,8 +1,8 @@
-"""The inference graph of a checkpoint, pictures to L2-normalised features, in a file that other programs run.
+"""Export the inference graph of a checkpoint, from pictures to L2-normalised features, to a file for other programs.
 
-PMT gives one file; AGW and MUN, whose first layers differ by modality, one for visible and one for infrared pictures.
-The file also says how to prepare a picture (size, filter, mean ...). Before a file gets its name, it is loaded again
-and compared with the checkpoint on different pictures. All of this runs on the CPU.
+PMT gives one file; AGW and MUN, whose first layers differ by modality, give one for visible and one for infrared
+pictures. The file also says how to prepare a picture (size, filter, mean ...). Before a file gets its final name, it is
+loaded again and compared with the checkpoint on different pictures. All of this runs on the CPU.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -25,14 +25,12 @@ def main() -> None:
         "--output",
         type=Path,
         metavar="F",
-        help="file to write, with -visible and -infrared put into its name if there are two; without it, the "
-        "checkpoint's name with the format's suffix, beside it",
+        help="file to write; if there are two, -visible and -infrared are put into its name (default: beside the "
+        "checkpoint, under its name with the format's suffix)",
     )
-    parser.add_argument(
-        "--modality", choices=MODALITIES, help="of AGW's and MUN's two files write only this one, named F"
-    )
+    parser.add_argument("--modality", choices=MODALITIES, help="write only this one of AGW's and MUN's two files, as F")
     parser.add_number(
-        "export --batch-size", help="fixed number of pictures a call, which some devices need (default: any)"
+        "export --batch-size", help="fixed number of pictures for each call, which some devices need (default: any)"
     )
     arguments = parser.parse_args()
     if arguments.format == "onnx":

@@ -1,6 +1,7 @@
-"""Features of the pictures of any folder or list, in one .npz file (its arrays: ms_vireid/inference/feature_files.py).
+"""Extract features of the pictures in any folder or list to one .npz file (its arrays are described in
+ms_vireid/inference/feature_files.py).
 
-An interrupted run leaves F.npz.partial beside the output; the same command goes on from there.
+An interrupted run leaves F.npz.partial beside the output; the same command continues from there.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -16,23 +17,27 @@ from ms_vireid.files.writing import check_output
 def main() -> None:
     parser = Parser(__doc__)
     add_checkpoint(parser)
-    parser.add_argument("--images", type=Path, required=True, metavar="D", help="folder of pictures, with its folders")
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="D", help="folder of pictures, searched with all its subfolders"
+    )
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="F",
-        help="the .npz file to write; for other programs a .csv file, or a new folder, of a name without a dot, with a "
-        ".npy for each picture",
+        help="the .npz file to write; for other programs a .csv file, or a new folder whose name has no dot, for a "
+        ".npy file of each picture",
     )
     parser.add_argument(
         "--modality",
         choices=(*MODALITIES, "auto"),
         default="auto",
-        help="modality of all pictures; auto: as the folders say (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
+        help="modality of all pictures; auto: the folders say it (cam1 ... cam6, visible, infrared, Thermal, nir ...)",
     )
     add_layout(parser)
-    parser.add_argument("--list", type=Path, metavar="FILE", help="only these pictures: one path a line, relative to D")
+    parser.add_argument(
+        "--list", type=Path, metavar="FILE", help="only these pictures: one path on each line, relative to D"
+    )
     parser.add_number("extract --batch-size", help="pictures at a time (default: the run's)")
     parser.add_number("extract --workers", help="processes that decode pictures (default: the run's)")
     parser.add_argument(

@@ -1,7 +1,7 @@
-"""One self-contained HTML page of a run: result, curves, similarities, best and worst queries, Grad-CAM, recipe.
+"""Write one HTML page about a run: result, curves, similarities, best and worst queries, Grad-CAM, recipe.
 
-It opens without a network. Needs `pip install -e '.[viz]'`. Of results that evaluate.py --json wrote, one table: what
-each model was trained on, and its metrics on each data set that it was tested on.
+The page is self-contained and opens offline. Needs `pip install -e '.[viz]'`. From results of evaluate.py --json, write
+one table instead: what each model was trained on, and its metrics on each data set that it was tested on.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_number(
         "report --queries",
         default=3,
-        help="how many of the best and of the worst queries, with Grad-CAM of two each; 0: no pictures of people",
+        help="how many of the best and of the worst queries to show, with Grad-CAM of two each; 0: no pictures of "
+        "people",
     )
     add_inference(parser)
     arguments = parser.parse_args()

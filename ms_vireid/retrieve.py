@@ -1,7 +1,7 @@
-"""Search a gallery with pictures or features: the most similar ones as a table, JSON or a contact sheet.
+"""Search a gallery for given pictures or features, and show the most similar ones as a table, JSON or a contact sheet.
 
-The gallery is a feature file of ms_vireid/extract.py (.npz), a folder of pictures, an index saved by --save-index
-(.index), or a Milvus collection: milvus:PATH.db is embedded, milvus:http://HOST:PORT a server's.
+The gallery is a feature file from ms_vireid/extract.py (.npz), a folder of pictures, an index saved by --save-index
+(.index), or a Milvus collection: milvus:PATH.db is embedded, milvus:http://HOST:PORT is on a server.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -30,28 +30,32 @@ def main() -> None:
     add_layout(parser)
     parser.add_number("retrieve --top-k", default=10, help="how many to find for each query")
     parser.add_argument(
-        "--by-identity", action="store_true", help="find --top-k people, of each the most similar picture"
+        "--by-identity", action="store_true", help="find --top-k people, with the most similar picture of each"
     )
-    parser.add_number("retrieve --threshold", metavar="T", help="of these, only similarities of T or more: maybe none")
-    parser.add_number("retrieve --camera", nargs="+", help="search pictures of these cameras only")
+    parser.add_number(
+        "retrieve --threshold", metavar="T", help="only those with a similarity of T or more, which may be none"
+    )
+    parser.add_number("retrieve --camera", nargs="+", help="search only pictures by these cameras")
     parser.add_argument(
         "--index",
         choices=("exact", "flat", "hnsw"),
-        help="how to search: exact, or by FAISS: flat (exact) or hnsw (approximate, faster); of a Milvus gallery, the "
-        "index it is made with (default: exact, or what the gallery has)",
+        help="how to search: exact, or with FAISS, flat (exact) or hnsw (approximate, faster); for Milvus, the index "
+        "that a new gallery gets (default: exact, or what the gallery has)",
     )
     parser.add_number(
         "retrieve --breadth",
-        help="candidates that hnsw keeps (efSearch; default: what the index needed on a sample, 128 to 1,024, and in "
-        "Milvus 128): the more, the nearer to exact and the slower",
+        help="candidates that hnsw keeps (efSearch): more are closer to exact, and slower (default: what the index "
+        "needed on a sample, 128 to 1,024; in Milvus 128)",
     )
     parser.add_argument(
         "--rerank", action="store_true", help="re-rank by k-reciprocal encoding: an exact search that all queries share"
     )
     parser.add_argument("--save-index", type=Path, metavar="F", help=f"also write the FAISS index there ({INDEX})")
     parser.add_argument("--add", type=Path, metavar="A", help="first add this .npz or folder to the Milvus gallery")
-    parser.add_argument("--collection", default="ms_vireid", metavar="NAME", help="of the Milvus gallery")
-    parser.add_argument("--gallery-root", type=Path, metavar="D", help="folder of its pictures (default: as extracted)")
+    parser.add_argument("--collection", default="ms_vireid", metavar="NAME", help="name of the Milvus gallery")
+    parser.add_argument(
+        "--gallery-root", type=Path, metavar="D", help="folder of the gallery's pictures (default: as extracted)"
+    )
     parser.add_argument("--json", type=Path, metavar="F", help="also write what was found to F")
     parser.add_argument("--sheet", type=Path, metavar="F", help="also draw 20 queries, 10 hits each, as .png or .svg")
     add_inference(parser)

@@ -1,7 +1,7 @@
 """Train a model, evaluate it under its data set's protocol, and print the table.
 
 On several devices: msrun --worker_num=N --local_worker_num=N --join=True --log_dir=LOGS ms_vireid/train.py ...
-Each of the N processes then trains on train.num_identities identities a step, different ones in each.
+Each of the N processes then trains on its own train.num_identities identities in each step.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -22,9 +22,9 @@ def main() -> None:
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
-        help="auto: go on from the run folder's last.safetensors if there is one; or a file",
+        help="auto: continue from the run folder's last.safetensors if there is one; or name a file",
     )
-    parser.add_argument("--open", action="store_true", help="show the run's page in a browser at the end (report.py)")
+    parser.add_argument("--open", action="store_true", help="at the end, show the run's page in a browser (report.py)")
     with runtime.one_voice():
         arguments = parser.parse_intermixed_args()
         if arguments.open:

@@ -1,4 +1,4 @@
-"""The pictures of both papers from a run: PNG or SVG, by the output's suffix. Needs `pip install -e '.[viz]'`."""
+"""Draw the papers' figures from a run, as PNG or SVG by the output's suffix. Needs `pip install -e '.[viz]'`."""
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
@@ -25,25 +25,27 @@ def main() -> None:
 
 
 def _add_gradcam(parser: Parser) -> None:
-    """Grad-CAM of given pictures: where the score comes from, for one or two checkpoints"""
+    """Grad-CAM of pictures: where the score comes from, for one or two checkpoints"""
     _add_checkpoints(parser, "1 or 2")
     _add_pictures(parser, "--images", "the pictures to explain")
-    parser.add_argument("--modality", choices=(*MODALITIES, "auto"), default="auto", help="auto: what the folders say")
+    parser.add_argument("--modality", choices=(*MODALITIES, "auto"), default="auto", help="auto: the folders say it")
     parser.add_argument(
         "--reference",
         type=Path,
         metavar="FILE",
-        help="explain the similarity to this picture, of the other modality unless its folders say otherwise; without "
-        "it, the largest identity score",
+        help="explain the similarity to this picture, which is of the other modality unless its folders say otherwise "
+        "(default: explain the largest identity score)",
     )
-    parser.add_argument("--relative", action="store_true", help="count from each map's mean instead of 0: never empty")
+    parser.add_argument(
+        "--relative", action="store_true", help="measure from each map's mean instead of 0, so that no map is empty"
+    )
 
 
 def _add_ranking(parser: Parser) -> None:
-    """the first ten of some queries' rankings, right ones with a green frame and a tick, others red and crossed"""
+    """the first ten hits of some queries, right ones with a green frame and a tick, wrong ones red and crossed"""
     _add_checkpoints(parser, "1", data=True)
     parser.add_number("visualize --queries", default=6, help="how many queries")
-    parser.add_argument("--query", type=Path, nargs="+", metavar="FILE", help="these test pictures are the queries")
+    parser.add_argument("--query", type=Path, nargs="+", metavar="FILE", help="use these test pictures as queries")
     parser.add_argument(
         "--choose",
         choices=("spread", "best", "worst"),
@@ -53,7 +55,7 @@ def _add_ranking(parser: Parser) -> None:
 
 
 def _add_similarity(parser: Parser) -> None:
-    """cosine similarities of positive and negative pairs across the modalities, with the area of their overlap"""
+    """cosine similarities of positive and negative pairs across the modalities, and how much they overlap"""
     _add_checkpoints(parser, "1 or more", data=True)
     parser.add_number("visualize --pairs", default=10_000, help="at most this many pairs of each kind")
     parser.add_number("visualize --seed", default=0, help="seed of the drawn pairs")
@@ -63,18 +65,18 @@ def _add_embedding(parser: Parser) -> None:
     """t-SNE or PCA of visible, infrared and (where the model makes them) auxiliary features of some identities"""
     _add_checkpoints(parser, "1 or more, drawn side by side with the pictures of the first one's set", data=True)
     parser.add_argument(
-        "--method", choices=("tsne", "pca"), default="tsne", help="pca: in a moment, and distances keep their meaning"
+        "--method", choices=("tsne", "pca"), default="tsne", help="pca is quick, and distances keep their meaning"
     )
-    parser.add_argument("--split", choices=("train", "test"), default="test", help="whose identities")
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="which identities")
     parser.add_number("visualize --identities", default=10, help="at most 10")
     parser.add_number("visualize --pictures", default=8, help="at most this many of each modality and identity")
     parser.add_argument(
-        "--dimensions", type=int, nargs="+", choices=(2, 3), default=(2, 3), help="a row of panels each"
+        "--dimensions", type=int, nargs="+", choices=(2, 3), default=(2, 3), help="a row of panels for each"
     )
 
 
 def _add_features(parser: Parser) -> None:
-    """maps after the first stage of pairs of pictures: F^v and F^r, and F^a where the model makes it"""
+    """feature maps of pairs of pictures after the first stage: F^v and F^r, and F^a if the model makes it"""
     _add_checkpoints(parser, "1")
     _add_pictures(parser, "--visible", "visible pictures")
     _add_pictures(parser, "--infrared", "as many infrared pictures, of the same identities")

@@ -1,9 +1,9 @@
-"""MindSpore and PyTorch on the same work in one run: seconds of each, and their ratio.
+"""Time MindSpore and PyTorch on the same work in one run, and print the seconds of each and their ratio.
 
-Each framework works in a process of its own, both from the same weights on the same batches, in turn, so that whatever
-else runs on the machine slows both alike. A ratio is MindSpore's time over PyTorch's: below 1, MindSpore is faster. It
-is the ratio of the medians; the spread is that of the repeats, each beside its neighbour. Peaks are those of the memory
-that a framework has given out and that it holds: of a GPU or an Ascend its own; of a CPU the process's, once.
+Each framework works in its own process, both from the same weights on the same batches, in turn, so that whatever else
+runs on the machine slows both alike. A ratio is MindSpore's time divided by PyTorch's: below 1, MindSpore is faster. It
+is the ratio of the medians; the spread is over the repeats, each beside its neighbour. Peaks are of the memory that a
+framework hands out and of what it holds for that: on a GPU or an Ascend the device's, on a CPU the process's.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -112,34 +112,39 @@ def _parse() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="SECTION",
-        help=f"these sections alone: {', '.join(SECTIONS)} (default: all but the last six)",
+        help=f"only these sections: {', '.join(SECTIONS)} (default: all but the last six)",
     )
-    parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name holds this")
-    parser.add_number("benchmark --repeats", default=5, help="of each measurement, after one unmeasured")
+    parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name contains this")
+    parser.add_number("benchmark --repeats", default=5, help="repeats of each measurement, after an unmeasured one")
     parser.add_number(
-        "benchmark --identities", default=2, metavar="P", help="of a training batch, which has 2 P K images (paper: 8)"
+        "benchmark --identities",
+        default=2,
+        metavar="P",
+        help="identities in a training batch, which has 2 P K images (paper: 8)",
     )
     parser.add_number(
-        "benchmark --instances", default=2, metavar="K", help="pictures of each and of either modality (paper: 4)"
+        "benchmark --instances", default=2, metavar="K", help="pictures of each identity in each modality (paper: 4)"
     )
-    parser.add_number("benchmark --images", default=8, help="of a batch for inference")
+    parser.add_number("benchmark --images", default=8, help="pictures in a batch for inference")
     parser.add_argument(
-        "--quick", action="store_true", help="two repeats on the smallest batches: minutes, for a first look"
+        "--quick", action="store_true", help="two repeats on the smallest batches, in minutes, for a first look"
     )
-    parser.add_number("benchmark --steps", default=None, help="of a measurement (default: 1 on a CPU, else 5)")
+    parser.add_number("benchmark --steps", default=None, help="steps of each measurement (default: 1 on a CPU, else 5)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
     parser.add_argument(
-        "--kernels", type=Path, metavar="F", help="also write what each side has a GPU do, kernel by kernel"
+        "--kernels", type=Path, metavar="F", help="also write what each side runs on a GPU, kernel by kernel"
     )
     parser.add_argument(
         "--gate",
         type=Path,
         metavar="F",
-        help="start all, wait until F is there, then measure while no other process does",
+        help="start everything, wait until F exists, then measure while no other process does",
     )
-    parser.add_argument("--ready", type=Path, metavar="F", help="make F when all that --gate holds back is compiled")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, as train.program=graph"
+        "--ready", type=Path, metavar="F", help="make F once everything that --gate holds back is compiled"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, such as train.program=graph"
     )
     arguments = parser.parse_intermixed_args()
     require_extra("parity/benchmark.py", "parity", "torch", "torchvision")

@@ -86,7 +86,7 @@ def programs_of(device: str, wanted: Sequence[str] | None = None) -> tuple[str, 
     for program in wanted or ():
         if program not in OF_DEVICE[name]:
             known = " and ".join(OF_DEVICE[name])
-            raise InputError(f"--program {program}: {name} has {known}; kernels are a CPU's")
+            raise InputError(f"--program {program}: {name} has {known}")
     return tuple(program for program in OF_DEVICE[name] if program in (wanted or OF_DEVICE[name]))
 
 
@@ -118,7 +118,7 @@ def is_for_stand_ins(case: Case) -> bool:
 
 def _as(program: str, case: Case) -> str:
     """Return the program that computes a case in place of this one: no kernel replaces a plain function, so that
-    "numba" are the "eager" there, and "cuda" is the "graph"."""
+    "numba" is "eager" there, and "cuda" is "graph"."""
     if not case.programs:
         return ONCE
     return program if program in case.programs else {"cuda": "graph"}.get(program, "eager")

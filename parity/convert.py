@@ -1,10 +1,10 @@
-"""Convert checkpoints between PyTorch and MindSpore, in both directions: weights, and the state of training.
+"""Convert checkpoints between PyTorch and MindSpore, either way: weights, and the state of training.
 
-A run's .safetensors, of ms_vireid/train.py or torch_ref/train.py, says whose names it has and becomes one of the other
-framework's. MindSpore's .ckpt has MindSpore's names; PyTorch's .pth (.pt) has PyTorch's, and holds weights only. Files
-of the authors' PMT, of the AGW baseline, and of ViT-B/16 and ResNet-50 in timm, torchvision, mindcv, the transformers
-library and mindone are recognised by their names; the last become files for model.pretrained. The format of SRC is told
-by its content, not its suffix.
+A run's .safetensors, from ms_vireid/train.py or torch_ref/train.py, says whose names it has, and is converted to the
+other framework's. MindSpore's .ckpt has MindSpore's names; PyTorch's .pth (.pt) has PyTorch's, and holds only weights.
+Checkpoints of the authors' PMT, of the AGW baseline, and of ViT-B/16 and ResNet-50 in timm, torchvision, mindcv, the
+transformers library and mindone are recognised by the names of their weights; the last become files for
+model.pretrained. The format of SRC is recognised by its content, not its suffix.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -56,12 +56,17 @@ def main() -> None:
         help="whose names a .safetensors gets, MindSpore's or PyTorch's (default: those that SRC does not have)",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="C", help="recipe of a file that carries none; without it, of its layout"
+        "--config",
+        type=Path,
+        metavar="C",
+        help="recipe for a file that carries none (default: the recipe of its layout)",
     )
     parser.add_argument(
         "--weights", metavar="NAME", help="which of several sets of weights in SRC, for example state_dict_ema"
     )
-    parser.add_argument("--dry-run", action="store_true", help="print what would become of every key, write nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would become of every key, and write nothing"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace DST if it is there")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.sub=value", help="configuration values, for example model.depth=6"

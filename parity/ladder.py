@@ -18,6 +18,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import how_broken
 from ms_vireid.devices import memory, runtime
 from ms_vireid.files.writing import write_text
+from ms_vireid.programs.program import OF_DEVICE
 from parity.cases import LADDER, ONCE, RUNGS, Outcome, is_for_stand_ins, programs_of
 from parity.cases import run as run_case
 from parity.compare import where
@@ -98,10 +99,13 @@ def _sides(arguments: argparse.Namespace, described: str, stand_ins: Sequence[st
     if not stand_ins:
         return [Side(described.split()[0], programs_of(described, wanted))]
     sides = [Side("CPU", programs_of("CPU", wanted))] if arguments.device == "auto" else []
-    on_stand_ins = tuple(program for program in wanted or ["graph"] if program != "numba")
-    if not on_stand_ins:
-        raise InputError("--program kernels: they are a CPU's; a stand-in has operators and graph")
-    return [*sides, *(Side(device, on_stand_ins, stand_in=True) for device in stand_ins)]
+    for device in stand_ins:
+        programs = tuple(program for program in wanted or ["graph"] if program in OF_DEVICE[device])
+        if not programs:
+            known = " and ".join(OF_DEVICE[device])
+            raise InputError(f"--program {' '.join(wanted)}: the stand-in {device} has {known}")
+        sides.append(Side(device, programs, stand_in=True))
+    return sides
 
 
 def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:

@@ -1,15 +1,17 @@
-"""Run the parity ladder: each case's worst error by each program, where it is, and whether it is within its limit.
+"""Run the parity ladder, and print each case's worst error with each program, where it is, and whether it is too large.
 
 A program is how MindSpore computes (`--programs` prints how they differ): by this project's CPU kernels (numba), by
 MindSpore's operators one by one (eager), by a compiled graph of them (graph), or by one with CUDA kernels (cuda).
-PyTorch's side is computed once for all. What no program has a part in (names, pictures, initial values, learning
-rates) runs once; losses and other functions have no kernels, so that for them "numba" is the same as "eager".
+PyTorch's side is computed once for all.
+Whatever depends on no program (names, pictures, initial values, learning rates) runs once. Losses and other functions
+have no kernels, so for them "numba" is the same as "eager".
 
-With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5 without their devices
-(parity/stand_in): by the compiled program, or with --program eager operator by operator.
+With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5
+without their devices (parity/stand_in): with the compiled program, or with --program eager operator by operator.
 
-With --long, PMT, MUN and AGW train for 450 and 200 steps instead, in both frameworks from one start and with dropout
-on: how far their losses part, beside how far PyTorch's part from its own where the start is rounded once more.
+With --long, PMT, MUN and AGW train for 450 and 200 steps instead, in both frameworks, from
+one start and with dropout on; printed is how far their losses diverge, beside how far PyTorch's diverge from its own if
+the start is rounded once more.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -40,18 +42,20 @@ def main() -> None:
         choices=PROGRAMS,
         help="how MindSpore computes (default: all that the device has, on a stand-in graph)",
     )
-    parser.add_argument("--rung", type=int, nargs="+", choices=range(1, 8), help="only these (default: all seven)")
-    parser.add_argument("--match", metavar="TEXT", help="only cases whose name holds this")
+    parser.add_argument(
+        "--rung", type=int, nargs="+", choices=range(1, 8), help="only these rungs (default: all seven)"
+    )
+    parser.add_argument("--match", metavar="TEXT", help="only cases whose name contains this")
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
     parser.add_argument(
-        "--long", action="store_true", help="instead of the ladder, whole trainings of up to 450 steps: minutes"
+        "--long", action="store_true", help="instead of the ladder, whole trainings of up to 450 steps, for minutes"
     )
-    parser.add_argument("--html", type=Path, metavar="F", help="also write a page that needs no other file")
+    parser.add_argument("--html", type=Path, metavar="F", help="also write a self-contained page")
     parser.add_argument(
         "--programs", action="store_true", help="instead of the ladder, print what each program computes otherwise"
     )
     parser.add_number(
-        "parity --processes", help="that share the cases and the cores (default: 2 on two CPU cores or more)"
+        "parity --processes", help="processes that share the cases and the cores (default: 2 on two CPU cores or more)"
     )
     arguments = parser.parse_args()
     if arguments.programs:

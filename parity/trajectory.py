@@ -11,10 +11,10 @@ import mindspore as ms
 import numpy as np
 import torch
 
+from ms_vireid import optimizers as mindspore_optimizers
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.readers import read_data
-from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.plan import Plan
 from ms_vireid.files.weights import COUNTER
@@ -36,7 +36,7 @@ from parity.compare import (
 from parity.fall import CALM, GrayBatches, on_the_edge, remember_calm_steps
 from parity.mapping import values
 from parity.states import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
-from torch_ref.engine import optimizer as torch_optimizer
+from torch_ref import optimizers as torch_optimizers
 from torch_ref.engine import train_step as torch_step
 from torch_ref.models import build_model as torch_model
 from torch_ref.models.base import TrainingOutputs
@@ -190,7 +190,7 @@ class MindSporeTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int, program: str, amp: str | bool = False):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
-        self.optimizer = mindspore_optimizer.build_optimizer(self.model, config)
+        self.optimizer = mindspore_optimizers.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
         self.program = program_named(program, amp)
         self.scaler = mindspore_step.loss_scaler(amp)
@@ -222,7 +222,7 @@ class TorchTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int):
         super().__init__(config, batches, first)
         self.model = torch_model(config).train()
-        self.optimizer = torch_optimizer.build_optimizer(self.model, config)
+        self.optimizer = torch_optimizers.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
 
     def enter(self, *losses) -> None:

@@ -22,7 +22,14 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
 DEVICE_TESTS = Path(__file__).parent / "device"
 # Whatever forks MindSpore's processes comes first: a fork takes ten times as long from one that has compiled graphs or
 # held full-size models, whose memory is cleared in each child.
+WORKER_BYTES = 4 << 30  # the most that a process of tests takes, with those that it starts
 LAST = ("engine", "losses", "models", "parity", "test_ladder_trainings.py", "test_ladder_models.py", "test_ladder.py")
+
+
+def pytest_xdist_auto_num_workers():
+    """One a core, if there is memory for them."""
+    cores = len(runtime.cores()) or os.cpu_count() or 1
+    return max(1, min(cores, memory.available_memory() // WORKER_BYTES))
 
 
 def pytest_addoption(parser):

@@ -1,7 +1,8 @@
-"""What imports what: docs/architecture.md draws it, and which framework comes with it."""
+"""What imports what, as docs/architecture.md draws it, which framework comes with it, and what lies where."""
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -21,10 +22,16 @@ FRAMEWORK_FREE = (
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
     *("ms_vireid.data.readers", "ms_vireid.devices.runtime", "ms_vireid.inference.checkpoint_config"),
     *("ms_vireid.engine.plan", "ms_vireid.engine.process_group"),
-    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule"),
+    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule", "ms_vireid.engine.training_data"),
     *("ms_vireid.evaluation", "ms_vireid.files.weights"),
     "parity.measure.sections",
 )
+
+TOP = {
+    *("LICENSE", "README.md", "README.zh-CN.md", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "SECURITY.md"),
+    *(".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "Dockerfile", ".dockerignore"),
+    *("pyproject.toml", "setup.py", "constraints.txt", "configs", "docs", "tests", *PACKAGES),
+}
 
 
 def room(name):
@@ -135,6 +142,14 @@ def test_parity_alone_imports_both_frameworks():
         f"{path} imports {name}" for path, name in imports() if name.split(".")[0] in foreign.get(path.parts[0], ())
     ]
     assert wrong == []
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git")
+def test_the_top_of_the_repository_holds_what_belongs_there():
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no checkout that git reads")
+    assert {name.partition("/")[0] for name in listed.stdout.split("\0") if name} <= TOP
 
 
 INSIDE = 40  # imports within functions, at most; each has its reason beside it

@@ -283,6 +283,7 @@ def test_the_processes_tell_each_other_what_they_have(found):
         assert part["any"].tolist() == [False, True, True]
         assert part["mean"].tolist() == [[0.5, 4.0]]
         assert part["filled"].tolist() == [[1, 2], [0, 0]]
+        assert json.loads(str(part["broadcast"])) == probe.FROM_THE_FIRST
 
 
 def test_two_processes_train_as_one_on_the_union_batch(whole, tmp_path):

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 
 from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from tests import falls as study
-from tests.falls import REMEDIES, PartlyFlat, configuration, falls, table
+from tests.tools import falls as study
+from tests.tools.falls import REMEDIES, PartlyFlat, configuration, falls, table
 
 DEFAULTS = SimpleNamespace(overrides=[])
 

@@ -12,7 +12,7 @@ import pytest
 from ms_vireid import evaluate, train
 from ms_vireid.command.running import run
 from ms_vireid.data.readers import read_folder
-from ms_vireid.tasks import training
+from ms_vireid.tasks import train as training
 from tests.data.tree import write_folder, write_picture
 from tests.test_train import refusal
 

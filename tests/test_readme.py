@@ -142,7 +142,7 @@ SOURCES = [
 EVERY = set().union(*map(options_of, map(read, SOURCES))) | {"--shm-size"}  # docker's
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_commands_and_options_exist(page):
     assert wrong_commands(read(page)) == []
 
@@ -170,7 +170,7 @@ def test_a_planted_command_is_named(text, message):
     assert wrong_commands(text) == [message]
 
 
-@pytest.mark.parametrize("page", [*PAIRS[0], "SECURITY.md", *under_docs("md")])
+@pytest.mark.parametrize("page", [*PAIRS[0], "CONTRIBUTING.md", "SECURITY.md", *under_docs("md")])
 def test_linked_files_exist(page):
     links = LINK.findall(read(page))
     lost = [link for link in links if not link.startswith("http") and not (ROOT / page).parent.joinpath(link).exists()]

@@ -172,7 +172,7 @@ def test_what_ran_and_the_whole_configuration_are_there(finished, page):
     facts = dict(zip(page.texts("th", scope="row")[3:], page.texts("td")[18:], strict=True))
     assert facts["data checksum"] == record["data"]["checksum"]
     assert facts["seed"] == "0"
-    assert facts["device"] == "CPU; operators"
+    assert facts["device"] == "CPU; eager"
     assert f"mindspore {record['versions']['mindspore']}" in facts["versions"]
     assert "train.num" not in facts["command"]
     assert "model.embed_dim=16" in facts["command"]

@@ -30,7 +30,7 @@ from ms_vireid.inference import evaluating
 from ms_vireid.inference.feature_files import load_features
 from ms_vireid.models import build_model
 from ms_vireid.programs.program import Step
-from ms_vireid.tasks import training
+from ms_vireid.tasks import train as training
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 
 PAGE = Path(__file__).parents[1] / "docs/training.md"

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint of PyTorch's names under its data set's protocol, the one of ms_vireid.evaluate."""
+"""Evaluate a checkpoint with PyTorch's names under its data set's protocol, as ms_vireid.evaluate does."""
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
@@ -16,9 +16,13 @@ def main() -> None:
     parser.add_argument(
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to compute; auto takes cuda, else cpu"
     )
-    parser.add_argument("--tf32", action="store_true", help="let products round to TF32, on a GPU")
+    parser.add_argument("--tf32", action="store_true", help="let matrix products round to TF32 on a GPU")
     parser.add_argument(
-        "--data", nargs="+", default=[], metavar=("NAME", "data.key=value"), help="test on another set, as ms_vireid"
+        "--data",
+        nargs="+",
+        default=[],
+        metavar=("NAME", "data.key=value"),
+        help="test on another set, as ms_vireid does",
     )
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
@@ -27,7 +31,7 @@ def main() -> None:
         "overrides",
         nargs="*",
         metavar="evaluation.key=value",
-        help="of the protocol, for example evaluation.mode=indoor",
+        help="values of the protocol, for example evaluation.mode=indoor",
     )
     arguments = parser.parse_intermixed_args()
     arguments.overrides += [word for word in arguments.data[1:] if word.startswith("evaluation.")]

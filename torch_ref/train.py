@@ -1,4 +1,4 @@
-"""Train the configured method in PyTorch, on the batches and with the random numbers of ms_vireid."""
+"""Train the configured method in PyTorch, on the same batches and with the same random numbers as ms_vireid."""
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
@@ -15,7 +15,7 @@ def main() -> None:
     )
     parser.add_number(
         "torch_ref --steps",
-        help="batches to train on, from the first or where --resume is (default: all that the recipe has)",
+        help="batches to train on, from the first or from where --resume left off (default: all that the recipe has)",
     )
     parser.add_argument(
         "--resume", type=Path, metavar="F", help="go on from this file, of --output or parity/convert.py"

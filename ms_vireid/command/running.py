@@ -36,7 +36,7 @@ _WORKER = re.compile(r"DataLoader worker .*(killed|exited)")
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default in (None, False) else super()._get_help_string(action)
+        return action.help if action.default in (None, False, [], "") else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -106,7 +106,7 @@ def add_config(parser: Parser) -> None:
 def add_recipe(parser: Parser) -> None:
     """Add the arguments that `config.reading.recipe` reads."""
     add_config(parser)
-    parser.add_number("recipe --seed", help="of all random numbers (seed)")
+    parser.add_number("recipe --seed", help="seed of all random numbers (seed)")
 
 
 def add_checkpoint(parser: Parser, more: str = "", required: bool = True, **options) -> None:
@@ -121,9 +121,9 @@ def add_layout(parser: Parser) -> None:
         "--layout",
         default="auto",
         metavar="L",
-        help="how the paths say who is on the pictures: a template such as '{identity}/{modality}/{camera}/*' ({site}, "
-        "{split}, ** as well), words such as PERSON/MODALITY/CAMERA, or sysu_mm01, regdb, llcm, market1501, dukemtmc, "
-        "msmt17, mars; auto: found out from the whole tree",
+        help="how the paths say who is in the pictures: a template such as '{identity}/{modality}/{camera}/*' (also "
+        "{site}, {split}, **), words such as PERSON/MODALITY/CAMERA, or sysu_mm01, regdb, llcm, market1501, "
+        "dukemtmc, msmt17, mars; auto: worked out from the whole tree",
     )
 
 
@@ -134,9 +134,12 @@ def add_inference(parser: Parser) -> None:
         "--program",
         choices=("auto", *PROGRAMS),
         default="auto",
-        help="what computes, as train.program; auto: numba on a CPU, cuda on a GPU, graph on an Ascend",
+        help="what computes the model, as train.program; auto: numba on a CPU; cuda on a GPU, or graph if its kernels "
+        "cannot be compiled; graph on an Ascend",
     )
-    parser.add_argument("--tf32", action="store_true", help="round products, as train.tf32: on a GPU and an Ascend")
+    parser.add_argument(
+        "--tf32", action="store_true", help="round matrix products on a GPU or an Ascend, as train.tf32"
+    )
 
 
 def work(module: str) -> ModuleType:

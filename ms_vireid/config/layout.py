@@ -1,4 +1,4 @@
-"""How a picture's path says who is on it: a template such as `{identity}/{modality}/{camera}/*`, or one by name."""
+"""How a picture's path says who is in it: a template such as `{identity}/{modality}/{camera}/*`, or the name of one."""
 
 import re
 
@@ -34,7 +34,7 @@ KNOWN = f"auto, words as PERSON/MODALITY/CAMERA, {', '.join(NAMED)}, or a templa
 
 
 def canonical(layout: str) -> str:
-    """Return a layout's own name, if it is a name: `SYSU-MM01` is `sysu_mm01`."""
+    """Return the name of a layout, if it is one, as it is spelled here: `SYSU-MM01` is `sysu_mm01`."""
     plain = re.sub(r"[ _-]", "", layout).lower()
     return next((name for name in NAMED if name.replace("_", "") == plain), layout)
 
@@ -48,7 +48,8 @@ def templates(layout: str) -> list[str]:
 
 
 def patterns(layout: str) -> list[re.Pattern]:
-    """Compile a layout for paths with slashes. The groups are named as FIELDS. Raises ValueError for what is none."""
+    """Compile a layout for paths with slashes. The groups are named as in FIELDS. Raises ValueError for anything
+    else."""
     if len(layout) > LONGEST or not layout.isprintable():
         raise ValueError(f"is longer than {LONGEST} characters, or cannot be printed")
     texts = templates(layout)

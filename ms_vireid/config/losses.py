@@ -1,6 +1,6 @@
 """The loss terms: which loss of which outputs each one is, in either framework.
 
-A term is declared here, not beside its loss, as a recipe is read and checked without a framework.
+A term is declared here rather than beside its loss, because a recipe is read and checked without a framework.
 """
 
 from inspect import signature
@@ -22,7 +22,7 @@ class Term(Section):
     labelled: ClassVar[bool] = True  # the loss takes labels, as many as the outputs have rows
     further: ClassVar[tuple[int, ...]] = ()
     halved: ClassVar[bool] = False  # the loss takes as many visible as infrared rows
-    weight: Weight = 1.0
+    weight: Weight = 1.0  # factor of the term in the loss
 
     @classmethod
     def of(cls, loss: str, **declared: Any) -> type["Term"]:
@@ -49,8 +49,8 @@ class Term(Section):
 
 
 class FeatureTerm(Term):
-    feature: Literal["pooled", "bnneck"] = "pooled"  # before or after BNNeck
-    normalised: bool = False
+    feature: Literal["pooled", "bnneck"] = "pooled"  # which features: before or after BNNeck
+    normalised: bool = False  # scale rows to unit length first
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -60,20 +60,20 @@ class FeatureTerm(Term):
 class IdentityTerm(Term):
     loss = "IdentityLoss"
     outputs = ("logits",)
-    over: Literal["modalities", "rows"] = "modalities"  # the sum of both modalities' means, or the mean over all rows
+    over: Literal["modalities", "rows"] = "modalities"  # the sum of both modalities' means, or one mean over all rows
 
 
 class TripletTerm(FeatureTerm):
     loss = "HardTripletLoss"
-    margin: Weight
+    margin: Weight  # by which a negative should be farther than a positive
 
 
 class ProgressiveTripletTerm(FeatureTerm):
     loss = "ProgressiveHardTripletLoss"
     halved = True
-    margin: Weight = 0.1
-    stage: choice(1, 2)
-    reduction: Literal["mean", "sum"] = "mean"
+    margin: Weight = 0.1  # by which a negative should be farther than a positive
+    stage: choice(1, 2)  # 1: within each modality (Eq. 3); 2: over both (Eq. 4)
+    reduction: Literal["mean", "sum"] = "mean"  # over the anchors; the paper prints a sum, the release takes the mean
 
     @property
     def further(self) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ class WRTTerm(FeatureTerm):
 class HeteroCenterTerm(FeatureTerm):
     loss = "HeteroCenterTripletLoss"
     halved = True
-    margin: Weight
+    margin: Weight  # by which a negative should be farther than a positive
 
 
 class MSELTerm(FeatureTerm):
@@ -96,7 +96,7 @@ class MSELTerm(FeatureTerm):
 
     loss = "ModalitySharedEnhancementLoss"
     halved = True
-    distance: Literal["euclidean", "cosine"] = "euclidean"
+    distance: Literal["euclidean", "cosine"] = "euclidean"  # cosine: feature is bnneck by default, as released
 
     @model_validator(mode="before")
     @classmethod
@@ -109,6 +109,7 @@ class MSELTerm(FeatureTerm):
 class DCLTerm(FeatureTerm):
     loss = "DiscriminativeCenterLoss"
     halved = True
+    # which rows of other people count: those nearer than the mean, the nearest, or all
     negatives: Literal["dynamic", "hard", "all"] = "dynamic"
 
 
@@ -116,32 +117,34 @@ class IdentityAlignmentTerm(Term):
     loss = "IdentityAlignmentLoss"
     outputs = ("visible", "infrared", "auxiliary")
     labelled = False
-    normalised: bool = False
-    margin: Weight = 0.55
-    reduction: Literal["sum", "mean"] = "sum"
+    normalised: bool = False  # scale rows to unit length first
+    margin: Weight = 0.55  # by which another person's centre should be farther
+    reduction: Literal["sum", "mean"] = "sum"  # over the people
 
 
 class ModalityAlignmentTerm(Term):
     loss = "ModalityAlignmentLoss"
     outputs = ("visible_prototypes", "infrared_prototypes", "auxiliary_prototypes")
     labelled = False
-    bridge: bool = True  # through the auxiliary modality; false: visible against infrared (Table 3)
+    bridge: bool = True  # compare through the auxiliary modality; false: visible with infrared (Table 3)
 
 
 class LossConfig(Section):
     """The terms of a stage's loss, each with its weight; a term that is absent (or null) is not computed."""
 
-    id: IdentityTerm | None = None
-    triplet: TripletTerm | None = None
-    pht: ProgressiveTripletTerm | None = None
-    wrt: WRTTerm | None = None
-    esd: FeatureTerm.of("EnhancedSquaredDifferenceLoss") | None = None
-    hct: HeteroCenterTerm | None = None
-    msel: MSELTerm | None = None
-    dcl: DCLTerm | None = None
+    id: IdentityTerm | None = None  # cross entropy of the identities
+    triplet: TripletTerm | None = None  # batch-hard triplet loss
+    pht: ProgressiveTripletTerm | None = None  # PMT's progressive form of it
+    wrt: WRTTerm | None = None  # AGW's weighted regularised triplet loss
+    esd: FeatureTerm.of("EnhancedSquaredDifferenceLoss") | None = None  # CAJ's enhanced squared difference
+    hct: HeteroCenterTerm | None = None  # triplet loss of the modalities' centres
+    msel: MSELTerm | None = None  # PMT's modality-shared enhancement loss
+    dcl: DCLTerm | None = None  # PMT's discriminative centre loss
+    # MUN's identity consistency loss
     idc: Term.of("IdentityConsistencyLoss", outputs=("visible_logits", "infrared_logits")) | None = None
-    ia: IdentityAlignmentTerm | None = None
-    ma: ModalityAlignmentTerm | None = None
+    ia: IdentityAlignmentTerm | None = None  # MUN's identity alignment loss
+    ma: ModalityAlignmentTerm | None = None  # MUN's modality alignment loss
+    # cross entropy of the auxiliary features alone
     id_a: Term.of("AuxiliaryIdentityLoss", outputs=("auxiliary_logits",)) | None = None
 
     def terms(self) -> dict[str, Term]:

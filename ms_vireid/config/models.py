@@ -39,9 +39,9 @@ class ModelConfig(Section):
     backbone: ClassVar[str]  # "ViT" or "ResNet"
     network: ClassVar[str]  # a class in the file of `models` called `name`
     name: str
-    num_classes: between(1, 100_000) | None = None  # default: the identities of the training set
-    # ImageNet weights or a trained model (.pth, .safetensors, .ckpt, a run's folder), or none to train from scratch;
-    # null: training asks for either
+    num_classes: between(1, 100_000) | None = None  # size of the classifier; null: the people of the training set
+    # file or run folder to start from: ImageNet weights or a trained model; none: train from scratch; null: train.py
+    # asks for one or the other
     pretrained: WeightFile | None = "none"
     pretrained_weights: str | None = None  # which of several sets of weights in that file; null: the plain one
     grid: ClassVar[None] = None  # the patches of that file's positions, where the network has some
@@ -82,16 +82,17 @@ class PMTConfig(ModelConfig):
     backbone = "ViT"
     takes_one_size = True
     name: Literal["pmt"] = "pmt"
-    # (rows, columns) of patches that the position embedding of `pretrained` belongs to; null: as that file, a
-    # configuration beside it or their number says
+    # rows and columns of patches that the file's position embedding is for; null: as the file, a configuration beside
+    # it or their number says
     pretrained_grid: tuple[Side, Side] | None = None
-    patch_size: Side = 16
-    stride: Side = 12
-    embed_dim: Width = 768
-    depth: Blocks = 12
-    num_heads: Width = 12
-    mlp_ratio: between(1, 100) = 4
-    dropout: Rate = 0.03
+    patch_size: Side = 16  # side of a patch, in pixels
+    stride: Side = 12  # pixels from one patch to the next
+    embed_dim: Width = 768  # width of the tokens
+    depth: Blocks = 12  # blocks
+    num_heads: Width = 12  # attention heads, which share embed_dim
+    mlp_ratio: between(1, 100) = 4  # width of the MLP over embed_dim
+    dropout: Rate = 0.03  # share of values that dropout sets to 0
+    # share of branches that stochastic depth skips in the last block, growing from 0 in the first
     drop_path: Rate = 0.1
 
     @property
@@ -124,8 +125,8 @@ class ResNetConfig(ModelConfig):
     takes_versions = True
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
     width: between(1, 6400) = 64  # channels of the stem
-    last_stride: choice(1, 2) = 1  # of the last stage
-    pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of GeM
+    last_stride: choice(1, 2) = 1  # stride of the last stage
+    pooling_power: Annotated[float, Field(ge=0.01, le=300)] = 3.0  # p of generalised-mean pooling (GeM)
 
     def check_image(self, size: tuple[int, int]) -> None:
         stride = 16 * self.last_stride
@@ -141,8 +142,9 @@ class AGWConfig(ResNetConfig):
 
     network = "AGW"
     name: Literal["agw"] = "agw"
-    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)  # by stage, how many of the last blocks one follows
-    non_local_width: Width | None = 1  # inner channels, as first released; null: half of the block's
+    # how many of each stage's last blocks are followed by a non-local block
+    non_local: tuple[Count, Count, Count, Count] = (0, 2, 3, 0)
+    non_local_width: Width | None = 1  # inner channels of a non-local block, as released; null: half of its channels
 
     def check(self) -> None:
         super().check()
@@ -155,23 +157,27 @@ class MUNConfig(ResNetConfig):
 
     network = "MUN"
     name: Literal["mun"] = "mun"
-    specific: Literal["layer1", "stem"] = "layer1"  # how far each modality has its own weights
-    intermediate: Literal["auxiliary", "X", "mixed", "syncretic", "none"] = "auxiliary"  # Table 2; none: the baseline B
+    specific: Literal["layer1", "stem"] = "layer1"  # how far each modality has weights of its own
+    # the modality between visible and infrared (Table 2); none: the baseline, without any
+    intermediate: Literal["auxiliary", "X", "mixed", "syncretic", "none"] = "auxiliary"
     expansion: between(1, 400) = 4  # width of an intra-modality learner over its channels
-    kernel_order: tuple[Kernel, Kernel] = (5, 7)  # on the first and second half of the channels (Eq. 2)
-    ratios: Annotated[tuple[Side, ...], Field(min_length=1, max_length=100)] = (2, 4, 6, 12)  # of the average pooling
-    layer_scale: Literal["channel", "scalar"] = "channel"
-    mixing: Literal["picture", "pixel"] = "picture"  # one share for each, in the mixed modality
-    memory: Literal["slots", "identity", "none"] = "slots"  # of the prototypes; none: L_ma compares pooled features
-    beta: tuple[Share, Share] = (1e-8, 1.0)  # updating ratio of the prototypes, from the first iteration to the last
-    # its way there; constant: the last value from the first iteration on
+    kernel_order: tuple[Kernel, Kernel] = (5, 7)  # kernel sizes on the first and second half of the channels (Eq. 2)
+    # by which the cross-modality learner's average pooling shrinks a feature map
+    ratios: Annotated[tuple[Side, ...], Field(min_length=1, max_length=100)] = (2, 4, 6, 12)
+    layer_scale: Literal["channel", "scalar"] = "channel"  # a layer scale for each channel, or one for all
+    mixing: Literal["picture", "pixel"] = "picture"  # in the mixed modality, what has its own share of both others
+    # what a prototype belongs to, a place in the batch or a person; none: L_ma compares pooled features
+    memory: Literal["slots", "identity", "none"] = "slots"
+    # how much of a prototype each batch replaces, at the first iteration and at the last
+    beta: tuple[Share, Share] = (1e-8, 1.0)
+    # how beta gets from one to the other; constant: it has the last value throughout
     beta_shape: Literal["linear", "constant", "cosine"] = "linear"
-    beta_unit: Literal["iteration", "epoch"] = "iteration"  # how often it changes
-    classified: Literal["bnneck", "pooled"] = "bnneck"  # features that the classifiers take: after BNNeck, or Z itself
+    beta_unit: Literal["iteration", "epoch"] = "iteration"  # how often beta changes
+    classified: Literal["bnneck", "pooled"] = "bnneck"  # features that the classifiers take, after or before BNNeck
     tested: Literal["bnneck", "pooled"] = "bnneck"  # features that retrieval compares
-    # statistics in the shared stages: of all modalities, or each one's own
+    # whether the shared stages normalise all modalities together, or each by its own statistics
     batch_norm: Literal["joint", "each"] = "joint"
-    pooling_learned: bool = False  # whether p of GeM is trained, from pooling_power on
+    pooling_learned: bool = False  # whether GeM's p is trained, starting from pooling_power
 
     @property
     def has_auxiliary(self) -> bool:

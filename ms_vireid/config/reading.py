@@ -216,7 +216,7 @@ def _merge(base: Any, over: Any) -> Any:
 
 def apply_override(tree: dict, override: str) -> None:
     """Set one value in place, such as `a.b=1` or `stages.0.epochs=2`; the value is YAML, except for a template, whose
-    braces are none of YAML's."""
+    braces are not YAML's."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override '{override}' is not of the form key.sub=value")
@@ -250,7 +250,7 @@ def _first_problem(error: ValidationError) -> str:
     path = ".".join(parts) or "configuration"
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{path}'; see ms_vireid/config/ for the keys there are{more}"
+        return f"unknown key '{path}'; docs/configuration.md lists all keys{more}"
     if problem["type"] == "union_tag_invalid":
         names = problem["ctx"]["expected_tags"].replace(", ", " or ")
         return f"{path}.name: input should be {names}, got {shown(problem['input']['name'])}{more}"

@@ -1,4 +1,7 @@
-"""Every key of a configuration: its meaning, default and allowed values."""
+"""Every key of a configuration: its allowed values, its default, and beside or above it what it means.
+
+docs/configuration.md is generated from this file, models.py and losses.py (`python -m tests.configuration_tables`).
+"""
 
 import re
 from dataclasses import dataclass
@@ -35,7 +38,7 @@ from ms_vireid.config.layout import AUTO, check_layout
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 
-CLIP_FROM_SCRATCH = 5.0  # fewer trainings fall over (docs/training.md)
+CLIP_FROM_SCRATCH = 5.0  # fewer trainings collapse (docs/training.md)
 PUBLISHED_NUM_CLASSES = {"sysu_mm01": 395, "regdb": 206, "llcm": 713}
 Above0 = Annotated[float, Field(ge=1e-12, le=1e4)]
 Sigma = Annotated[float, Field(ge=1e-3, le=100)]
@@ -90,20 +93,19 @@ def _clip_norm(value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
 
 FULL = ValueRanges()
 SixteenBit = Annotated[Literal["full", "measured"] | Range | dict[str, Range], BeforeValidator(_sixteen_bit)]
-# Limit for the joint norm of all gradients, which are scaled down to it; null: no limit. `Config` replaces auto
 ClipNorm = Annotated[Annotated[float, Field(ge=1e-3, le=1e4)] | Literal["auto"] | None, WrapValidator(_clip_norm)]
 Folder = Annotated[Path, BeforeValidator(lambda value: expand_user(value) if isinstance(value, str) else value)]
 
 
 class SyntheticConfig(Section):
-    """The procedural set (`ms_vireid.data.synthetic`): identities by split, and pictures of each by each camera."""
+    """The procedural set (`ms_vireid.data.synthetic`)."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    train_identities: between(1, 9999) = 96
-    val_identities: between(1, 9999) = 4
-    test_identities: between(1, 9999) = 24
-    images_per_camera: between(1, 9999) = 3
-    image_size: tuple[between(16, 1024), between(16, 1024)] = (128, 64)
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # which people and pictures are drawn
+    train_identities: between(1, 9999) = 96  # people to train on
+    val_identities: between(1, 9999) = 4  # people on the validation list, trained on as well, as in SYSU-MM01
+    test_identities: between(1, 9999) = 24  # people to test on
+    images_per_camera: between(1, 9999) = 3  # pictures that each of six cameras takes of a person
+    image_size: tuple[between(16, 1024), between(16, 1024)] = (128, 64)  # height and width of the stored pictures
 
     def check(self) -> None:
         identities = self.train_identities + self.val_identities + self.test_identities
@@ -114,23 +116,23 @@ class SyntheticConfig(Section):
 
 
 class DataConfig(Section):
-    name: Literal["synthetic", "sysu_mm01", "regdb", "llcm", "folder"]
-    root: Folder | None = None  # the data set's folder; synthetic: where to write it (default: beside the runs)
+    name: Literal["synthetic", "sysu_mm01", "regdb", "llcm", "folder"]  # the data set; folder: your own pictures
+    root: Folder | None = None  # the data set's folder; null: synthetic writes its pictures beside the runs
     trial: between(1, 10) = 1  # RegDB's split
-    test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5  # folder: share of identities, last in order, to test on
-    image_size: Size = (256, 128)  # height, width in pixels
-    # Training pictures: Lanczos to this size, then bilinear to image_size, as PMT does on RegDB; null: Lanczos at once
+    # the share of a folder's people, the last by name, that are tested on
+    test_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+    image_size: Size = (256, 128)  # height and width of the model's pictures
+    # training pictures are resized to this size first and from there to image_size, as PMT does on RegDB; null: at once
     resize_through: Size | None = None
-    workers: between(0, 256) = 2  # processes that decode and augment; 0 does it in the main process
-    # Keep decoded and resized training pictures from one epoch to the next; auto: if they take at most a quarter of the
-    # free memory
+    workers: between(0, 256) = 2  # processes that decode and augment; 0: the main process does it
+    # memory: keep decoded and resized training pictures from one epoch to the next; auto: if they take at most a
+    # quarter of the free memory
     cache: Literal["auto", "none", "memory"] = "auto"
-    # folder: how pictures lie, a template as '{identity}/{modality}/{camera}/*', words as PERSON/MODALITY/CAMERA, or a
-    # name as market1501 (docs/data.md); auto: found out from the whole tree
+    # how the paths in a folder say who is in a picture: a template, words such as PERSON/MODALITY/CAMERA, or a name
+    # such as market1501; auto: worked out from the whole tree
     layout: Annotated[str, AfterValidator(check_layout)] = AUTO
-    # Values of pictures of 16 or 32 bits to show as black and white: [low, high], or by modality and camera as in
-    # {infrared: [low, high], visible/2: [low, high]}; full: all of 16 bits; measured: over the training pictures of
-    # each modality, and of each camera where they differ, and stored with the run
+    # which values of pictures of 16 or 32 bits are shown as black and white; measured: taken from the training pictures
+    # and stored with the run; full: all values of 16 bits
     sixteen_bit: SixteenBit = "measured"
     synthetic: SyntheticConfig = SyntheticConfig()
 
@@ -148,20 +150,24 @@ class DataConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """PMT's recipe; each probability is per image."""
+    """Of training pictures, with PMT's values; each probability is per picture."""
 
-    crop_padding: between(0, 4096) = 0  # pixels of black on every side before a random crop; 0: no crop
-    flip: Share = 0.5
-    erasing: Share = 0.5
-    erasing_area: tuple[Share, Share] = (0.02, 0.4)  # of the image's area
-    erasing_aspect: Annotated[float, Field(ge=0.01, le=1)] = 0.3  # height / width from this to its inverse
-    erasing_fill: tuple[Pixel, Pixel, Pixel] = (0.485, 0.456, 0.406)  # written after normalisation
-    infrared_jitter: Rate = 0.3  # brightness and contrast factors in 1 ± this; 0 leaves jitter and blur out
-    infrared_blur_sigma: tuple[Sigma, Sigma] = (0.1, 3.0)  # pixels, of a 21x21 Gaussian kernel
-    visible_channel_exchange: Share = 0.0  # a random channel of a visible picture replaces all three
-    # Add each visible picture a second time, augmented independently and with exchanged channels: three parts of PK
+    crop_padding: between(0, 4096) = 0  # black pixels added on every side before a random crop; 0: no crop
+    flip: Share = 0.5  # probability of mirroring left to right
+    erasing: Share = 0.5  # probability of erasing a random rectangle
+    erasing_area: tuple[Share, Share] = (0.02, 0.4)  # the rectangle's smallest and largest share of the picture
+    # its smallest height / width; the largest is the inverse
+    erasing_aspect: Annotated[float, Field(ge=0.01, le=1)] = 0.3
+    erasing_fill: tuple[Pixel, Pixel, Pixel] = (0.485, 0.456, 0.406)  # its colour, written after normalisation
+    # half of the infrared pictures change brightness and contrast by factors within 1 ± this, the others are blurred; 0
+    # leaves out both
+    infrared_jitter: Rate = 0.3
+    infrared_blur_sigma: tuple[Sigma, Sigma] = (0.1, 3.0)  # range of the standard deviation of the blur, in pixels
+    visible_channel_exchange: Share = 0.0  # probability that one random channel of a visible picture replaces all three
+    # add each visible picture a second time, augmented independently and with exchanged channels, as CAJ's release does
     visible_twice: bool = False
-    infrared_adaptive_gray: bool = False  # use a random channel, the luma or the infrared picture itself
+    # show infrared pictures as a random channel, as their luma, or as they are, as CAJ's release does
+    infrared_adaptive_gray: bool = False
 
     def check(self) -> None:
         for name in ("erasing_area", "infrared_blur_sigma"):
@@ -175,33 +181,35 @@ class AugmentationConfig(Section):
 
 
 class StageConfig(Section):
-    epochs: between(1, 10_000)
-    visible: Literal["rgb", "gray"] = "rgb"  # what the visible half of a batch shows
+    epochs: between(1, 10_000)  # length of the stage
+    visible: Literal["rgb", "gray"] = "rgb"  # whether visible pictures keep their colours
     losses: LossConfig
 
 
 class AdamWConfig(Section):
-    """PMT's values."""
+    """AdamW, with PMT's values."""
 
     name: Literal["adamw"] = "adamw"
-    lr: Above0 = 3e-4
-    weight_decay: Weight = 1e-4  # taken from the weight itself
-    backbone_factor: Above0 = 0.5  # lr factor of the model's backbone group
-    betas: tuple[Rate, Rate] = (0.9, 0.999)
-    eps: Above0 = 1e-8
+    lr: Above0 = 3e-4  # learning rate once the warm-up is over
+    weight_decay: Weight = 1e-4  # share of each weight that an update takes off, times the rate
+    backbone_factor: Above0 = 0.5  # the backbone's share of the rate
+    betas: tuple[Rate, Rate] = (0.9, 0.999)  # decay of the first and second moments
+    eps: Above0 = 1e-8  # added to the root of the second moment, by which the first is divided
+    # largest norm of all gradients together, which are scaled down to it; null: no limit; auto: 5 if model.pretrained
+    # is none, else no limit, as in both papers
     clip_norm: ClipNorm = "auto"
 
 
 class SGDConfig(Section):
-    """AGW's values."""
+    """SGD, with AGW's values."""
 
     name: Literal["sgd"] = "sgd"
-    lr: Above0 = 0.1
-    weight_decay: Weight = 5e-4  # added to the gradient
-    backbone_factor: Above0 = 0.1
-    momentum: Rate = 0.9
-    nesterov: bool = True
-    clip_norm: ClipNorm = None
+    lr: Above0 = 0.1  # learning rate once the warm-up is over
+    weight_decay: Weight = 5e-4  # share of each weight that is added to its gradient
+    backbone_factor: Above0 = 0.1  # the backbone's share of the rate
+    momentum: Rate = 0.9  # share of the last update that each update keeps
+    nesterov: bool = True  # Nesterov's momentum
+    clip_norm: ClipNorm = None  # largest norm of all gradients together, which are scaled down to it; null: no limit
 
     def check(self) -> None:
         if self.nesterov and not self.momentum:
@@ -212,66 +220,63 @@ OptimizerConfig = one_of(AdamWConfig, SGDConfig)
 
 
 class WarmupCosineConfig(Section):
-    """PMT, per epoch: linear warm-up, then a cosine over the whole run."""
+    """PMT's, by epochs: a linear warm-up, then a cosine over the whole run."""
 
     name: Literal["warmup_cosine"] = "warmup_cosine"
-    warmup_epochs: Count = 3
-    start_lr: Weight = 3e-6
-    floor_lr: Weight = 3e-6
+    warmup_epochs: Count = 3  # length of the warm-up
+    start_lr: Weight = 3e-6  # where the warm-up starts
+    floor_lr: Weight = 3e-6  # where the cosine ends
 
 
 class WarmupStepsConfig(Section):
-    """AGW, per epoch: linear warm-up, then the rate times `factor` after each milestone."""
+    """AGW's, by epochs: a linear warm-up, then the rate falls after each milestone."""
 
     name: Literal["warmup_steps"] = "warmup_steps"
-    warmup_epochs: Count = 10
-    milestones: Milestones = (20, 50)  # epochs done
-    factor: Factor = 0.1
+    warmup_epochs: Count = 10  # length of the warm-up
+    milestones: Milestones = (20, 50)  # epochs after which the rate falls
+    factor: Factor = 0.1  # by which the rate is multiplied then
 
 
 class IterationStepsConfig(Section):
-    """MUN: linear warm-up with every iteration, then the rate times `factor` after each milestone."""
+    """MUN's: a linear warm-up by iterations, then the rate falls after each milestone."""
 
     name: Literal["iteration_steps"] = "iteration_steps"
-    warmup_epochs: Count = 15
-    start_lr: Weight = 1e-8
-    milestones: Milestones = (30, 60)  # epochs done
-    factor: Factor = 0.1
+    warmup_epochs: Count = 15  # length of the warm-up
+    start_lr: Weight = 1e-8  # where the warm-up starts
+    milestones: Milestones = (30, 60)  # epochs after which the rate falls
+    factor: Factor = 0.1  # by which the rate is multiplied then
 
 
 ScheduleConfig = one_of(WarmupCosineConfig, WarmupStepsConfig, IterationStepsConfig)
 
 
 class TrainConfig(Section):
-    num_identities: between(1, 1000) = 8  # P, of each device's batch
-    num_instances: between(2, 100) = 4  # K, of each modality
-    replacement: bool = False  # draw an identity's pictures of a batch with replacement, as AGW's release does
-    iterations: between(1, 100_000) | None = None  # updates per epoch; default: one pass over the visible images
-    # numba: this project's CPU kernels, in float32; eager: MindSpore's operators one by one, for debugging; graph: the
-    # same, compiled into one graph; cuda: a graph with this project's CUDA kernels; auto: on a CPU numba, or eager with
-    # amp; on a GPU cuda, or graph where its kernels cannot be compiled; on an Ascend graph
+    num_identities: between(1, 1000) = 8  # P: people in a batch, of each device
+    num_instances: between(2, 100) = 4  # K: pictures of each person in each modality
+    replacement: bool = False  # draw a person's K pictures with replacement, as AGW's release does
+    iterations: between(1, 100_000) | None = None  # updates in an epoch; null: one pass over the visible pictures
+    # what computes a step (docs/devices.md); auto: numba on a CPU, or eager with amp; cuda on a GPU, or graph where its
+    # kernels cannot be compiled; graph on an Ascend
     program: Literal["auto", "numba", "eager", "graph", "cuda"] = "auto"
-    # save memory by recomputing activations in the backward pass: a ViT's within its blocks, and the inputs of
-    # BatchNorms
-    recompute: bool = False
-    # activations up to pooling, and copies of the weights, in half precision: saves memory on GPU and Ascend. float16
-    # scales the loss, bfloat16 needs an Ascend
+    recompute: bool = False  # save memory: keep fewer activations, and compute the others again in the backward pass
+    # half precision up to pooling, for speed and memory on a GPU or an Ascend; float16 scales the loss, bfloat16 needs
+    # an Ascend
     amp: Literal[False, "float16", "bfloat16"] = False
-    # let products round their float32 inputs to ten bits, as convolutions do by default: TF32 on a GPU, HF32 on an
-    # Ascend; a CPU has neither
+    # let matrix products round their float32 inputs to ten bits, as convolutions do by default: TF32 on a GPU, HF32 on
+    # an Ascend; a CPU has neither
     tf32: bool = False
-    sync_batch_norm: bool = False  # with several devices: normalise by the batches of all
-    select: Literal["last", "best"] = "last"  # best: by mAP on the test set, as PMT's release keeps
+    sync_batch_norm: bool = False  # on several devices, normalise by the statistics of all their batches
+    select: Literal["last", "best"] = "last"  # which epoch's model is kept; best: by mAP on the test set
     evaluate_every: Count = 0  # epochs between evaluations; 0: only after the last
     checkpoint_steps: Count = 0  # steps between checkpoints; 0: only at the end of each epoch
     keep_epochs: Kept = ()  # epochs whose weights are kept as epoch-N.safetensors; 0: before the first
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
-    tensorboard: bool = False  # also write what metrics.jsonl holds to tensorboard/, for TensorBoard
+    tensorboard: bool = False  # also write the metrics for TensorBoard
 
     @field_validator("program", mode="before")
     @classmethod
     def _renamed(cls, program: Any) -> Any:
-        """Runs of version 0.1 name two programs otherwise."""
+        """Earlier runs call two programs by other names."""
         return {"operators": "eager", "kernels": "numba"}.get(program, program) if isinstance(program, str) else program
 
     def check(self) -> None:
@@ -281,14 +286,15 @@ class TrainConfig(Section):
 
 class EvaluationConfig(Section):
     mode: Literal["all", "indoor"] = "all"  # SYSU-MM01's search mode
-    shots: choice(1, 10) = 1  # SYSU-MM01's gallery images per identity and camera
+    shots: choice(1, 10) = 1  # SYSU-MM01's gallery pictures of each person by each camera
+    # which modality is searched with
     direction: Literal["infrared-to-visible", "visible-to-infrared"] = "infrared-to-visible"
-    trials: between(1, 1000) = 10  # SYSU-MM01's and LLCM's galleries
-    batch_size: between(1, 10_000) = 64
+    trials: between(1, 1000) = 10  # how many galleries SYSU-MM01 and LLCM draw
+    batch_size: between(1, 10_000) = 64  # pictures at a time
     flip: bool = False  # add the features of the mirrored picture, as LLCM's authors do
     renormalise: bool = False  # scale that sum to unit length again, as CAJ's release does
-    rerank: bool = False  # re-rank by k-reciprocal encoding; not in the papers' tables
-    frost: Folder | None = None  # folder of photographs of frost for corrupted pictures; null: frost is drawn
+    rerank: bool = False  # re-rank by k-reciprocal encoding, which the papers' tables do not
+    frost: Folder | None = None  # folder of photographs of frost, for corrupted pictures; null: frost is drawn
     compare_untrained: bool = False  # also evaluate the model before training, and chance
 
     def check(self) -> None:
@@ -311,7 +317,7 @@ FREE_KEYS = (
 
 
 class Config(Section):
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # seed of all random numbers in a training
     data: DataConfig
     augmentation: AugmentationConfig = AugmentationConfig()
     model: AnyModelConfig = PMTConfig()

@@ -6,7 +6,7 @@ from "Benchmarks for corruption invariant person re-identification" (Chen et al.
 as printed at 288x144, the size of the latter, and scale with the square root of the picture's area.
 
 Every corruption takes float32 [3, H, W] in 0..1, a severity in 1..5 and a generator, and returns the same shape, not
-yet clipped. Everything but the random numbers is as published, except for:
+yet clipped. Apart from the random numbers, only these differ from what is published:
 
 * frost: ice is drawn (`_ice`) instead of cropped from five photographs; it has about the same mean and spread, but
   other shapes. With the user's photographs (`evaluation.frost`) it is cropped from these, as published.

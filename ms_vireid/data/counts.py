@@ -1,4 +1,4 @@
-"""Compares what a data set contains, by split and modality, with its authors' published counts."""
+"""Compares what a data set contains, by split and modality, with the counts that its authors published."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Pixels of 16 or 32 bits: what their numbers mean, and how they are shown in 8."""
+"""Pixels of 16 or 32 bits: what their values mean, and how they are shown in 8 bits."""
 
 import zlib
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ class Deep:
     alpha: np.ndarray | None = None
 
     def shown(self, value_range: Range | None) -> np.ndarray:
-        """Scale to uint8, [H, W] or [H, W, 3]: the range, default `full`, becomes 0 to 255, what is no number 0.
+        """Scale to uint8, [H, W] or [H, W, 3]: the range, default `full`, becomes 0 to 255, and NaN becomes 0.
         Transparent pixels are shown over gray. Raises OSError if no range is known."""
         if (value_range := value_range or self.full) is None:
             kind = self.values.dtype.name

@@ -1,4 +1,4 @@
-"""Which pictures a model has seen in training, told by their content: a record that travels with its weights."""
+"""Digests of the pictures that a model was trained on: a record that is stored with its weights."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ def record(paths: Sequence[Path]) -> str:
 
 
 def before(began_from: Mapping[str, str]) -> str:
-    """What weights were trained on before a training that begins from them: both entries of their file's record."""
+    """What weights had been trained on before a training starts from them: both entries of their file's record."""
     return joined(*(began_from.get(key, "") for key in ("seen_before", "seen")))
 
 

@@ -1,4 +1,4 @@
-"""What the name of a folder may mean: a modality, a part of a set, a camera, a place, or a person."""
+"""What the name of a folder can mean: a modality, a split, a camera, a place, or a person."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Decoding of JPEG files. Those that libjpeg reports as damaged are refused: of a damaged scan it decodes something."""
+"""Decodes JPEG files, and refuses those that libjpeg reports as damaged: it makes something of even a damaged scan."""
 
 import re
 

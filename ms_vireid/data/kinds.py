@@ -91,7 +91,7 @@ def measure_ranges(pictures: Sequence[DeepPicture]) -> dict[str, Range]:
     fills less than `NARROW` of its modality's, under names such as "infrared/3".
 
     The range of a picture leaves out `TAIL` of its pixels at either end, the range of all pictures likewise `TAIL` of
-    theirs. It depends on no order and no chance. Pictures that cannot be read are left out.
+    theirs. It depends neither on an order nor on chance. Pictures that cannot be read are left out.
     """
     with ThreadPoolExecutor() as pool:
         measured = progress(pool.map(_range, pictures), len(pictures), "measuring", " pictures")
@@ -124,7 +124,7 @@ def _range(picture: DeepPicture) -> Range | None:
 
 
 def notes_on(kinds: Kinds, ranges: ValueRanges, root: Path) -> list[str]:
-    """Say, one line each, how the pictures are shown, and which of them by a guess or with few gray levels."""
+    """Say, in one line each, how the pictures are shown, and which of them by a guess or with few gray levels."""
     notes = []
     if kinds.transparent:
         names = summary([os.path.relpath(path, root) for path in kinds.transparent])

@@ -1,7 +1,8 @@
 """Lanczos resizing, bitwise equal to Pillow's in a third of its time: 0.40 instead of 1.23 ms in colour, 0.15 instead
 of 0.55 ms in gray (384x192 to 288x144, on one core of an AMD EPYC).
 
-OpenCV's Lanczos does not widen when it reduces (errors up to 21 of 255); libvips' has errors up to 2 and takes 0.9 ms.
+OpenCV's Lanczos does not widen its kernel to shrink a picture (errors up to 21 of 255); libvips' has errors up to 2 and
+takes 0.9 ms.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Pictures in any folder or list, with the modality, identity and camera that their paths say."""
+"""Pictures in any folder or list, with the modality, identity and camera that their paths give."""
 
 import logging
 import os
@@ -87,7 +87,7 @@ class Layout:
 
 
 def find_layout(root: Path, pictures: Sequence[Path], stated: str = AUTO, option: str = "--layout") -> Layout:
-    """Find out how the paths of `pictures`, relative to `root`, are to be read, or take what is `stated`.
+    """Work out how to read the paths of `pictures`, relative to `root`, or take what is `stated`.
 
     A stated layout begins at the root, or one to three folders above it, where it fits the most pictures. option: what
     states a layout, for remedies. Raises InputError for what is no layout.

@@ -42,7 +42,8 @@ warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # shown as it is
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is left behind for its name: macOS puts `._a.jpg`, no picture, beside `a.jpg`."""
+    """Return whether a file or folder is skipped for its name: macOS puts `._a.jpg`, which is no picture, beside
+    `a.jpg`."""
     return name.startswith(".")
 
 
@@ -160,7 +161,7 @@ def _unknown(start: bytes) -> OSError:
 
 
 def _frames(image: Image.Image) -> int:
-    """Count the pictures of a file. Previews and gain maps of a phone's MPO, which are smaller, are none."""
+    """Count the pictures in a file. Previews and gain maps of a phone's MPO, which are smaller, do not count."""
     if image.format != "MPO":
         return getattr(image, "n_frames", 1)
     whole, kinds = image.size, [entry["Attribute"]["MPType"] for entry in image.mpinfo[0xB002]]

@@ -1,6 +1,6 @@
-"""The shape of a tree of pictures, found out as a whole: which level of its folders names modality, camera and person.
+"""The shape of a tree of pictures, worked out as a whole: which levels of folders name modality, camera and person.
 
-Names are believed only where all pictures agree. What can be read in two ways is unknown.
+A name counts only if all pictures agree. What can be read in two ways is unknown.
 """
 
 import os
@@ -108,8 +108,8 @@ class _Tree:
 
 
 def find_shape(root: Path, pictures: Sequence[str]) -> Shape:
-    """Find out the shape of the tree of `pictures`, paths below `root`, an absolute one. The folders that lead to the
-    root count where they are of the same tree."""
+    """Work out the shape of the tree of `pictures`, paths below `root`, which is absolute. The folders that lead to the
+    root count if they belong to the same tree."""
     if sysu := next((top for top in (root, *root.parents[: _HEIGHT - 1]) if _is_sysu(top, root, pictures)), None):
         return Shape(sysu, SYSU)
     tree = _tree(root, pictures)

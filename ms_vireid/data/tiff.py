@@ -1,7 +1,8 @@
 """TIFF files: their single picture, whether it is whole, and pixels of 16 or 32 bits.
 
-Pillow decodes pixels of 8 bits; of more it knows few kinds, and cuts several channels to 8. Those are put together here
-from strips and tiles, which zlib and Pillow's libtiff decompress as bytes (docs/data.md says why no other library).
+Pillow decodes pixels of 8 bits; it knows few kinds of deeper ones, and cuts several channels to 8 bits. Those are put
+together here from strips and tiles, which zlib and Pillow's libtiff decompress to bytes (docs/data.md says why no other
+library is used).
 """
 
 import json
@@ -189,8 +190,8 @@ class Tiff:
 
 
 def open_tiff(file: BinaryIO) -> Tiff:
-    """Read the directories of a TIFF and choose its picture; thumbnails and masks beside it are none. Raises OSError if
-    they are damaged or hold several pictures."""
+    """Read the directories of a TIFF and choose its picture; thumbnails and masks beside it do not count. Raises
+    OSError if they are damaged or hold several pictures."""
     pages = list(_pages(file))
     whole = [page for page in pages if not page.number(_SUBFILE, 0) & _ONE_PICTURE]
     if not whole and (len(pages) != 1 or _SUB_IMAGES in pages[0].tags):

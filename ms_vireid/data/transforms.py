@@ -1,4 +1,4 @@
-"""Decoding and augmentation of a picture (PMT, section "Experimental Setting"). Imports no framework."""
+"""Decodes and augments a picture (PMT, section "Experimental Setting"). Imports no framework."""
 
 from pathlib import Path
 

@@ -50,7 +50,7 @@ class Walk(NamedTuple):
 def walk(root: Path, quiet: bool = False) -> Walk:
     """Find the pictures below a folder, and note other files and folders that cannot be read, unless `quiet`.
 
-    Links are followed, and every name is one of its own; only a link to a folder that leads to it is left. Raises
+    Links are followed, and every name counts; only a link to a folder that leads back to it is skipped. Raises
     InputError if links lead to more than `_MOST_LINKED` folders, each counted as often as it has names.
     """
     pictures, empty, skipped, unreadable, linked = [], [], [], [], 0

@@ -210,7 +210,9 @@ def find_toolkit(environment: Mapping[str, str]) -> Toolkit:
 
 
 def _plugin_folder() -> Path:
-    return Path(util.find_spec("mindspore").submodule_search_locations[0]) / "lib" / "plugin"
+    if (mindspore := util.find_spec("mindspore")) is None:
+        raise DeviceError("MindSpore is not installed", "install this project with its dependencies")
+    return Path(mindspore.submodule_search_locations[0]) / "lib" / "plugin"
 
 
 def _homes(environment: Mapping[str, str]) -> dict[Path, str]:

@@ -2,9 +2,12 @@
 
 import platform
 import subprocess
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
-from ms_vireid.command.running import CHECKOUT
+from ms_vireid.command.errors import DeviceError
+from ms_vireid.command.running import CHECKOUT, project_version
 from ms_vireid.devices import runtime
 
 # Variables that limit the instructions of oneDNN (MindSpore's, PyTorch's), MKL, PyTorch and Numba.
@@ -42,8 +45,35 @@ def git_commit() -> str | None:
     # Without locks, which a killed command would leave to the user: `describe --dirty` takes one all the same.
     git = ["git", "--no-optional-locks", "-C", str(folder)]
     try:
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, check=True).stdout
+        status = [*git, "status", "--porcelain=v2", "--branch", "-uno"]
+        head, *lines = subprocess.run(status, capture_output=True, check=True).stdout.splitlines()
     except (OSError, ValueError, subprocess.CalledProcessError):
         return None
-    return f"{commit}-dirty" if changed else commit
+    commit = head.removeprefix(b"# branch.oid ").decode()
+    if commit == "(initial)":
+        return None
+    return commit if all(line.startswith(b"#") for line in lines) else f"{commit}-dirty"
+
+
+def installation() -> Iterator[str]:
+    """Yield lines for the report of a bug: the versions in use, each device or why it cannot be used, and last, as it
+    takes longest and may end the process, whether MindSpore can be imported."""
+    commit = git_commit()
+    yield f"ms_vireid {project_version()}" + (f", commit {commit}" if commit else "")
+    yield f"Python {platform.python_version()} on {platform.platform()}"
+    yield ", ".join(f"{name} {_version_of(name)}" for name in ("MindSpore", "NumPy"))
+    for device in ("Ascend", "GPU"):
+        try:
+            yield f"{device}: {runtime.look_for(device)}"
+        except DeviceError as problem:
+            yield f"{device}: {problem}"
+    yield f"CPU: {processor_name()}, {len(runtime.cores())} cores, {instruction_sets()}"
+    if problem := runtime.import_problem():
+        yield f"MindSpore cannot be imported: {problem}"
+
+
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "is not installed"

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +83,25 @@ def set_up(device: str) -> str:
     raise InputError(f"device {device}: {passed_over[0]}; {passed_over[0].remedy}, or use --device CPU")
 
 
+def look_for(device: str) -> str:
+    """Describe a device, "GPU" or "Ascend", without starting it or importing mindspore. Raises DeviceError, which says
+    why it cannot be used."""
+    if device == "Ascend":
+        _find_ascend()
+        return "an NPU"
+    return "; ".join(map(str, _find_gpu()))
+
+
+def import_problem() -> str | None:
+    """Return why mindspore cannot be imported; None if it can. Call it where no device is used afterwards."""
+    try:
+        with environment({**NO_CUDA, "GLOG_v": "3"}):
+            _mindspore()
+    except Exception as error:  # a broken installation raises anything
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
 def cache_folder() -> Path:
     """Return this project's folder in the user's cache, which may not exist. Raises InputError if no home folder is
     known, as of a user without a name."""
@@ -123,13 +142,10 @@ def _speaks() -> bool:
     return not launched() or (os.environ["MS_ROLE"] == "MS_WORKER" and os.environ.get("DEVICE_ID", "0") == "0")
 
 
-@contextmanager
-def device_starting() -> Iterator[None]:
-    """Wrap the block in which a process of msrun starts its device. The first on each machine announces it if the start
-    takes minutes."""
-    slow = _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated
-    with translation.announced(os.environ) if slow and _speaks() else nullcontext():
-        yield
+def announce_start() -> None:
+    """Say, as the first process of msrun on a machine, if the start of its device takes minutes. Call it before."""
+    if _speaks() and _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated:
+        translation.announce(os.environ)
 
 
 def cap_convolutions() -> None:
@@ -233,9 +249,14 @@ def _round(**operators: bool) -> str:
     return kind
 
 
-def _start_ascend() -> str:
+def _find_ascend() -> None:
+    """Raise DeviceError unless there is an NPU."""
     if not (list(Path("/dev").glob("davinci[0-9]*")) or _counted_by_cann()):
         raise DeviceError("no Ascend NPU (looked for /dev/davinci*)", "run on a machine with CANN and an Ascend NPU")
+
+
+def _start_ascend() -> str:
+    _find_ascend()
     with environment(NO_CUDA):
         _select("Ascend")
     if (chip := _ascend_chip()) == COMPILES_WHOLE:
@@ -259,12 +280,18 @@ def _counted_by_cann() -> int:
     return 0 if cann.aclrtGetDeviceCount(ctypes.byref(count)) else count.value
 
 
-def _start_gpu() -> str:
+def _find_gpu() -> tuple[gpu.Gpu, gpu.Toolkit]:
+    """Find the GPU and CUDA, and load CUDA's libraries."""
     # Room for the kernels that the driver compiles. MindSpore sets the same value, but after the driver has read it.
     os.environ.setdefault("CUDA_CACHE_MAXSIZE", "4000000000")
     device = gpu.find_gpu(os.environ)
     toolkit = gpu.find_toolkit(os.environ)
     toolkit.load()
+    return device, toolkit
+
+
+def _start_gpu() -> str:
+    device, toolkit = _find_gpu()
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
     mindspore = _mindspore()
@@ -272,8 +299,8 @@ def _start_gpu() -> str:
     # "Invalid new ref count" at the second residual block.
     mindspore.set_context(disable_format_transform=True)
     if device.translated and not launched():  # a process of msrun learns later which GPU it has
-        with translation.announced(os.environ):
-            mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
+        translation.announce(os.environ)
+        mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
     return f"{device}; {toolkit}"
 
 

@@ -1,5 +1,6 @@
 """Data-parallel training with one process per device, started by MindSpore's `msrun`: collectives and BatchNorm."""
 
+import json
 import signal
 import sys
 
@@ -20,8 +21,8 @@ def join() -> "MsrunGroup":
     if runtime.is_scheduler():
         end_with_workers()
     try:
-        with runtime.device_starting():
-            communication.init()
+        runtime.announce_start()
+        communication.init()
     except RuntimeError as error:
         raise InputError(f"msrun: the processes did not come together ({str(error).splitlines()[0]})") from None
     signal_with_parent(signal.SIGTERM)
@@ -61,6 +62,16 @@ class MsrunGroup(ProcessGroup):
         shape = self.all_gather(np.array((0, 0) if rows is None else rows.shape)).max(axis=0).astype(int)
         return self.all_reduce(np.zeros(shape) if rows is None else rows)
 
+    def broadcast(self, value):
+        return json.loads(self._text_of(0, json.dumps(value)))
+
+    def _text_of(self, rank: int, text: str) -> str:
+        """Return the text that the process of this rank passes; those of the others do not count."""
+        encoded = text.encode() if self.rank == rank else b""
+        letters = np.zeros(int(self.all_reduce(np.array([len(encoded)]))[0]))
+        letters[: len(encoded)] = list(encoded)
+        return self.all_reduce(letters).astype(np.uint8).tobytes().decode()
+
     def all_reduce_mean(self, values: np.ndarray) -> np.ndarray:
         return self.all_reduce(values) / self.world_size
 
@@ -71,10 +82,7 @@ class MsrunGroup(ProcessGroup):
         failed = self.all_gather(np.array([error is not None]))[:, 0]
         if not failed.any():
             return
-        encoded = str(error).encode() if self.rank == failed.argmax() else b""
-        letters = np.zeros(int(self.all_reduce(np.array([len(encoded)]))[0]))
-        letters[: len(encoded)] = list(encoded)
-        text = self.all_reduce(letters).astype(np.uint8).tobytes().decode()
+        text = self._text_of(int(failed.argmax()), str(error))
         if self.is_main_process:
             raise InputError(text) from error
         sys.exit(2)
@@ -116,7 +124,7 @@ class AllStatistics(nn.Cell):
         super().__init__()
         self.eps = eps
         self.world_size = group.world_size
-        self.own_row = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [world_size, 1]
+        self.rank_row = Tensor(np.eye(group.world_size, dtype=np.float32)[:, [group.rank]])  # [world_size, 1]
         self.sum = ops.AllReduce()
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +133,7 @@ class AllStatistics(nn.Cell):
         axes, shape = self.layout(x)
         mean = x.mean(axes)
         variance = ops.square(x - mean.reshape(shape)).mean(axes)
-        rows = self.sum(self.own_row * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [world_size, 2C]
+        rows = self.sum(self.rank_row * ops.concat((mean, variance)).reshape(1, 2 * channels))  # [world_size, 2C]
         means, variances = rows[:, :channels], rows[:, channels:]
         mean = means.mean(0)
         variance = variances.mean(0) + ops.square(means - mean).mean(0)

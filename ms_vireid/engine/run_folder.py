@@ -16,22 +16,13 @@ from pydantic import BaseModel, Field, model_validator
 
 from ms_vireid.command.errors import InputError, the_first
 from ms_vireid.command.running import project_version
-from ms_vireid.config import (
-    FREE_KEYS,
-    Config,
-    DataConfig,
-    check_config,
-    differing_keys,
-    dump_config,
-    expand_user,
-    flat,
-    save_config,
-)
+from ms_vireid.config import FREE_KEYS, Config, DataConfig, expand_user
+from ms_vireid.config.reading import check_config, differing_keys, dump_config, flat, save_config
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
 from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.devices.memory import require_memory
-from ms_vireid.evaluation.protocol import mean_and_deviation
+from ms_vireid.evaluation.ranking import mean_and_deviation
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
 from ms_vireid.files.shards import MODEL
 from ms_vireid.files.weights import Checkpoint, Fraction
@@ -42,7 +33,6 @@ from ms_vireid.files.writing import (
     lock,
     make_folder,
     obstacle,
-    remove_leftovers,
     write_json,
     write_text,
 )
@@ -176,49 +166,36 @@ class RunFolder:
                 raise InputError(f"{path}: is there, and no run that wrote it; choose another --output")
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
-        """Lock the folder, write the record and the configuration, and drop log lines after `step`.
-
-        Raises InputError if another process trains in the folder, if it contains another run or damaged files, or if it
-        cannot be written.
-        """
+        """Lock the folder, write the record and the configuration, and drop log lines after `step`. Raises InputError
+        if another process trains there, if it holds another run or damaged files, or if it cannot be written."""
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
-        earlier = self.read_record() if self.has_run() else None
-        if earlier and (keys := self.differing(earlier, config, data.checksum, FREE_KEYS)):
-            self._lock.release()  # so that this process can resume that run
-            raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
+        earlier = self._earlier_record(config, data)
         rows = read_metrics(self.metrics)
-        remove_leftovers(self.path)
-        splits = {"train": data.train, "test": data.test}
-        sizes = {name: {"pictures": len(s), "identities": s.num_identities} for name, s in splits.items()}
-        root, packages = str(data.root.resolve()), ("mindspore", "numpy", "pillow", "pydantic")
-        record = {
-            "command": [sys.executable, *sys.orig_argv[1:]],  # not sys.argv, which `ms-vireid train` changes
-            "seed": config.seed,
-            "device": device,
-            "processor": processor_name(),
-            "cores": os.cpu_count(),
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "versions": {"ms_vireid": project_version()} | {package: version(package) for package in packages},
-            "git_commit": git_commit(),
-            "data": {"name": data.name, "root": root, **sizes, "checksum": data.checksum},
-            "config": dump_config(config),
-            "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
-            "events": earlier and earlier.events,
-        }
+        record = _record(config, data, device, earlier)
         if config.train.tensorboard:
             self._remove_events(earlier)
             record["events"] = self._new_events()
         write_json(self.record, record)  # first: it marks the other files as a run's
         save_config(config, self.config)
-        rows = [row for row in rows if row["step"] <= step]
+        self._begin_log([row for row in rows if row["step"] <= step], record["events"], config.train.tensorboard)
+
+    def _earlier_record(self, config: Config, data: ReIDData) -> RunRecord | None:
+        """Read run.json if the run has begun; raises InputError, and unlocks the folder, if it is another run's."""
+        earlier = self.read_record() if self.has_run() else None
+        if earlier and (keys := self.differing(earlier, config, data.checksum, FREE_KEYS)):
+            self._lock.release()  # so that this process can resume that run
+            raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
+        return earlier
+
+    def _begin_log(self, rows: list[dict], events: str | None, tensorboard: bool) -> None:
+        """Begin the log with these rows: metrics.jsonl, if it is there, and a new event file, if one is wanted."""
         if self.metrics.exists():
             write_text(self.metrics, "".join(f"{json.dumps(sealed(row))}\n" for row in rows))
-        if config.train.tensorboard:
+        if tensorboard:
             from ms_vireid.engine.events import Events  # needs the optional package tensorboard
 
-            self._events = Events(self.path / record["events"], rows)
+            self._events = Events(self.path / events, rows)
 
     def _remove_events(self, earlier: RunRecord | None) -> None:
         """Remove the event file that the record names: its rows are written to a new one."""
@@ -247,6 +224,28 @@ class RunFolder:
         return [{"epoch": row["epoch"], **row["evaluation"]} for row in rows if "evaluation" in row]
 
 
+def _record(config: Config, data: ReIDData, device: str, earlier: RunRecord | None) -> dict:
+    """The content of run.json. device: in words. earlier: the record of a run that is resumed."""
+    packages = "mindspore", "numpy", "pillow", "pydantic"
+    splits = {"train": data.train, "test": data.test}
+    sizes = {name: {"pictures": len(split), "identities": split.num_identities} for name, split in splits.items()}
+    return {
+        "command": [sys.executable, *sys.orig_argv[1:]],  # not sys.argv, which `ms-vireid train` changes
+        "seed": config.seed,
+        "device": device,
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {"ms_vireid": project_version()} | {package: version(package) for package in packages},
+        "git_commit": git_commit(),
+        "data": {"name": data.name, "root": str(data.root.resolve()), **sizes, "checksum": data.checksum},
+        "config": dump_config(config),
+        "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
+        "events": earlier and earlier.events,
+    }
+
+
 def data_config(config: DataConfig, run: RunFolder, root: str | None) -> DataConfig:
     """Return the configuration with the folder to read from: `root`, else the one in run.json. Raises InputError
     without either. A synthetic set that was removed is generated again in its default folder."""
@@ -270,8 +269,7 @@ def check_outside_data(output: Path | None, option: str, data: ReIDData, *runs: 
 def read_metrics(path: Path) -> list[dict]:
     """Read the rows of a metrics.jsonl, except a last line that is incomplete; no file has no rows. Raises InputError
     for any other line that is damaged or not of metrics, and for something other than a file."""
-    rows: list[dict] = []
-    names: set[str] = set()
+    rows, names = [], set()
     if not path.exists():
         return rows
     with open_file(path, METRICS, _MAX_BYTES) as file:

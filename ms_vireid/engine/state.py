@@ -23,7 +23,8 @@ class TrainingState:
     """A model, its optimiser, its loss scale and its progress, saved in a run's folder. In a group, the first process
     writes while the others wait.
 
-    step: completed steps. best: the best evaluation so far, with train.select=best: {"epoch", "map"}.
+    step: completed steps. best: the best evaluation so far, with train.select=best: {"epoch", "map"}. digests: of the
+    pictures that the weights are trained on, and were before this run.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class TrainingState:
         self.config = config
         self.root, self.data_checksum = data.root, data.checksum
         pictures = record(data.train.paths) if group.is_main_process else ""
-        self.seen = {"seen": pictures, "seen_before": before(model.began_from)}
+        self.digests = {"seen": pictures, "seen_before": before(model.began_from)}
         self.run = run
         self.group = group
         self.model = model
@@ -62,7 +63,8 @@ class TrainingState:
             ops.assign(self.scaler.scale_value, Tensor(scale, ms.float32))
             ops.assign(self.scaler.counter, Tensor(good_steps, ms.int32))
         self.step, self.best = meta["step"], meta["best"]
-        self.seen |= {key: meta[key] for key in self.seen if key in meta}  # the file of the first weights may be gone
+        # The file of the first weights may be gone.
+        self.digests |= {key: meta[key] for key in self.digests if key in meta}
 
     def save(self) -> None:
         """Write the state to resume from, with the model's per-device buffers if there are several devices."""
@@ -81,8 +83,8 @@ class TrainingState:
         self._write(path, self.model.get_parameters(), self._meta() | {"epoch": epoch})
 
     def _meta(self) -> dict:
-        known = {key: digests for key, digests in self.seen.items() if digests}
-        return {"config": dump_config(self.config), "data_checksum": self.data_checksum, **known}
+        digests = {key: text for key, text in self.digests.items() if text}
+        return {"config": dump_config(self.config), "data_checksum": self.data_checksum, **digests}
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
         with self.group.together():

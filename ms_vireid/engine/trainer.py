@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
@@ -13,7 +14,7 @@ from ms_vireid.config import Config, StageConfig
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ReIDData
-from ms_vireid.engine.checkpoint import Checkpoint
+from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.log import TrainingLog
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.plan import Plan, Planned
@@ -58,9 +59,14 @@ class Trainer:
         """The number of completed steps."""
         return self.state.step
 
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint`; raises InputError unless this run wrote it, on as many devices."""
-        self.state.load(checkpoint, self.plan.steps)
+    def resume(self, checkpoint: Path) -> None:
+        """Continue from a checkpoint; raises InputError unless this run wrote it, on as many devices."""
+        self.state.load(load_checkpoint(checkpoint), self.plan.steps)
+
+    def load(self, weights: Path) -> None:
+        """Take weights that `fit` wrote; raises InputError as `load_model` does."""
+        load_model(self.model, load_checkpoint(weights))
+        self.program.prepare(self.model)
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
         """Train to the end, then write model.safetensors. evaluate: returns the metrics of the current model, in every
@@ -69,32 +75,33 @@ class Trainer:
         Raises InputError for a loss that is not finite, a picture that cannot be decoded, a checkpoint that cannot be
         written, and if memory runs out; KeyboardInterrupt on Ctrl-C or SIGTERM, after writing last.safetensors.
         """
-        train, state, size, steps = self.config.train, self.state, self.batches.batch_size, self.plan.steps
+        train, state, log, steps = self.config.train, self.state, self.log, self.plan.steps
         if state.step == 0 and 0 in train.keep_epochs:
             state.save_weights(self.run.kept(0), 0)
         self.model.set_train()
-        log = self.log
         log.start(state.step)
         batches = iterate(self.batches, self.config.data.workers, state.step, bound=not self.program.compiled)
         remedy = smaller_steps(self.config, self.program)
         with stop_requests() as stop, closing(batches):
-            items = progress(self.group.items(batches), steps, "training", " images", size, state.step)
-            for images, labels in items:
+            items = self.group.items(batches)
+            for images, labels in progress(items, steps, "training", " images", self.batches.batch_size, state.step):
                 planned = self.plan(state.step)
                 with explained(f"training step {state.step + 1} of {len(images)} images", remedy):
                     log.queue(self.queue_step(planned, images, labels))
                 self.group.average_statistics()
                 state.step += 1
-                if state.step % train.log_steps == 0 or state.step == steps:
+                ends_epoch = state.step % self.plan.iterations == 0
+                logs = state.step % train.log_steps == 0 or state.step == steps
+                saves = ends_epoch or (train.checkpoint_steps and state.step % train.checkpoint_steps == 0)
+                settles = logs or saves or self.group.any(bool(stop))
+                if settles:
                     log.settle(state.step, planned.epoch)
+                if logs:
                     log.write(state.step, planned)
-                stopping = self.group.any(bool(stop))
-                if state.step % self.plan.iterations == 0:
-                    log.settle(state.step, planned.epoch)
+                if ends_epoch:
                     self._end_epoch(planned.epoch, evaluate)
-                    stopping = self.group.any(bool(stop))
-                elif stopping or (train.checkpoint_steps and state.step % train.checkpoint_steps == 0):
-                    log.settle(state.step, planned.epoch)
+                stopping = settles and self.group.any(bool(stop))  # also by a signal since
+                if saves or stopping:
                     state.save()
                 if stopping and state.step < steps:
                     raise KeyboardInterrupt
@@ -134,4 +141,3 @@ class Trainer:
                 state.save_weights(self.run.model, epoch)
         if epoch in train.keep_epochs:
             state.save_weights(self.run.kept(epoch), epoch)
-        state.save()

@@ -1,5 +1,5 @@
-"""Ranks found by counting smaller distances. Numba compiles at the first call and caches on disk; `python
-parity/benchmark.py --only ranking` compares the speed with NumPy's argsort."""
+"""Finds ranks by counting smaller distances. Numba compiles this at the first call and caches it on disk; `python
+parity/benchmark.py --only ranking` compares its speed with NumPy's argsort."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The check that all features pass."""
+"""The check that all features have to pass."""
 
 import numpy as np
 

@@ -1,10 +1,10 @@
-"""The data sets' evaluation protocols: the queries and galleries of each trial, and the average over trials."""
+"""The data sets' evaluation protocols: the queries and galleries of each trial, and the mean over trials."""
 
 import dataclasses
 import hashlib
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, EvaluationConfig
 from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, query_groups
+from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, mean_and_deviation, query_groups
 from ms_vireid.evaluation.threshold import STEPS, count_impostors, threshold_metrics
 
 SYSU_MM01_GALLERY_CAMERAS = {"all": (1, 2, 4, 5), "indoor": (1, 2)}
@@ -251,13 +251,6 @@ def average_trials(results: Sequence[RankingResult], test: ImageSet, trials: Seq
         num_gallery=len(trials[0].gallery),
         checksum=trials_checksum(test, trials),
     )
-
-
-def mean_and_deviation(metrics: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Return each metric's mean and population standard deviation over trials or runs, those that have it."""
-    names = dict.fromkeys(name for one in metrics for name in one)
-    columns = {name: [one[name] for one in metrics if name in one] for name in names}
-    return tuple({name: float(f(values)) for name, values in columns.items()} for f in (np.mean, np.std))
 
 
 def chance(test: ImageSet, trials: Sequence[Trial], protocol: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """CMC, mAP and mINP of a distance matrix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -163,3 +163,10 @@ def _numbered_cameras(name: str, values: object, length: int) -> np.ndarray:
         rule = "SYSU-MM01's rule is about its cameras 2 and 3; give numbers, or choose another protocol"
         raise ValueError(f"{name}[0] is {cameras[0]!r}: {rule}")
     return cameras
+
+
+def mean_and_deviation(metrics: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return each metric's mean and population standard deviation over trials or runs, those that have it."""
+    names = dict.fromkeys(name for one in metrics for name in one)
+    columns = {name: [one[name] for one in metrics if name in one] for name in names}
+    return tuple({name: float(f(values)) for name, values in columns.items()} for f in (np.mean, np.std))

@@ -1,4 +1,4 @@
-"""PyTorch's `.pth`, parsed without PyTorch and without Python's unpickler.
+"""PyTorch's `.pth`, read without PyTorch: the pickle's tensors as places in storages, then the storages.
 
 Two containers exist: the zip archive of PyTorch 1.6 and later, and the earlier sequence of pickles and storages.
 """
@@ -8,9 +8,11 @@ import math
 import re
 import struct
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +29,7 @@ CHOOSE = "name one: --weights NAME of convert.py, or model.pretrained_weights=NA
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the earlier container
 _LONG_PICKLE = 1 << 22  # bytes; longer ones hold arrays
 _MAX_DIMENSIONS = 32
+_BFLOAT16 = np.dtype("u2")  # NumPy lacks it: widened to float32, which is exact
 _TYPES = {
     **dict.fromkeys(("QInt8", "QUInt8", "QUInt4x2", "QUInt2x4", "Untyped"), "V1"),  # these are known by size alone
     **dict.fromkeys(("QInt32", "ComplexHalf"), "V4"),
@@ -35,7 +38,7 @@ _TYPES = {
     "Double": "f8",
     "Float": "f4",
     "Half": "f2",
-    "BFloat16": "u2",  # NumPy lacks it: widened to float32, which is exact
+    "BFloat16": _BFLOAT16,
     "Long": "i8",
     "Int": "i4",
     "Short": "i2",
@@ -45,12 +48,11 @@ _TYPES = {
 }
 # Also as torch.cuda.FloatStorage, or of another device's library.
 _STORAGE = re.compile(rf"torch(?:_\w+)?\.(?:\w+\.)*_?({'|'.join(_TYPES)})Storage")
-# Functions whose first arguments are a storage, an offset, a shape and strides, with the lowest number of arguments.
-_REBUILT = {
-    "torch._utils._rebuild_tensor": 4,
-    "torch._utils._rebuild_tensor_v2": 4,
-    "torch_npu.utils.storage._rebuild_npu_tensor": 4,  # of an Ascend's memory; the numbers lie as PyTorch lays them
-}
+# Functions whose first arguments are a storage, an offset, a shape and strides.
+_REBUILT = (
+    *("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"),
+    "torch_npu.utils.storage._rebuild_npu_tensor",  # of an Ascend's memory; the numbers lie as PyTorch lays them
+)
 # Functions and classes whose first argument is the tensor, or an array of it.
 _WRAPPED = (
     *("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"),
@@ -59,6 +61,13 @@ _WRAPPED = (
     *("torch._utils._rebuild_device_tensor_from_numpy", "torch._utils._rebuild_xla_tensor"),
 )
 _TYPED = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")  # function, class, arguments
+_FEWEST = {  # arguments of what is made
+    "collections.OrderedDict": 0,
+    "torch.Size": 1,
+    **dict.fromkeys(_REBUILT, 4),
+    **dict.fromkeys(_WRAPPED, 1),
+    **dict.fromkeys(_TYPED, 3),
+}
 _NUMPY_TYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 _ON_CPU = "save it from the CPU's memory: torch.save({k: v.cpu() for k, v in model.state_dict().items()}, path)"
 _PLAINLY = "save it as a plain float32 tensor"
@@ -68,79 +77,57 @@ _GATHER = (
 )
 # What to do about a tensor that cannot be read, by the name of what makes it.
 _REMEDIES = {
-    re.compile(pattern): words
-    for pattern, words in {
-        r"_rebuild_sparse": "it is sparse: save its to_dense()",
-        r"_rebuild_(q|nested_)tensor|_rebuild_tensor_v3|^torch\.[\w.]*Storage$": _PLAINLY,
-        r"_rebuild_meta": "it has no numbers, as on the meta device: give the model its weights and save it again",
-        r"_rebuild_wrapper_subclass|^torch\.distributed\.[\w.]*Tensor$": _GATHER,
-        r"_rebuild_\w*tensor": _ON_CPU,
-    }.items()
+    r"_rebuild_sparse": "it is sparse: save its to_dense()",
+    r"_rebuild_(q|nested_)tensor|_rebuild_tensor_v3|^torch\.[\w.]*Storage$": _PLAINLY,
+    r"_rebuild_meta": "it has no numbers, as on the meta device: give the model its weights and save it again",
+    r"_rebuild_wrapper_subclass|^torch\.distributed\.[\w.]*Tensor$": _GATHER,
+    r"_rebuild_\w*tensor": _ON_CPU,
 }
 _SAVE = "save a plain state dict: torch.save(model.state_dict(), path)"
 
 
-@dataclass(frozen=True)
-class _Storage:
-    key: str
-    kind: str  # of `_TYPES`
-    size: int  # elements
+class _Storage(NamedTuple):
+    """Numbers that tensors share. kind: of `_TYPES`. size: elements. content: of a NumPy array, which lies in the
+    pickle, as bytes or a text with a byte in each letter; None: it lies outside."""
 
-    @property
-    def dtype(self) -> np.dtype:
-        return np.dtype(_TYPES[self.kind])
+    key: str
+    kind: str
+    dtype: np.dtype
+    size: int
+    content: bytes | str | None = None
+
+    def flat(self, contents: Mapping[str, Any], order: str) -> np.ndarray:
+        """The numbers; raises DamagedError for a content of another size. contents: bytes by key, in that order."""
+        inside = self.content.encode("latin-1") if isinstance(self.content, str) else self.content
+        content = contents[self.key] if inside is None else inside
+        if len(content) != self.size * self.dtype.itemsize:
+            raise DamagedError(f"storage {self.key} has {len(content)} bytes, not {self.size} of {self.kind}")
+        return np.frombuffer(content, self.dtype.newbyteorder(order) if inside is None else self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
 class _Tensor:
+    """strides: elements. Its numbers are made once it is chosen."""
+
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
-    strides: tuple[int, ...]  # elements
+    strides: tuple[int, ...]
     kind = "tensor"
 
-    @property
-    def itemsize(self) -> int:
-        return max(self.storage.dtype.itemsize, 4)
+    def __setstate__(self, state: Any) -> None:
+        """Drop a parameter's flags."""
 
-    def array(self, name: str, contents: dict[str, Any], is_big: bool) -> np.ndarray:
-        """The numbers, of the storages' contents."""
-        storage, content = self.storage, contents[self.storage.key]
-        dtype = storage.dtype.newbyteorder(">" if is_big else "<")
-        if len(content) != storage.size * dtype.itemsize:
-            raise DamagedError(f"{name}: its storage has {len(content)} bytes, not {storage.size} of {dtype}")
-        flat = np.frombuffer(content, "u1" if storage.kind == "Bool" else dtype)[self.offset :]
-        strides = [stride * flat.itemsize for stride in self.strides]
-        array = np.lib.stride_tricks.as_strided(flat, self.shape, strides, writeable=False)
-        if storage.kind == "Bool":
-            return array != 0
-        if storage.kind == "BFloat16":
+    def array(self, contents: Mapping[str, Any], order: str) -> np.ndarray:
+        """The tensor; arguments and errors as of `flat`."""
+        dtype, flat = self.storage.dtype, self.storage.flat(contents, order)
+        strides = [stride * dtype.itemsize for stride in self.strides]
+        array = np.lib.stride_tricks.as_strided(flat[self.offset :], self.shape, strides, writeable=False)
+        if dtype.kind == "b":
+            return array.view("u1") != 0
+        if dtype == _BFLOAT16:
             return widened(array)
-        return np.ascontiguousarray(array, storage.dtype).reshape(self.shape)
-
-
-@dataclass(frozen=True, eq=False)
-class _Inline:
-    """A tensor whose numbers lie in the pickle, as NumPy's: of a device whose storages PyTorch cannot reach."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    is_fortran: bool
-    content: str | bytes  # text holds a byte in each letter
-    kind = "tensor"
-
-    @property
-    def itemsize(self) -> int:
-        return max(self.dtype.itemsize, 4)
-
-    def array(self, name: str, contents: dict[str, Any], is_big: bool) -> np.ndarray:
-        """The numbers, in this machine's byte order."""
-        content = self.content.encode("latin-1") if isinstance(self.content, str) else self.content
-        array = np.frombuffer(content, self.dtype).reshape(self.shape, order="F" if self.is_fortran else "C")
-        return np.ascontiguousarray(array, self.dtype.newbyteorder("=")).reshape(self.shape)
-
-
-_TENSORS = (_Tensor, _Inline)
+        return np.ascontiguousarray(array, dtype.newbyteorder("=")).reshape(self.shape)
 
 
 @dataclass(frozen=True)
@@ -166,11 +153,9 @@ def read_pth(path: Path, is_archive: bool, choice: str | None = None) -> Pickled
     in it that cannot be read, or needs more memory than there is.
     """
     try:
-        if is_archive:
-            return _read_archive(path, choice)
-        return _read_sequence(path, io.BytesIO(path.read_bytes()), choice)
-    except (ArithmeticError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile) as error:
-        raise DamagedError(str(error)) from None
+        return (_read_archive if is_archive else _read_sequence)(path, choice)
+    except (ArithmeticError, EOFError, RuntimeError, UnpicklingError, struct.error, zipfile.BadZipFile) as error:
+        raise DamagedError(str(error) or "it ends too early") from None
 
 
 def has_checksums(path: Path) -> bool:
@@ -213,16 +198,15 @@ def _read_archive(path: Path, choice: str | None) -> Pickled:
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
         if order not in (b"little", b"big"):
             raise DamagedError(f"byte order {order[:20]!r}")
-        loaded = _Weights(path).read(io.BytesIO(archive.read(pickles[0])))
-        tensors, *beside = _state_dict(path, loaded, choice)
-        keys = {tensor.storage.key for tensor in tensors.values() if isinstance(tensor, _Tensor)}
+        chosen = _chosen(path, _Weights(io.BytesIO(archive.read(pickles[0])), path).load(), choice)
+        keys = {tensor.storage.key for tensor in chosen.arrays.values() if tensor.storage.content is None}
         contents = {key: archive.read(f"{folder}data/{key}") for key in keys}
     reserved = [key for key, content in contents.items() if f"{folder}data/{key}" in unchecked and not any(content)]
     if reserved and pickles[0] not in unchecked:
         raise InputError(
             f"{path}: its numbers were never written, as torch.serialization.skip_data saves; save it again without"
         )
-    return Pickled(_arrays(tensors, contents, order == b"big"), *beside)
+    return _filled(chosen, contents, "<" if order == b"little" else ">")
 
 
 def _archive_of(names: list[str]) -> str:
@@ -235,36 +219,37 @@ def _archive_of(names: list[str]) -> str:
     return "not a whole weight file: a zip archive without PyTorch's data.pkl; use another copy"
 
 
-def _read_sequence(path: Path, file: io.BytesIO, choice: str | None) -> Pickled:
-    machine = _Weights(path)
-    if machine.read(file) != _MAGIC:
+def _read_sequence(path: Path, choice: str | None) -> Pickled:
+    file = io.BytesIO(path.read_bytes())
+    pickles = _Weights(file, path)
+    if pickles.load() != _MAGIC:
         raise InputError(f"{path}: is a pickle, but not torch.save's; {_SAVE}")
-    if machine.read(file) != _PROTOCOL:
+    if pickles.load() != _PROTOCOL:
         raise DamagedError("not PyTorch's")
-    system = machine.read(file)
-    is_big = system["little_endian"] is False
-    tensors, *beside = _state_dict(path, machine.read(file), choice)
-    keys = machine.read(file)
-    buffer = file.getbuffer()
+    is_big = pickles.load()["little_endian"] is False
+    chosen = _chosen(path, pickles.load(), choice)
+    keys, buffer = pickles.load(), file.getbuffer()
     contents, start = {}, file.tell()
     for key in keys:
-        storage = machine.storages[key]
+        storage = pickles.storages[key]
         size = int.from_bytes(buffer[start : start + 8], "big" if is_big else "little", signed=True)
         end = start + 8 + storage.size * storage.dtype.itemsize
         if size != storage.size or end > len(buffer):
             raise DamagedError(f"storage {key} is cut off")
         contents[key] = buffer[start + 8 : end]
         start = end
-    return Pickled(_arrays(tensors, contents, is_big), *beside)
+    return _filled(chosen, contents, ">" if is_big else "<")
 
 
-def _state_dict(
-    path: Path, loaded: Any, choice: str | None
-) -> tuple[dict[str, _Tensor | _Inline], tuple[str, ...], dict[str, Any], tuple[str, ...]]:
-    """The tensors of the chosen set, the names of all sets, the chosen one's first, what else there is, and which of
-    that holds tensors."""
+def _filled(chosen: Pickled, contents: Mapping[str, Any], order: str) -> Pickled:
+    """Make arrays of the tensors."""
+    return replace(chosen, arrays={name: tensor.array(contents, order) for name, tensor in chosen.arrays.items()})
+
+
+def _chosen(path: Path, loaded: Any, choice: str | None) -> Pickled:
+    """The chosen set, of tensors that are no arrays yet."""
     if isinstance(loaded, Object) and loaded.is_module:
-        raise InputError(f"{path}: is a whole nn.Module ({loaded.text[:80]}); it was not made; {_SAVE}")
+        raise InputError(f"{path}: {_whole_module(loaded)}")
     if not isinstance(loaded, dict):
         raise InputError(f"{path}: holds a {kind_of(loaded)}, not a state dict (tensors by name); {_SAVE}")
     sets = _sets(loaded)
@@ -272,31 +257,33 @@ def _state_dict(
         raise InputError(f"{path}: {_without_sets(loaded)}")
     chosen = choice if choice in sets else _plain(path, list(sets), choice)
     outer = chosen.partition(".")[0]
+    # A whole nn.Module among the weights, or as what the file names its model.
     named = {} if chosen == choice or outer in WRAPPERS else {key: loaded[key] for key in WRAPPERS if key in loaded}
-    _require_no_module(path, sets[chosen], named)
-    tensors = {name: value for name, value in sets[chosen].items() if isinstance(value, _TENSORS)}
-    others = {_text(name): value for name, value in loaded.items() if chosen and name != outer}
+    for name, value in (sets[chosen] | named).items():
+        if isinstance(value, Object) and value.is_module and hides(value, _Tensor):
+            raise InputError(f"{path}: {name} {_whole_module(value)}")
+    tensors = {name: value for name, value in sets[chosen].items() if isinstance(value, _Tensor)}
+    others = {str(name): value for name, value in loaded.items() if chosen and name != outer}
     others |= {name: value for name, value in sets[chosen].items() if name not in tensors}
-    wrong = [(name, value) for name, value in others.items() if name in sets[chosen] and _is_tensor(value)]
+    wrong = [(name, value) for name, value in others.items() if name in sets[chosen] and _remedy(value)]
     if wrong:
         name, value = wrong[0]
         more = f" and {len(wrong) - 1} others" if wrong[1:] else ""
         raise InputError(f"{path}: {name}{more} is of {value.text[:80]}, which is no plain tensor; {value.remedy}")
     # Tensors that share a storage need more memory than the file.
-    size = sum(math.prod(tensor.shape) * tensor.itemsize for tensor in tensors.values())
+    size = sum(math.prod(tensor.shape) * max(tensor.storage.dtype.itemsize, 4) for tensor in tensors.values())
     require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
-    unread = [name for name, value in others.items() if hides(value, _TENSORS)]
-    return tensors, (chosen, *(name for name in sets if name != chosen)), others, tuple(unread)
+    unread = tuple(name for name, value in others.items() if hides(value, _Tensor))
+    return Pickled(tensors, (chosen, *(name for name in sets if name != chosen)), others, unread)
 
 
-def _text(name: Any) -> str:
-    """A key of a dictionary in words."""
-    return name.kind if isinstance(name, Object) else str(name)
+def _whole_module(value: Object) -> str:
+    return f"is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}"
 
 
-def _is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor that cannot be read."""
-    return isinstance(value, Object) and bool(value.remedy)
+def _remedy(value: Any) -> str:
+    """What to do about a tensor that cannot be read; "" for all other values."""
+    return value.remedy if isinstance(value, Object) else ""
 
 
 def _without_sets(loaded: dict) -> str:
@@ -304,37 +291,30 @@ def _without_sets(loaded: dict) -> str:
     inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), dict)), loaded)
     for name, value in loaded.items():
         if isinstance(value, Object) and value.is_module:
-            return f"{_text(name)} is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}"
+            return f"{name} {_whole_module(value)}"
     if "ds_version" in loaded:
         return f"is one process's part of DeepSpeed's state; {GATHER_ZERO}"
-    unread = [name for name, value in inner.items() if hides(value, _TENSORS)]
+    unread = [name for name, value in inner.items() if hides(value, _Tensor)]
     if unread:
         name = unread[0]
-        return f"{_text(name)} is a {inner[name].kind} with tensors in it, not a dict; save dict(...) of it"
-    wrong = [f"{_text(name)} is not a name" for name in inner if not isinstance(name, str)]
+        return f"{name} is a {inner[name].kind} with tensors in it, not a dict; save dict(...) of it"
+    wrong = [f"{name} is not a name" for name in inner if not isinstance(name, str)]
     named = ((name, value) for name, value in inner.items() if isinstance(name, str))
-    wrong += [f"{name} is a {kind_of(value)}" for name, value in named if not isinstance(value, _TENSORS)]
+    wrong += [f"{name} is a {kind_of(value)}" for name, value in named if not isinstance(value, _Tensor)]
     problems = the_first(list(dict.fromkeys(wrong))) or "nothing"
     return f"holds no plain state dict (tensors by name): {problems}; {_SAVE}"
-
-
-def _require_no_module(path: Path, held: dict, named: dict) -> None:
-    """Raise InputError if a whole nn.Module is among the chosen weights, or is what the file names its model."""
-    for name, value in (held | named).items():
-        if isinstance(value, Object) and value.is_module and hides(value, _TENSORS):
-            raise InputError(f"{path}: {name} is a whole nn.Module ({value.text[:80]}); it was not made; {_SAVE}")
 
 
 def _sets(tree: Any, name: str = "", depth: int = 3) -> dict[str, dict[str, Any]]:
     """Every dict of tensors by name within `depth` dicts, by the keys that lead to it."""
     if not isinstance(tree, dict) or not depth:
         return {}
-    is_set = any((isinstance(value, _TENSORS) and value.shape) or _is_tensor(value) for value in tree.values())
-    found = {name: tree} if is_set and all(isinstance(key, str) for key in tree) else {}
+    is_set = any((isinstance(value, _Tensor) and value.shape) or _remedy(value) for value in tree.values())
+    sets = {name: tree} if is_set and all(isinstance(key, str) for key in tree) else {}
     for key, value in tree.items():
         if isinstance(key, str):
-            found |= _sets(value, f"{name}.{key}" if name else key, depth - 1)
-    return found
+            sets |= _sets(value, f"{name}.{key}" if name else key, depth - 1)
+    return sets
 
 
 def _plain(path: Path, names: list[str], choice: str | None) -> str:
@@ -349,10 +329,6 @@ def _plain(path: Path, names: list[str], choice: str | None) -> str:
     return plain[0]
 
 
-def _arrays(tensors: dict[str, _Tensor | _Inline], contents: dict[str, Any], is_big: bool) -> dict[str, np.ndarray]:
-    return {name: tensor.array(name, contents, is_big) for name, tensor in tensors.items()}
-
-
 def widened(bits: np.ndarray) -> np.ndarray:
     """Make float32 of bfloat16's bits, which is exact."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
@@ -361,11 +337,11 @@ def widened(bits: np.ndarray) -> np.ndarray:
 class _Weights(Pickle):
     """Makes tensors, of storages that are read later. storages: those that the pickles refer to, by key."""
 
-    def __init__(self, path: Path):
-        super().__init__(path, _SAVE)
+    def __init__(self, file: io.BytesIO, path: Path):
+        super().__init__(file, path, _SAVE)
         self.storages: dict[str, _Storage] = {}
 
-    def persistent(self, saved: Any) -> Any:
+    def persistent_load(self, saved: Any) -> Any:
         """Make a storage's place; the earlier container's modules have one too."""
         kind, named, *_ = saved
         if kind == "module" and isinstance(named, Name):
@@ -376,28 +352,21 @@ class _Weights(Pickle):
             raise DamagedError("a reference to something other than a storage")
         if view not in ([], [None]):
             raise InputError(f"{self.path}: storage {key} is a view of another; save clones of its tensors")
-        storage = _Storage(str(key), known[1], _count(size))
+        storage = _Storage(str(key), known[1], np.dtype(_TYPES[known[1]]), _count(size))
         if self.storages.setdefault(storage.key, storage) != storage:
             raise DamagedError(f"storage {key} has two types or sizes")
         return storage
 
     def call(self, name: str, arguments: Any) -> Any:
         """Make tensors and plain dictionaries; all else is an `Object`."""
-        if name in ("collections.OrderedDict", "torch.Size", *_REBUILT, *_WRAPPED, *_TYPED):
-            if not isinstance(arguments, tuple) or len(arguments) < _REBUILT.get(
-                name, name != "collections.OrderedDict"
-            ):
-                raise DamagedError(f"{name} with {kind_of(arguments)} of too few arguments")
-            made = self._known(name, arguments)
-            if made is not None:
-                return made
+        fewest = _FEWEST.get(name)
+        if fewest is not None and (not isinstance(arguments, tuple) or len(arguments) < fewest):
+            raise DamagedError(f"{name} with {kind_of(arguments)} of too few arguments")
+        if fewest is not None and (made := self._known(name, arguments)) is not None:
+            return made
         made = super().call(name, arguments)
-        made.remedy = next((words for pattern, words in _REMEDIES.items() if pattern.search(made.text)), "")
+        made.remedy = next((words for pattern, words in _REMEDIES.items() if re.search(pattern, made.text)), "")
         return made
-
-    def build(self, target: Any, state: Any) -> None:
-        if not isinstance(target, (*_TENSORS, dict)):  # a parameter's flags, a state dict's _metadata: no weights
-            super().build(target, state)
 
     def _known(self, name: str, arguments: tuple) -> Any:
         """Make what is known; None if its arguments are another device's."""
@@ -409,13 +378,12 @@ class _Weights(Pickle):
             return self._tensor(*arguments[:4], *arguments[6:7])
         if name in _TYPED:
             function, _, inner = arguments[:3]
-            return (
-                self.call(function.text, inner) if isinstance(function, Name) and function.text not in _TYPED else None
-            )
+            is_nested = not isinstance(function, Name) or function.text in _TYPED
+            return None if is_nested else self.call(function.text, inner)
         value = arguments[0]
         if isinstance(value, Object) and not value.remedy:
             value = _inline(value)
-        if not isinstance(value, (*_TENSORS, Object)):
+        if not isinstance(value, _Tensor | Object):
             raise DamagedError(f"{name} of a {kind_of(value)}")
         return value
 
@@ -435,7 +403,7 @@ class _Weights(Pickle):
         return _Tensor(storage, offset, shape, strides)
 
 
-def _inline(array: Object) -> _Inline:
+def _inline(array: Object) -> _Tensor:
     """The tensor of a pickled NumPy array; raises DamagedError unless that is of plain numbers and whole."""
     try:
         _, shape, kind, is_fortran, content = array.parts[-1]
@@ -448,10 +416,10 @@ def _inline(array: Object) -> _Inline:
     shape = _sizes(shape)
     if code not in _NUMPY_TYPES or order not in ("<", ">", "|", "=") or not isinstance(content, str | bytes):
         raise DamagedError(f"an array of {str(code)[:20]}")
+    axes = range(len(shape))
+    strides = [math.prod(shape[:axis] if is_fortran is True else shape[axis + 1 :]) for axis in axes]
     dtype = np.dtype(code).newbyteorder(">" if order == ">" else "<")
-    if len(content) != math.prod(shape) * dtype.itemsize:
-        raise DamagedError(f"an array of {len(content)} bytes, not {shape} of {dtype}")
-    return _Inline(shape, dtype, is_fortran is True, content)
+    return _Tensor(_Storage("", code, dtype, math.prod(shape), content), 0, shape, tuple(strides))
 
 
 def _sizes(values: Any) -> tuple[int, ...]:

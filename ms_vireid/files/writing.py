@@ -20,11 +20,9 @@ from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.files.checks import sealed
 
 _log = logging.getLogger(__name__)
-# A temporary file, with the host and process that wrote it.
-TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.ms_vireid-(?P<host>.*)-(?P<process>\d{1,9})\.tmp(\..*)?", re.DOTALL)
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.ms_vireid-.*-\d{1,9}\.tmp(\..*)?", re.DOTALL)  # as `_temporary_name`
 _HOLDER = re.compile(rb"process \d+ of .*|\d+\n.*", re.DOTALL)  # content of a lock file: from `lock` or filelock
 FOLDER = "is a folder"
-_MARK, _STAGED = ".ms_vireid", b"a folder that ms_vireid fills\n"  # a file in it, and its content
 _ANOTHER_PLACE = "free space or choose another place"
 _ZEROS = bytes(1 << 20)
 _MAX_STEM = 40  # bytes of the file's name in its temporary name
@@ -142,11 +140,10 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(_temporary_name(path))
-    remove_leftovers(path.parent)
+    _remove_leftovers(path)
     try:
         if problem := obstacle(path):
             raise OSError(f"it {problem}")
-        temporary.unlink(missing_ok=True)  # from an earlier process with the same id, in a container for example
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode  # the user's default; some libraries restrict a file to its owner
         yield temporary
@@ -165,8 +162,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
 
 
 def staging(path: Path) -> Path:
-    """Where `staged_folder` lets `path` be filled: a folder within one beside it, which is this process's."""
-    return path.with_name(_temporary_name(path.with_suffix(""))) / path.name
+    """Where `staged_folder` lets `path` be filled: a folder beside it, which is this process's."""
+    return path.with_name(_temporary_name(path.with_suffix("")))
 
 
 @contextmanager
@@ -179,50 +176,34 @@ def staged_folder(path: Path) -> Iterator[Path]:
     folder = staging(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(path.parent)
-        _remove_staging(folder.parent)  # from an earlier process with the same id, in a container for example
-        folder.parent.mkdir()
+        _remove_leftovers(path.with_suffix(""))
+        folder.mkdir()
     except OSError as error:
         raise _unwritable(path, error, _ANOTHER_PLACE) from None
     try:
-        (folder.parent / _MARK).write_bytes(_STAGED)
-        folder.mkdir()
         yield folder
         folder.rename(path)
     except OSError as error:
         raise _unwritable(path, error, _ANOTHER_PLACE) from None
     finally:
-        rmtree(folder.parent, ignore_errors=True)
+        rmtree(folder, ignore_errors=True)
 
 
-def _remove_staging(folder: Path) -> None:
-    """Remove a folder of `staged_folder`, and no other."""
-    with suppress(OSError):
-        if stat.S_ISDIR(os.lstat(folder).st_mode) and (folder / _MARK).read_bytes() == _STAGED:
-            rmtree(folder)
-
-
-def _temporary_name(path: Path) -> str:
-    """Return a name that is unique to this process and file."""
+def _temporary_name(path: Path, process: str = "") -> str:
+    """Return a name that is unique to this file, machine and process (default: this one)."""
     stem = os.fsencode(path.stem)[:_MAX_STEM].decode(errors="ignore")
-    file = f"{stem}.{crc32(os.fsencode(path.name)):08x}"
-    return f".{file}.ms_vireid-{_host()}-{os.getpid()}.tmp{path.suffix}"
+    file, host = f"{stem}.{crc32(os.fsencode(path.name)):08x}", socket.gethostname()[:_MAX_STEM]
+    return f".{file}.ms_vireid-{host}-{process or os.getpid()}.tmp{path.suffix}"
 
 
-def _host() -> str:
-    return socket.gethostname()[:_MAX_STEM]
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files and folders that killed processes of this machine left in a folder."""
-    with suppress(OSError):  # if the folder is missing, `atomic_write` reports it
-        for name in os.listdir(folder):
-            match = TEMPORARY.fullmatch(name)
-            ended = match and match["host"] == _host() and not pid_exists(int(match["process"]))
-            if ended and stat.S_ISREG(os.lstat(folder / name).st_mode):
-                (folder / name).unlink(missing_ok=True)
-            elif ended:
-                _remove_staging(folder / name)
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes of this machine left of `path`, also one that had this process's number."""
+    names = re.compile("([0-9]{1,9})".join(map(re.escape, _temporary_name(path, "\0").split("\0"))))
+    with suppress(OSError):  # what cannot be read or removed is reported by the caller
+        for match in filter(None, map(names.fullmatch, os.listdir(path.parent))):
+            process, left = int(match[1]), path.with_name(match[0])
+            if process == os.getpid() or not pid_exists(process):
+                rmtree(left) if stat.S_ISDIR(os.lstat(left).st_mode) else left.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

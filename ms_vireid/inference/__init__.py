@@ -27,16 +27,18 @@ def files_read(*checkpoints: Path) -> list[Path]:
     return [path for file in files for path in (file, *RunFolder(file.parent).files)]
 
 
-def begin(device: str, program: str, *checkpoints: Path, tf32: bool = False) -> "tuple[str, Program]":
-    """Set up the device for trained models; return its description and the program that `choose` takes. Raises
-    InputError, before that, for a missing checkpoint. tf32: as in `runtime.round_products`."""
+def begin(
+    device: str, program: str, *checkpoints: Path, tf32: bool = False, amp: str | bool = False, option="--program "
+) -> "tuple[str, Program]":
+    """Set up the device; return its description and the program that `choose` takes. Raises InputError, before that,
+    for a missing checkpoint. tf32: as in `runtime.round_products`. amp, option: as in `choose`."""
     for path in checkpoints:
         require_file(checkpoint_file(path), "checkpoint file")
     device = runtime.set_up(device)
     from ms_vireid.programs.program import choose  # imports mindspore: after the device is set up
 
     device = "; ".join(filter(None, [device, runtime.round_products(tf32)]))
-    return device, choose(program, option="--program ")
+    return device, choose(program, amp, option)
 
 
 def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Program":

@@ -18,7 +18,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
 from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes, read_json
-from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, remove_leftovers, reserve, write_json
+from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, reserve, write_json
 
 if TYPE_CHECKING:
     from ms_vireid.inference.features import FeatureExtractor
@@ -147,7 +147,6 @@ def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
 def _require_partial(partial: Path) -> None:
     """Raise InputError unless this is the folder of a partial result, whole or damaged."""
     if obstacle(partial) == FOLDER:
-        remove_leftovers(partial)
         names = {path.name for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)}
         if names <= {LOCK} or (STATE in names <= {STATE, FEATURES, LOCK} and not _is_foreign(partial)):
             return

@@ -1,8 +1,8 @@
 """FAISS indexes of a gallery (flat, HNSW), stored in one file with the paths, cameras and identities of its pictures.
 
 A `.index` file is an uncompressed zip: FAISS's own `index.faiss`, which holds the features, and the other columns of a
-feature file (ms_vireid/inference/feature_files.py). That of HNSW also holds `rows` and `members` of its `Graph`, and in
-`info` its breadth and recall; one of an earlier version does not, and every row is a node.
+feature file (ms_vireid/inference/feature_files.py). An HNSW index also holds `rows` and `members` of its `Graph`, and
+in `info` its breadth and recall. An index from an earlier version does not, and every row in it is a node.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""HNSW graphs with one node for all rows that are nearly alike.
+"""HNSW graphs with one node for all rows that are nearly equal.
 
 HNSW links rows to their nearest neighbours. Thousands of rows that are nearly alike (a camera that stands still,
-pictures of "no signal") link to each other alone, and a search that reaches them never leaves, at any breadth. So the
+pictures of "no signal") link only to each other, and a search that reaches them never leaves, at any breadth. So the
 first of such rows is a node, and the others are its members: a search finds nodes and compares the members of the
 nearest ones one by one.
 """

@@ -1,4 +1,4 @@
-"""Galleries in Milvus, by the same code embedded in a folder `PATH.db` (milvus-lite) or on a server.
+"""Galleries in Milvus, with the same code for one embedded in a folder `PATH.db` (milvus-lite) and one on a server.
 
 A picture is one entity with its absolute path as primary key: adding it again replaces it.
 """

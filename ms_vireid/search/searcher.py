@@ -50,7 +50,7 @@ class Searcher:
         extract.py, PIL images, or arrays, uint8 [H, W, 3] (RGB) or [H, W].
 
         modality: "visible" or "infrared"; "auto" reads it from the pictures' folders, so not for images and arrays.
-        layout: how the paths say who is on the pictures, as --layout takes it.
+        layout: how the paths say who is in the pictures, as --layout takes it.
 
         Returns the columns of a feature file: `features`, float32 [N, C], L2-normalised, `paths`, `identities` and so
         on; images and arrays are named "0", "1", ... `ms_vireid.inference.feature_files.save_features` writes them for
@@ -91,8 +91,8 @@ class Searcher:
         """Find the `top_k` nearest pictures of the gallery for each query, nearest first.
 
         query, gallery: what `features` returns, or paths that it takes. rerank: by k-reciprocal encoding of all queries
-        and the whole gallery. by_identity: find `top_k` people, of each the most similar picture. threshold: of these,
-        return similarities of at least this, maybe none.
+        and the whole gallery. by_identity: find `top_k` people, with the most similar picture of each. threshold:
+        return only similarities of at least this, which may be none.
         """
         top_k = whole_number("top_k", top_k, 1)
         require_switch("rerank", rerank)

@@ -16,9 +16,9 @@ _SIZE = (192, 96)  # pixels, height and width, of each picture
 
 
 def draw_sheet(found: Sequence[SearchResult], value_ranges: ValueRanges = FULL) -> tuple[Figure, int]:
-    """Draw one row a query: itself, then its first ten hits with similarity, camera and identity, marked right or wrong
-    where identities are known. Gray fields stand in for pictures that are missing or broken. value_ranges: of
-    pictures of 16 or 32 bits.
+    """Draw a row for each query: itself, then its first ten hits with similarity, camera and identity, marked right or
+    wrong where identities are known. Gray fields replace pictures that are missing or broken. value_ranges: of pictures
+    of 16 or 32 bits.
 
     Returns the figure and the number of these pictures.
     """

@@ -16,7 +16,8 @@ from ms_vireid.data.digests import record
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
-from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, mean_and_deviation, require_choices
+from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, require_choices
+from ms_vireid.evaluation.ranking import mean_and_deviation
 from ms_vireid.evaluation.table import AT_THRESHOLD, format_table
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write, check_output, write_json
@@ -54,15 +55,15 @@ class Evaluation(NamedTuple):
 
     def result(self) -> ProtocolResult:
         evaluate = evaluate_corrupted if self.corrupted else evaluate_model
-        given = self.trained.extractor, self.data, self.config.evaluation
+        inputs = self.trained.extractor, self.data, self.config.evaluation
         threshold, fmr = self.acceptance
         accepted = {} if threshold is None else {"threshold": threshold}
         if fmr is not None:
-            chosen = threshold_of_others(*given, fmr)
+            chosen = threshold_of_others(*inputs, fmr)
             threshold = chosen.threshold
             values = threshold, fmr, chosen.people, chosen.pairs, chosen.accepted
             accepted = dict(zip(OF_THRESHOLD, values, strict=True))
-        result = evaluate(*given, threshold=threshold)
+        result = evaluate(*inputs, threshold=threshold)
         return dataclasses.replace(result, evaluated=self.protocol() | accepted)
 
 
@@ -187,7 +188,7 @@ def _prepare(
     Raises InputError for an option that would change nothing, and as `_require_similarities` and `_require_others`."""
     (trained,) = load_trained([checkpoint], program)
     options = {name: value for name, value in options.items() if value is not None}
-    config, data, its_own = trained.test_set(data_root, another, layout)
+    config, data, trained_on = trained.test_set(data_root, another, layout)
     tree = dump_config(config)
     tree["evaluation"] |= options
     config = check_config(tree, "options")
@@ -197,7 +198,7 @@ def _prepare(
     if acceptance != Acceptance():
         _require_similarities(config)
     if acceptance.fmr is not None:
-        _require_others(data, its_own)
+        _require_others(data, trained_on)
     return Evaluation(trained, config, data, corrupted, acceptance)
 
 
@@ -209,9 +210,9 @@ def _require_similarities(config: Config) -> None:
         raise InputError("--threshold, --fmr: are of cosines, and --flip adds features; give --renormalise as well")
 
 
-def _require_others(data: ReIDData, its_own: bool) -> None:
+def _require_others(data: ReIDData, trained_on: bool) -> None:
     """Raise InputError unless the set has people who are not tested on, and on whom the model was not trained."""
-    if its_own:
+    if trained_on:
         problem = f"the model was trained on all people of {data.root} but those that it is tested on"
         remedy = "choose it on another set, --data NAME --data-root D, and give the number here with --threshold"
         raise InputError(f"--fmr: {problem}, and a threshold is chosen on neither; {remedy}")
@@ -233,9 +234,9 @@ def _require_alike(checkpoints: Sequence[Path], evaluations: Sequence[Evaluation
             )
     pictures: dict[object, tuple[Path, str]] = {}  # by split: the first checkpoint's
     for path, one in zip(checkpoints, evaluations, strict=True) if len(evaluations) > 1 else ():
-        tested = record(one.data.test.paths)
-        other, expected = pictures.setdefault(one.protocol().get("split"), (path, tested))
-        if tested != expected:
+        digests = record(one.data.test.paths)
+        other, expected = pictures.setdefault(one.protocol().get("split"), (path, digests))
+        if digests != expected:
             problem = "are tested on other pictures, which have no mean"
             raise InputError(f"{other} and {path}: {problem}; give --data-root for both, or each alone")
 

@@ -1,7 +1,7 @@
-"""Figures and pages. Only modules of this package import Matplotlib, so that they find it as it is set up here.
+"""Figures and pages. Only modules of this package import Matplotlib, so that all of them use it as set up here.
 
-No window is ever drawn: Matplotlib takes Agg, whatever MPLBACKEND says. It may name what is not there, as in the shell
-of a notebook, and would then stop the import.
+Matplotlib uses Agg and never opens a window, whatever MPLBACKEND says. That variable may name a backend that is not
+there, as in a notebook's shell, which would stop the import.
 """
 
 from ms_vireid.devices import runtime

@@ -1,4 +1,4 @@
-"""The part of a run's page that its trained model computes on the test set."""
+"""The part of a run's page that the trained model computes on the test set."""
 
 from itertools import zip_longest
 

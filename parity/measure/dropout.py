@@ -1,10 +1,10 @@
-"""Compare training with dropout and drop path with outside code: mean losses of a small PMT.
+"""Compare training with dropout and drop path with outside code, by the mean losses of a small PMT.
 
-Five sides train: MindSpore by its three programs, the PyTorch mirror with the same hashed noise, and outside code:
-timm's ViT with its own dropout and drop path and a plain step of `torch.optim.AdamW`. For each seed all sides start
-with the same weights and take the same batches, several times with other noise, so that a hundredth of the loss shows.
-Every side, pair of rates and seed takes one core and writes one line of --output; a line that exists is not trained
-again.
+Five sides train: MindSpore with its three programs for a CPU, the PyTorch mirror with the same hashed noise, and
+outside code: timm's ViT with its own dropout and drop path and a plain step of `torch.optim.AdamW`. For each seed all
+sides start from the same weights and take the same batches, several times with other noise, so that a difference of a
+hundredth of the loss shows. Each side, pair of rates and seed takes one core and writes one line to --output; what has
+its line there is not trained again.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)

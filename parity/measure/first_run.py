@@ -1,8 +1,8 @@
-"""The first hour on a device: versions, operators, the ladder, trainings and speed, in one Markdown report.
+"""Write a report on a device in Markdown: versions, operators, the ladder, trainings and speed.
 
-Each step runs in a process of its own, which is killed at its time limit. One that fails is a line in the report, with
-the last lines that it printed, and the others go on. The exit code is 1 if one failed. On a stand-in (parity/stand_in)
-times mean nothing.
+Each step runs in its own process, which is killed at its time limit. If one fails, the report says so, with the last
+lines that it printed, and the others go on. The exit code is 1 if one failed. On a stand-in (parity/stand_in) times
+mean nothing.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)

@@ -6,7 +6,7 @@ import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it an
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import zip_longest
 
@@ -20,28 +20,27 @@ from parity.stand_in import DEVICES, build
 LIMIT_S = 1800.0  # of a row
 LEAST_MS = 0.1  # of a kind of call that has a line of its own
 AMP = "train.amp=float16"
+RECOMPUTE = "train.recompute=true"
+SWITCHES = {"": (), " amp": (AMP,), " recompute": (RECOMPUTE,), " amp recompute": (AMP, RECOMPUTE)}
+COMPILED = {"GPU": "cuda", "Ascend": "graph"}  # the program by default
+# A device's modes: its default program with all switches, and its others.
 MODES = {
-    "compiled": ("train.program=graph",),
-    "compiled amp": ("train.program=graph", AMP),
-    "compiled recompute": ("train.program=graph", "train.recompute=true"),
-    "compiled amp recompute": ("train.program=graph", AMP, "train.recompute=true"),
-    "PyNative": ("train.program=eager",),
-    "cuda": ("train.program=cuda",),
-    "cuda amp": ("train.program=cuda", AMP),
+    device: {f"{program}{name}": (f"train.program={program}", *switches) for name, switches in SWITCHES.items()}
+    | {other: (f"train.program={other}",) for other in ("graph", "eager") if other != program}
+    for device, program in COMPILED.items()
 }
 # A device, a method, which the first word of a benchmark's row is, and a mode: the device, the model and the switches.
 ROWS = {
     f"{device}: {model.split()[0]} {mode}": (device, model, switches)
     for device in DEVICES
     for model in MODELS
-    for mode, switches in MODES.items()
-    if device == "GPU" or "cuda" not in mode
+    for mode, switches in MODES[device].items()
 }
 # Steps by what they cost: a method and a precision.
 COST_ROWS = {
     f"{model.split()[0]} {precision}": (model, mode)
     for model in MODELS
-    for precision, mode in (("float32", "compiled"), ("float16", "compiled amp"))
+    for precision, mode in (("float32", "cuda"), ("float16", "cuda amp"))
 }
 # What the tables of `programs/graph` replace, and the models that have it: PMT, AGW, MUN.
 _ON_BOTH = {"CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN", "AdamW": "PMT", "SGD": "AGW", "StageLoss": "PMT MUN"}
@@ -90,14 +89,18 @@ def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
 def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
     """Yield a step's total, then its kinds of calls by ms on an H100 as `prices` predicts, the shortest summed up.
     Beside them stand PyTorch's kinds of kernels as measured, also by ms: a line pairs ranks, not kernels. Raises as
-    `rows`."""
+    `rows`, and at once if there is nothing measured."""
+    return _costs(names, options, prices.measured()["steps"])
+
+
+def _costs(names: Sequence[str], options: Namespace, steps: Mapping[str, dict]) -> Iterator[tuple[str, dict]]:
     for name in names:
         calls = calls_of(name, options.overrides)
         kinds = [(kind, *cost) for kind, cost in prices.kinds(calls).items()]
         long = [kind for kind in kinds if kind[2] >= LEAST_MS]
         whole = _sum(f"all, of a step of {prices.step_ms(calls):.1f} ms", kinds)
         ours = [whole, *long, _sum("the rest", kinds[len(long) :])]
-        torch = prices.measured()["steps"][name]["torch"]
+        torch = steps[name]["torch"]
         theirs = [(f"all, of a step of {torch['step_ms']:.1f} ms", torch["busy_ms"]), *torch["kinds"].items()]
         for place, (our, their) in enumerate(zip_longest(ours, theirs, fillvalue=(None, None, None))):
             (kind, made, ms), (torch_kind, torch_ms, *_) = our, their
@@ -108,7 +111,7 @@ def costs(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]
 def calls_of(name: str, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Count the calls of one of `COST_ROWS` in a step on the stand-in GPU, by `counts.calls`' names."""
     model, mode = COST_ROWS[name]
-    overrides = *MODELS[model][1], *CLASSES, *MODES[mode], *overrides
+    overrides = *MODELS[model][1], *CLASSES, *MODES["GPU"][mode], *overrides
     return _counted(f"GPU: {model.split()[0]} {mode}", "GPU", model, overrides)["calls"]
 
 
@@ -121,16 +124,16 @@ def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str
     """Yield a compiled step without and with the replacement of a type of cell; raises as `rows`."""
     for name in names:
         device, model, cell = REPLACEMENT_ROWS[name]
-        overrides = *MODELS[model][1], *CLASSES, *options.overrides, *MODES["compiled"]
-        whole = _row(f"{device}: {model.split()[0]} compiled", device, model, overrides)
+        overrides = *MODELS[model][1], *CLASSES, *options.overrides, "train.program=graph"
+        whole = _row(f"{device}: {model.split()[0]} graph", device, model, overrides)
         yield name, {"without": _row(name, device, model, overrides, cell), "whole": whole}
 
 
 def _row(name: str, device: str, model: str, overrides: tuple[str, ...], without: str = "") -> dict:
-    """Drop the calls, and for a compiled step on a GPU price them; in PyNative a device waits for the host."""
+    """Drop the calls, and for a compiled step on a GPU price them; by `eager` a device waits for the host."""
     row = dict(_counted(name, device, model, overrides, without))
     calls = row.pop("calls")
-    priced = device == "GPU" and MODES["PyNative"][0] not in overrides
+    priced = device == "GPU" and "train.program=eager" not in overrides
     return row | {"h100_ms": prices.step_ms(calls) if priced else None}
 
 

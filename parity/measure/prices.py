@@ -372,7 +372,9 @@ class Cost(NamedTuple):
 @cache
 def measured() -> dict:
     """h100.json: date, card, commit, and of each of "steps" its calls, and by framework step_ms, busy_ms and kinds;
-    "earlier": the same of an earlier commit."""
+    "earlier": the same of an earlier commit. Raises InputError if it is not there, as in a wheel."""
+    if not H100.is_file():
+        raise InputError(f"{H100}: is not there; run this in a checkout, which has it")
     return json.loads(H100.read_text(encoding="utf-8"))
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ms_vireid.data.corruptions import CORRUPTIONS
-from parity.measure import galleries, launches, pictures, prices, steps
+from parity.measure import galleries, launches, pictures, steps
 from parity.measure.workers import MODELS
 
 WIDTH = 34  # of a row's name
@@ -115,7 +115,7 @@ SECTIONS = {
             ("MindSpore, predicted", 46, _or_dash("{kind}".format_map, "kind")),
             ("calls", 7, _or_dash("{calls:,.0f}".format_map, "calls")),
             ("ms", 8, _or_dash("{ms:.2f}".format_map, "ms")),
-            (f"PyTorch, measured {prices.measured()['date']}", 32, _or_dash("{torch_kind}".format_map, "torch_kind")),
+            ("PyTorch, measured", 32, _or_dash("{torch_kind}".format_map, "torch_kind")),
             ("ms", 8, _or_dash("{torch_ms:.2f}".format_map, "torch_ms")),
         ),
     ),

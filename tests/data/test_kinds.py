@@ -21,8 +21,8 @@ from ms_vireid.data.transforms import normalise
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.training_data import prepare_data
 from ms_vireid.inference.feature_files import load_features
-from ms_vireid.tasks.train import shared_ranges
 
 from ..checkpoints import write_checkpoint
 from ..test_train import command
@@ -284,16 +284,23 @@ def test_what_is_guessed_of_unknown_cameras_and_modalities_is_said_with_a_remedy
     assert len(notes_on(Kinds((unknown,)), helped, tmp_path)) == 1  # no few levels then
 
 
-def test_two_processes_get_the_ranges_of_the_first(thermal):
-    data = read_data(DataConfig(name="folder", root=thermal))
-    measured = {"infrared": (0.5, 1023.0), "infrared/2": (3.0, 9.0)}
+@pytest.mark.parametrize("sixteen_bit", ["measured", "full"])
+def test_two_processes_get_the_ranges_of_the_first(thermal, capsys, sixteen_bit):
+    class First(ProcessGroup):
+        def broadcast(self, value):
+            self.sent = json.dumps(value)
+            return value
 
-    class Two(ProcessGroup):
-        def merge_rows(self, rows):
-            return self.first + rows
+    class Second(ProcessGroup):
+        rank = 1
 
-    group = Two()
-    group.first = np.zeros(1, np.float32)
-    assert shared_ranges(measured, data.train, group) == measured
-    group.first = np.array([(0, 0), (0.5, 1023), (0, 0), (0, 0), (0, 0), (3, 9)], np.float32)
-    assert shared_ranges({}, data.train, group) == measured
+        def broadcast(self, value):
+            assert value is None  # it measures nothing
+            return json.loads(first.sent)
+
+    first, config = First(), configuration(thermal, f"data.sixteen_bit={sixteen_bit}")
+    expected = prepare_data(config, group=first).config
+    assert (expected.data.value_ranges == FULL) == (sixteen_bit == "full")
+    assert "note: " in capsys.readouterr().out
+    assert prepare_data(config, group=Second()).config == expected
+    assert capsys.readouterr().out == ""

@@ -91,8 +91,9 @@ def run_case(name: str, program: str, error: str = "") -> list[str]:
 
 def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
     """`run_case` by CUDA kernels in whose source `wrong` stands for `right`."""
-    from ms_vireid.programs.cuda import build, declarations
+    from ms_vireid.programs.cuda import build, declarations, use_kernels
 
+    use_kernels()  # the right ones, which stay until others are used
     source = declarations.kernel_source()
     build.use_kernels(source.replace(right, wrong))
     try:

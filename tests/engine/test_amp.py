@@ -8,7 +8,6 @@ import pytest
 
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.readers import read_data
-from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.trainer import Trainer
 from ms_vireid.optimizers import AdamW
@@ -67,7 +66,7 @@ def test_the_loss_curve_is_float32s_weights_stay_float32_and_the_scale_is_resume
     np.testing.assert_allclose(curves[1], curves[0], rtol=TOLERANCE)
     assert ms.float16 not in {p.dtype for p in [*one.model.get_parameters(), *one.optimizer.state()]}
     other = trainer(name, root, tmp_path / "other", "train.amp=float16")
-    other.resume(load_checkpoint(one.run.last))
+    other.resume(one.run.last)
     assert float(other.scaler.scale_value.asnumpy()) == 512.0
     assert int(other.scaler.counter.asnumpy()) == 6
 

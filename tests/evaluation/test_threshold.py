@@ -14,9 +14,9 @@ from ms_vireid.evaluation.protocol import (
     choose_threshold,
     cross_modality_trials,
     evaluate_trials,
-    mean_and_deviation,
     sysu_mm01_trials,
 )
+from ms_vireid.evaluation.ranking import mean_and_deviation
 from ms_vireid.evaluation.threshold import STEPS, threshold_metrics
 
 from .test_protocol import random_features, sysu_like

@@ -511,6 +511,16 @@ LIES = {
     "a class of the start": b"(ios\nsystem\n.",
     "a changed function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}U\x08__code__K\x01sb.",
     "a changed list": b"\x80\x02]}b.",
+    "a changed storage": b"\x80\x02}U\x01actorch._utils\n_rebuild_tensor_v2\n("
+    + b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x18tQ}U\x04sizeKcsb"
+    + b"K\x00Kc\x85K\x01\x85\x89}tRs.",
+    "an array of bytes without end": b"\x80\x05\x96" + b"\xff" * 5 + b"\0\0\0.",
+    "a call with a long list": b"\x80\x02(]("
+    + b"N" * 10**5
+    + b"eq\x00ctorch._utils\nf\nq\x01"
+    + b"h\x01h\0R" * 10**5
+    + b"t.",
+    "tuples of tuples as a key": b"\x80\x04})" + b"2\x86" * 100 + b"K\x01s.",
     "a name from the stack": b"\x80\x04\x8c\x02os\x8c\x06system\x93.",
     "numbers as a name": b"\x80\x04K\x01K\x02\x93.",
     "a list as its own item": b"\x80\x02]q\x00h\x00a.",

@@ -1,7 +1,7 @@
 """What killed processes leave of a file is removed by the next that writes it; a place that cannot be written."""
 
 import os
-import socket
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +11,29 @@ import pytest
 from ms_vireid.command.errors import InputError
 from ms_vireid.files.writing import atomic_write, check_output, staged_folder, write_text
 
+KILLED_IN_A_FILE = """
+import os, pathlib, signal, sys
+from ms_vireid.files.writing import atomic_write
+with atomic_write(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
-def name_of(number, host=None):
-    return f".b.0123abcd.ms_vireid-{host or socket.gethostname()[:40]}-{number}.tmp.json"
 
-
-def test_what_a_killed_process_left_is_removed_and_no_other_file(tmp_path):
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    kept = [name_of(1, "elsewhere"), name_of(os.getppid()), name_of("x"), ".b.json", ".b.tmp.json", ".notes.tmp.txt"]
-    for name in (*kept, name_of(ended.pid)):
+def test_what_a_killed_process_left_of_a_file_is_removed_by_the_next_that_writes_it_and_no_other_file(tmp_path):
+    path = tmp_path / "a[1].json"
+    subprocess.run([sys.executable, "-c", KILLED_IN_A_FILE, path], check=False)
+    (left,) = os.listdir(tmp_path)
+    number = re.search(r"-(\d+)\.tmp", left)[1]
+    names = [left.replace(number, other) for other in ("1", str(os.getppid()), "x", "9" * 10)]
+    names += [left.replace(".ms_vireid-", ".ms_vireid-elsewhere"), left.replace(".a", ".b"), ".notes.tmp.json"]
+    for name in names:
         (tmp_path / name).touch()
-    (tmp_path / f"{name_of(ended.pid)}.folder").mkdir()
-    write_text(tmp_path / "a.json", "{}")
-    assert {path.name for path in tmp_path.iterdir()} == {"a.json", *kept, f"{name_of(ended.pid)}.folder"}
+    earlier = tmp_path / left.replace(number, str(os.getpid()))  # in a container for example
+    earlier.touch()
+    write_text(tmp_path / "other.json", "{}")
+    assert (tmp_path / left).exists()
+    write_text(path, "{}")
+    assert set(os.listdir(tmp_path)) == {path.name, "other.json", *names}
 
 
 KILLED = """
@@ -40,7 +49,7 @@ with staged_folder(pathlib.Path(sys.argv[1])) as folder:
 def test_what_a_killed_process_left_of_a_folder_is_removed_by_the_next(tmp_path, name):
     subprocess.run([sys.executable, "-c", KILLED, tmp_path / name], check=False)
     (left,) = tmp_path.iterdir()
-    mine = tmp_path / left.name.replace("ms_vireid", "x.ms_vireid")  # of the same kind of name, without our mark
+    mine = tmp_path / left.name.replace("ms_vireid", "x.ms_vireid")  # of the same kind of name
     mine.mkdir()
     (mine / "thesis.tex").touch()
     with staged_folder(tmp_path / name) as folder:

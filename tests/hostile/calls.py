@@ -18,6 +18,7 @@ GIVEN = (*VALUES, *MORE)
 GOOD = {"num_instances": 2, "margin": 0.3, "weights": "released", "over": "modalities", "name": "pmt_vit_tiny"}
 GOOD |= {"num_classes": 3, "image_size": (32, 16), "query": "a.npz", "gallery": "a.npz", "pictures": "a.npz"}
 GOOD |= {"checkpoint": "run", "device": "CPU", "data_root": "sysu", "path": "a.npz"}
+BY_NAME = ("image_size", "batch", "parts")  # what `create_model` takes besides a model's keys
 
 
 def functions(searcher: object) -> dict[str, Callable]:
@@ -25,11 +26,10 @@ def functions(searcher: object) -> dict[str, Callable]:
     import ms_vireid
     from ms_vireid import losses
     from ms_vireid.inference.feature_files import load_features, save_features
-    from ms_vireid.models import create_model
     from ms_vireid.search.result import format_result
 
     found = {"Searcher": ms_vireid.Searcher, "features": searcher.features, "rank": searcher.rank}
-    found |= {"evaluate": ms_vireid.evaluate.__call__, "create_model": create_model}
+    found |= {"evaluate": ms_vireid.evaluate.__call__, "create_model": ms_vireid.create_model}
     found |= {one.__name__: one for one in (load_features, save_features, format_result)}
     found |= {name: one for name, one in vars(losses).items() if isinstance(one, type)}
     return found
@@ -46,7 +46,8 @@ def parameters(function: Callable) -> list[str]:
     if function is evaluate:
         names = [name for name in names if name != "options"] + [*OPTIONS, *SWITCHES]
     if function.__name__ == "create_model":
-        names += [name for model in dict.fromkeys(map(type, MODELS.values())) for name in model.model_fields]
+        models = dict.fromkeys(map(type, MODELS.values()))
+        names += [*BY_NAME, *(name for model in models for name in model.model_fields)]
     return [name for name in dict.fromkeys(names) if name not in ("self", "args", "kwargs")]
 
 
@@ -75,6 +76,11 @@ def main() -> None:
     if name == "save_features":
         good["path"] = "new.npz"
     given = {key: good[key] for key in parameters(function) if key in good} | {parameter: GIVEN[int(number)]}
-    if name == "create_model" and parameter not in inspect.signature(function).parameters:
-        given["name"] = next(model for model, config in MODELS.items() if parameter in type(config).model_fields)
+    if name == "create_model":
+        if parameter == "checkpoint":  # which says everything else
+            given = {key: given[key] for key in ("checkpoint", "device")}
+        else:
+            del given["checkpoint"]
+            if parameter not in (*inspect.signature(function).parameters, *BY_NAME):
+                given["name"] = next(one for one, config in MODELS.items() if parameter in type(config).model_fields)
     function(**given)

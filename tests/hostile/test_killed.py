@@ -1,10 +1,10 @@
-"""A part of tests/killed.py: a command killed at some moments, and that the harness sees what it is for."""
+"""A part of tests/tools/killed.py: a command killed at some moments, and that the harness sees what it is for."""
 
 import shutil
 
 import pytest
 
-from tests import killed
+from tests.tools import killed
 
 
 def test_a_killed_command_loses_nothing_and_makes_nothing_wrong(good, tmp_path):

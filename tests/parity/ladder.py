@@ -1,7 +1,12 @@
 """A case of the ladder as a test."""
 
+from dataclasses import replace
+from functools import cache
+
 from ms_vireid.programs.program import OF_DEVICE
+from parity import trajectory
 from parity.cases import LADDER, ONCE, run
+from parity.rungs import training
 
 PROGRAMS = OF_DEVICE["CPU"]
 
@@ -16,3 +21,15 @@ def check(case, programs=PROGRAMS):
     over = [f"{program} {c}" for program, made in outcome.results.items() for c in made if not c.passed]
     assert not over, f"{len(over)} of {len(outcome.comparisons)} over tolerance, the first: {over[0]}"
     assert set(outcome.results) == (set(programs) if case.programs else {ONCE})
+
+
+def shorten_trainings(monkeypatch, recipes, steps):
+    """Let trainings of these recipes take fewer steps than the ladder's twenty, within the test."""
+    for recipe in recipes:
+        monkeypatch.setitem(trajectory.RECIPES, recipe, replace(trajectory.RECIPES[recipe], steps=steps))
+    for function in (
+        *(trajectory.reference, trajectory.trajectories, trajectory._half_in_torch),
+        *(trajectory.in_half, trajectory.by_autocast),
+    ):
+        monkeypatch.setattr(trajectory, function.__name__, cache(function.__wrapped__))
+        monkeypatch.setattr(training, function.__name__, getattr(trajectory, function.__name__), raising=False)

@@ -1,6 +1,6 @@
 """Whole models on the parity ladder: small ones by every program, full-size ones by the kernels alone, whose tiles and
 windows depend on the size. By parity/report.py all are: compiling full-size models takes minutes and 8 GiB, and their
-layers, small models and whole trainings are operators and graphs here too."""
+layers, small models and whole trainings are computed by eager and graph here too."""
 
 import pytest
 

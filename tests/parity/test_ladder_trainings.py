@@ -6,13 +6,21 @@ import pytest
 
 from ms_vireid.programs.program import OF_DEVICE
 from parity import trajectory
-from tests.parity.ladder import check, of_rungs
+from tests.parity.ladder import check, of_rungs, shorten_trainings
 
 PROGRAMS = OF_DEVICE["CPU"]
 
 # MUN has AGW's parts too; those of its choices are layers, losses and six updates here.
 RUNS = ("MindSpore", "MindSpore, then PyTorch", "PyTorch, then MindSpore")
 ELSEWHERE = ("5 AGW, float16", *(f"5 MUN choices, {run}" for run in RUNS))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ten_steps():
+    """Half of the ladder's: the hand-over is after five."""
+    with pytest.MonkeyPatch.context() as patch:
+        shorten_trainings(patch, [name for name in trajectory.RECIPES if name != trajectory.FALL], 10)
+        yield
 
 
 @pytest.mark.parametrize("case", [case for case in of_rungs(5) if str(case) not in ELSEWHERE], ids=str)

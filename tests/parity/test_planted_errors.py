@@ -10,9 +10,9 @@ from mindspore import nn as mindspore_nn
 from mindspore import ops
 from torch import nn
 
+from ms_vireid import optimizers as mindspore_optimizers
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.data import transforms
-from ms_vireid.engine import optimizer as mindspore_optimizer
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.models.layers import GeM
 from ms_vireid.programs import eager, graph, reproducible
@@ -20,11 +20,11 @@ from ms_vireid.programs.numba.table import TABLE as NUMBA
 from parity import states
 from parity.cases import LADDER, run
 from parity.mapping import values
-from torch_ref.engine import optimizer as torch_optimizer
-from torch_ref.engine import train_step as torch_train_step
+from torch_ref import optimizers as torch_optimizers
 from torch_ref.losses import enhanced as torch_enhanced
 from torch_ref.losses import mmd as torch_mmd
 from torch_ref.losses import msel as torch_msel
+from torch_ref.losses import stage as torch_stage
 from torch_ref.losses import triplet as torch_triplet
 from torch_ref.models import agw as torch_agw
 from torch_ref.models import auxiliary_generator as torch_generator
@@ -63,12 +63,12 @@ def made(module, name, change):
 
 def regrouped(**changes):
     """All groups of PyTorch's parameters with these fields otherwise."""
-    original = torch_optimizer.parameter_groups
+    original = torch_optimizers.parameter_groups
 
     def changed(model, config):
         return [dataclasses.replace(group, **changes) for group in original(model, config)]
 
-    return lambda patch: patch.setattr(torch_optimizer, "parameter_groups", changed)
+    return lambda patch: patch.setattr(torch_optimizers.build, "parameter_groups", changed)
 
 
 def biased_running_variance(patch):
@@ -125,14 +125,14 @@ def self_pair_in_msel(patch):
 
 
 def cosine_before_bnneck(patch):
-    original = torch_train_step.OnOutputs
+    original = torch_stage.OnOutputs
 
     def pooled(term, num_instances, parts):
         loss = original(term, num_instances, parts)
         loss.fields = ["pooled" if name == "bnneck" else name for name in term.outputs]
         return loss
 
-    patch.setattr(torch_train_step, "OnOutputs", pooled)
+    patch.setattr(torch_stage, "OnOutputs", pooled)
 
 
 def on_a_cpu(patch, key, function):
@@ -147,8 +147,7 @@ def no_bias_correction(patch):
         rows = [(lr, decay, *others) for lr, decay in zip(base_lrs, self.decays, strict=True)]
         return np.array(rows, np.float32)
 
-    patch.setattr(mindspore_optimizer.AdamW, "scalars", plain)
-    on_a_cpu(patch, "AdamW.scalars", plain)
+    patch.setattr(mindspore_optimizers.AdamW, "scalars", plain)
 
 
 def coupled_decay(patch):
@@ -156,7 +155,7 @@ def coupled_decay(patch):
         for group in optimizer.param_groups:
             group["decoupled_weight_decay"] = False
 
-    after(torch_optimizer.AdamW, couple)(patch)
+    after(torch_optimizers.AdamW, couple)(patch)
 
 
 def norm_of_each_group(patch):
@@ -164,7 +163,7 @@ def norm_of_each_group(patch):
         for group in optimizer.groups:
             torch.nn.utils.clip_grad_norm_(group.parameters, max_norm)
 
-    patch.setattr(torch_optimizer.GroupOptimizer, "clip", clip)
+    patch.setattr(torch_optimizers.groups.GroupOptimizer, "clip", clip)
 
 
 def schedule_one_epoch_late(patch):
@@ -226,7 +225,7 @@ def wrong_pairs(patch):
 
 
 def unscaled_rows(patch):
-    patch.setattr(torch_train_step, "l2_normalise", lambda rows: rows)
+    patch.setattr(torch_stage, "l2_normalise", lambda rows: rows)
 
 
 def beta_late(patch):

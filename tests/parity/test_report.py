@@ -1,15 +1,13 @@
 import re
 import sys
-from dataclasses import replace
-from functools import cache
 
 import pytest
 from mindspore import nn
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.programs.numba.table import TABLE
-from parity import cases, report, trajectory
-from parity.rungs import training
+from parity import cases, report
+from tests.parity.ladder import shorten_trainings
 
 PROGRAMS = ("numba", "eager", "graph")
 
@@ -28,9 +26,9 @@ def test_each_case_is_a_line_with_a_column_for_each_program_and_the_last_line_su
     run_report(monkeypatch, "--rung", 2, "--match", "Norm", "--small")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"MindSpore 2\.10.* beside PyTorch \d\S+ \(built for (CPUs|CUDA \d+\.\d)\)", lines[0])
-    assert re.fullmatch(r"case +kernels +operators +graph  verdict +time  where", lines[2])
+    assert re.fullmatch(r"case +numba +eager +graph  verdict +time  where", lines[2])
     errors = r"( +\d\.\de-\d\d of 1e-0[45]){3}"
-    assert re.match(rf"2 LayerNorm{errors}  ok +\d+\.\d s  (kernels|operators|graph): ", row_of("2 LayerNorm", lines))
+    assert re.match(rf"2 LayerNorm{errors}  ok +\d+\.\d s  (numba|eager|graph): ", row_of("2 LayerNorm", lines))
     assert re.fullmatch(r"\d cases, \d+ comparisons, 0 over tolerance, in \d+ s", lines[-1])
 
 
@@ -41,10 +39,10 @@ def test_what_runs_once_has_one_error(monkeypatch, capsys):
     assert re.search(r"2 layers +1e-05 +\d\.\de-\d\d, once  position embedding resized: ", "\n".join(lines))
 
 
-def test_a_loss_is_the_same_by_kernels_and_operators_and_computed_once_for_both(monkeypatch, capsys):
+def test_a_loss_is_the_same_by_numba_and_eager_and_computed_once_for_both(monkeypatch, capsys):
     run_report(monkeypatch, "--rung", 3, "--match", "IdentityConsistency", "--program", "eager", "numba")
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"case +kernels +operators  verdict +time  where", lines[2])  # chosen ones, in their order
+    assert re.fullmatch(r"case +numba +eager  verdict +time  where", lines[2])  # chosen ones, in their order
     first, second = re.findall(r"\d\.\de-\d\d of 1e-0\d", row_of("3 IdentityConsistencyLoss", lines))
     assert first == second
     assert lines[-1].startswith("1 cases, 4 comparisons, 0 over")
@@ -58,8 +56,8 @@ def test_a_difference_stands_in_its_programs_column_and_ends_in_exit_code_1(monk
     assert stopped.value.code == 1
     lines = capsys.readouterr().out.splitlines()
     ok = r" +\d\.\de-\d\d of 1e-0\d"
-    assert re.match(rf"2 GELU{ok}!{ok}{ok}  OVER  .* kernels: output 0, at ", row_of("2 GELU", lines))
-    assert "1 over tolerance: 2 GELU (kernels)" in lines[-1]
+    assert re.match(rf"2 GELU{ok}!{ok}{ok}  OVER  .* numba: output 0, at ", row_of("2 GELU", lines))
+    assert "1 over tolerance: 2 GELU (numba)" in lines[-1]
 
 
 def test_two_processes_print_what_one_does_in_the_same_order(monkeypatch, capsys):
@@ -76,10 +74,7 @@ def _without_seconds(printed):
 
 def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_program(monkeypatch, tmp_path):
     page, by, recipe = tmp_path / "parity.html", PROGRAMS[:2], "PMT stage 1"
-    monkeypatch.setitem(trajectory.RECIPES, recipe, replace(trajectory.RECIPES[recipe], steps=4))
-    for kept in (trajectory.reference, trajectory.trajectories, trajectory._half_in_torch):
-        monkeypatch.setattr(trajectory, kept.__name__, cache(kept.__wrapped__))
-        monkeypatch.setattr(training, kept.__name__, getattr(trajectory, kept.__name__), raising=False)
+    shorten_trainings(monkeypatch, [recipe], 4)
     run_report(monkeypatch, "--match", recipe, "--program", *by, "--html", page)
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=|https?://|@import|url\(", text)
@@ -92,7 +87,7 @@ def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_p
     # Rungs 2 to 5 have a column for each program, the three others one.
     assert heat.count("<th colspan=2>") == 4
     assert re.findall(r"<th>(\w*)</th>", heat.split("</tr>")[1])[1:4] == ["", *by]
-    assert "<th>kernels</th><th>operators</th>" in cases
+    assert "<th>numba</th><th>eager</th>" in cases
     assert re.search(r"<td>5 PMT stage 1, six updates</td>(<td>\S+ of 1e-06</td>){2}<td>ok</td>", cases)
 
 
@@ -105,7 +100,8 @@ def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_p
         (("--processes", "0"), "--processes 0: must be at least 1"),
         (("--program", "interpreter"), "invalid choice: 'interpreter'"),
         (("--stand-in",), "--device CPU: stand-ins are for GPU and Ascend"),
-        (("--device", "GPU", "--stand-in", "--program", "numba"), "a stand-in has operators and graph"),
+        (("--device", "GPU", "--stand-in", "--program", "numba"), "numba: the stand-in GPU has eager and graph"),
+        (("--device", "Ascend", "--stand-in", "--program", "cuda"), "cuda: the stand-in Ascend has eager and graph"),
         (("--device", "GPU", "--stand-in", "--rung", "1"), "no case matches --rung on a stand-in"),
     ],
 )
@@ -115,6 +111,6 @@ def test_bad_arguments_end_in_one_line(monkeypatch, arguments, message):
 
 
 def test_a_program_that_the_device_does_not_have_is_refused():
-    message = "--program kernels: GPU has operators and graph and cuda; kernels are a CPU's"
+    message = "--program numba: GPU has eager and graph and cuda"
     with pytest.raises(InputError, match=message):
         cases.programs_of("GPU (NVIDIA H200)", ["graph", "numba"])

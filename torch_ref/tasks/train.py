@@ -5,17 +5,17 @@ from pathlib import Path
 
 import torch
 
-from ms_vireid.command.errors import InputError, one_line
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, dump_config
 from ms_vireid.config.reading import config_files, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.digests import before, record
-from ms_vireid.data.readers import read_data
-from ms_vireid.data.validation import validate_for_training
+from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.plan import Plan
 from ms_vireid.engine.run_folder import require_same_run
+from ms_vireid.engine.training_data import prepare_data
 from ms_vireid.files.writing import check_output
 from torch_ref.engine.batches import iterate
 from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
@@ -30,42 +30,34 @@ def main(arguments: argparse.Namespace) -> None:
     config = recipe(arguments)
     device = choose(arguments.device)
     round_products(config.train.tf32)
+    say(f"device: {in_words(device)}")
     checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
-    data = read_data(config.data)
+    data, config = prepare_data(config)
     reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
     check_output(arguments.output, reads=reads)  # may be --resume's file, which it then replaces
-    notes, measured = validate_for_training(data, config)
-    for note in notes:
-        say(one_line(f"note: {note}"))
-    config = config.with_num_classes(data.train.num_identities).with_fitting_batch(data.train.num_identities)
-    config = config.with_value_ranges(measured)
-    batches = TrainingBatches(data.train, config)
-    say(f"device: {in_words(device)}")
-    known = {"data_checksum": data.checksum, "seen": record(data.train.paths)}
-    train(config, batches, known, arguments.steps, checkpoint, arguments.output, device)
+    train(config, data, arguments.output, checkpoint, device, arguments.steps)
 
 
 def train(
     config: Config,
-    batches: TrainingBatches,
-    known: dict,
+    data: ReIDData,
+    output: Path | None,
+    checkpoint: Checkpoint | None,
+    device: torch.device,
     steps: int | None = None,
-    checkpoint: Checkpoint | None = None,
-    output: Path | None = None,
-    device: torch.device | str = "cpu",
 ) -> None:
     """Train a new model, or the one of `checkpoint`, on `steps` batches or to the end, and print each step's terms.
 
-    known: of the pictures, as a checkpoint's record has it.
-
     Raises KeyboardInterrupt on Ctrl-C or SIGTERM, after the current step, once the state is written to `output`."""
+    batches = TrainingBatches(data.train, config)
     model = build_model(config).to(device).train()
     optimizer = build_optimizer(model, config)
     scaler = loss_scaler(config.train.amp, device)
-    earlier = {"seen_before": seen} if (seen := before(model.began_from)) else {}
-    meta = {"config": dump_config(config), **known, **earlier, "step": 0, "best": None, "devices": 1}
+    meta = {"config": dump_config(config), "data_checksum": data.checksum, "step": 0, "best": None, "devices": 1}
+    digests = {"seen": record(data.train.paths), "seen_before": before(model.began_from)}
+    meta |= {key: text for key, text in digests.items() if text}
     if checkpoint is not None:
-        require_same_run(checkpoint, config, config.data.root, known["data_checksum"], len(batches))
+        require_same_run(checkpoint, config, data.root, data.checksum, len(batches))
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
         if scaler.is_enabled() and "loss_scale" in checkpoint.meta:

@@ -6,6 +6,8 @@ function that launches it, which `build.py` compiles, and `operators.py` makes a
 Modules by topic call these; `table.py` has all that they replace.
 """
 
+from functools import cache
+
 from mindspore import nn
 
 from ms_vireid.devices.replaceable import Table
@@ -14,12 +16,18 @@ from ms_vireid.programs.cuda.table import TABLE
 from ms_vireid.programs.graph import TABLES, Graph
 
 
+@cache
+def use_kernels() -> None:
+    """Compile the kernels, once a process."""
+    build.use_kernels(declarations.kernel_source())
+
+
 class Cuda(Graph):
     """Raises DeviceError if the kernels cannot be compiled."""
 
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
-        build.use_kernels(declarations.kernel_source())
+        use_kernels()
 
     def table_for(self, model: nn.Cell) -> Table:
         excluded = feature_maps.NOT_RECOMPUTED if getattr(model, "recomputed", ()) else ()

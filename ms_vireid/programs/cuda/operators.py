@@ -27,7 +27,10 @@ def operator(name: str, **numbers: float | tuple) -> ops.Custom:
 def operator_like(like: ops.Primitive, name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
     """The operator with these numbers. One that writes its inputs in place must be called where this is, as
     `operator_like(WRITES, ...)(...)`."""
-    return made(name, dict(zip(names, values, strict=True)))
+    primitive = made(name, dict(zip(names, values, strict=True)))
+    if ("side_effect_mem" in primitive.attrs) != (like.name == WRITES.name):
+        raise TypeError(f"{name} writes its inputs: call it as operator_like(WRITES, ...)")
+    return primitive
 
 
 # MindSpore asks whether an operator writes before it evaluates a constexpr. By this it takes the answer of `like`.
