@@ -362,6 +362,9 @@ def test_tensors_that_are_not_as_declared_are_refused(kernels, capfd):
         assert kernels.status("gelu", x, bias, *masks, out, **NO_DROP) != 0
         assert f"ms_vireid: operator gelu: {message}" in capfd.readouterr().err
     assert np.isnan(tensors["out"]).all()
+    of_norm = x, x, random(16), random(9), random(9), ABSENT, ABSENT, empty(9, 16), empty(9, 16), empty(2, 2, 16)
+    assert kernels.status("layer_norm_gradient", *of_norm, empty(16), empty(16)) != 0
+    assert "again or beta is absent, not both" in capfd.readouterr().err
 
 
 def test_numbers_that_are_not_declared_are_refused(kernels):

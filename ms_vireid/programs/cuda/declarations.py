@@ -31,14 +31,8 @@ from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
 _ARGUMENTS, _COMMON = FOLDER / "arguments.h", FOLDER / "common.cuh"
-_TYPES = {
-    "T": "void",
-    "float": "float",
-    "int": "int",
-    "bool": "unsigned char",
-    "uint8": "unsigned char",
-    "half": "void",
-}
+_C_TYPES = {"float": "float", "int": "int", "bool": "unsigned char", "uint8": "unsigned char"}  # or void
+_MINDSPORE_TYPES = {"float": "float32", "int": "int32", "half": "float16"}  # or the same
 _TENSOR = re.compile(
     r"(?P<type>\w+) (?P<written>&?)(?P<name>\w+)(?:\{(?P<number>[\w.]+)\})?(?P<optional>\?)?(?P<follows>\w+)?"
     r"(?:\[(?P<dimensions>(?:[^][]|\[k\])*)\])?\s*"
@@ -58,7 +52,7 @@ class Tensor(NamedTuple):
     optional: bool
     follows: str
     dimensions: tuple[str, ...] | None
-    text: str
+    text: str  # that declares it
 
 
 class Number(NamedTuple):
@@ -148,16 +142,14 @@ class Operator(NamedTuple):
 
 
 class _Sizes(dict):
-    """Sizes by name, those that follow from others once they are asked for."""
+    """Sizes by name; those that follow from others once they are asked for."""
 
-    def __init__(self, known: Mapping[str, object], values: Mapping[str, str]):
+    def __init__(self, known: Mapping[str, object], following: Mapping[str, str]):
         super().__init__(known)
-        self.values_of = values
+        self.following = following
 
-    def __missing__(self, name: str) -> object:
-        if name not in self.values_of:
-            raise KeyError(name)
-        return self.evaluate(self.values_of[name])
+    def __missing__(self, name: str) -> int:
+        return self.evaluate(self.following[name])
 
     def evaluate(self, text: str) -> int:
         return eval(text.replace("/", "//"), {"__builtins__": {}}, self)
@@ -167,13 +159,11 @@ def _blocks(count: int, each: int) -> int:
     return -(-count // each)
 
 
-# What launcher.h has, too.
-_FUNCTIONS = {
-    "min": min,
-    "max": max,
-    "blocks": _blocks,
-    "parts_of": lambda rows: min(constants()["PARTS"], _blocks(rows, constants()["ROWS"])),
-}
+def _parts_of(rows: int) -> int:
+    return min(constants()["PARTS"], _blocks(rows, constants()["ROWS"]))
+
+
+_FUNCTIONS = {"min": min, "max": max, "blocks": _blocks, "parts_of": _parts_of}  # of launcher.h
 
 
 def _size(text: str) -> str:
@@ -209,16 +199,18 @@ def _kernels() -> dict[str, Operator]:
 
 
 def _declared(kind: str) -> dict[str, Operator]:
-    sources = "\n".join(map(_text, [_COMMON, *_files()]))
-    sources = re.sub(r"//.*", "", sources).replace("\\\n", " ")
+    sources = re.sub(r"//.*", "", "\n".join(map(_text, [_COMMON, *_files()]))).replace("\\\n", " ")
     macros = re.findall(r"^#define ([A-Z_]+)(?:\((\w+)\))? +(.+)$", sources, re.MULTILINE)
     declared = {}
     for found in re.finditer(rf"^{kind}\(", sources, re.MULTILINE):
-        text = " ".join(_inside(sources, found.end()).split())
-        for name, parameter, value in macros:
-            text = _expanded(text, name, parameter, " ".join(value.split()))
-        operator = _operator(text)
-        declared[operator.name] = operator
+        text = _inside(sources, found.end())
+        for macro in macros:
+            text = _expanded(text, *macro)
+        signature, tensors, *launches = _split(" ".join(text.split()))
+        name, _, numbers = signature.removesuffix(")").partition("(")
+        inputs, _, outputs = tensors.partition("->")
+        numbers = tuple(map(_number, _split(numbers)))
+        declared[name] = Operator(name, numbers, _tensors(inputs), _tensors(outputs), "".join(launches))
     return declared
 
 
@@ -229,13 +221,6 @@ def _expanded(text: str, name: str, parameter: str, value: str) -> str:
     return re.sub(rf"\b{name}\(([\w?]+)\)", lambda used: re.sub(rf"\b{parameter}\b", used[1], value), text)
 
 
-def _operator(text: str) -> Operator:
-    signature, tensors, *launches = _split(text)
-    name, _, numbers = signature.removesuffix(")").partition("(")
-    inputs, _, outputs = tensors.partition("->")
-    return Operator(name, tuple(map(_number, _split(numbers))), _tensors(inputs), _tensors(outputs), "".join(launches))
-
-
 def _number(text: str) -> Number:
     parts = _NUMBER.fullmatch(text).groupdict("")
     return Number(parts["type"] or "int", parts["name"], parts["most"], parts["value"])
@@ -243,16 +228,13 @@ def _number(text: str) -> Number:
 
 def _tensors(text: str) -> tuple[Tensor, ...]:
     tensors, place = [], 0
-    for found in _TENSOR.finditer(text := text.strip()):
-        assert found.start() == place, f"{text!r} is no list of tensors"
-        place = found.end()
-        parts = found.groupdict()
-        dimensions = None if parts["dimensions"] is None else tuple(_split(parts["dimensions"]))
-        numbers = parts["number"] or "", bool(parts["optional"]), parts["follows"] or ""
-        tensors.append(
-            Tensor(parts["type"], parts["name"], bool(parts["written"]), *numbers, dimensions, found[0].strip())
-        )
-    assert place == len(text), f"{text!r} is no list of tensors"
+    while place < len(text := text.strip()):
+        found = _TENSOR.match(text, place)
+        assert found, f"{text[place:]!r} is no tensor"
+        place, parts = found.end(), found.groupdict("")
+        dimensions = tuple(_split(parts["dimensions"])) if "[" in found[0] else None
+        marks = bool(parts["written"]), parts["number"], bool(parts["optional"]), parts["follows"]
+        tensors.append(Tensor(parts["type"], parts["name"], *marks, dimensions, found[0].strip()))
     return tuple(tensors)
 
 
@@ -326,13 +308,15 @@ def _structures() -> str:
 def _fields(operator: Operator) -> Iterator[str]:
     for tensor in operator.tensors:
         constant = "const " if tensor in operator.inputs and not tensor.written else ""
-        yield f"{constant}{_TYPES[tensor.type]} *{tensor.name}{_array(operator, tensor.number)}"
-    for name in operator.sizes:
-        yield f"int {name}"
+        yield f"{constant}{_C_TYPES.get(tensor.type, 'void')} *{tensor.name}{_array(operator, tensor.number)}"
+    yield from (f"int {name}" for name in operator.sizes)
     for number in operator.numbers:
         yield f"{number.type} {number.name}{_array(operator, number.most)}"
-        if number.most and not number.value:
-            yield f"int {number.name}_count"
+    yield from (f"int {number.name}_count" for number in operator.given if number.most)
+
+
+def _field_names(operator: Operator) -> list[str]:
+    return [re.search(r"(\w+)(\[\d+\])?$", field)[1] for field in _fields(operator)]
 
 
 def _most(operator: Operator, number: str) -> int:
@@ -345,88 +329,82 @@ def _array(operator: Operator, number: str) -> str:
     return f"[{_most(operator, number)}]" if number else ""
 
 
+def _count(tensor: Tensor) -> str:
+    """How many there are, in C."""
+    if tensor.number in constants():
+        return str(constants()[tensor.number])
+    return {"": "1", "..": "call->extra"}.get(tensor.number, f"{tensor.number}_count")
+
+
 def _function(operator: Operator) -> str:
+    number_of_tensors = " + ".join(_count(tensor) for tensor in operator.tensors if tensor.number != "..")
+    any_number = any(tensor.number == ".." for tensor in operator.tensors)
     lines = [f"static int run_{operator.name}(Call *call, const double *numbers) {{"]
     for number in operator.given:
-        lines.append(
-            f"  {number.type} {number.name}{_array(operator, number.most)} = {'{0}' if number.most else '*numbers++'};"
-        )
-        if number.most:
-            lines.append(f"  int {number.name}_count = *numbers++;")
-            lines.append(f"  for (int k = 0; k < {number.name}_count; k++) {number.name}[k] = *numbers++;")
-    lines += [f"  int {name} = UNKNOWN;" for name in operator.sizes]
-    lines.append(f"  expect(call, {_number_of_tensors(operator)});")
+        lines += _several(operator, number, "*numbers++") if number.most else [_defined(number, "*numbers++")]
+    lines += [f"int {name} = UNKNOWN;" for name in operator.sizes]
+    lines.append(f"expect(call, {number_of_tensors}, {int(any_number)});")
     following = [number for number in operator.numbers if number.value]
     known = {*constants(), *(number.name for number in operator.given)}
     for tensor in operator.tensors:
-        if operator.outputs and tensor == operator.outputs[0]:
-            lines += [f"  if ({name} < 0) {name} = 0;" for name in operator.sizes]
+        if tensor == operator.outputs[0]:
+            lines += [f"if ({name} < 0) {name} = 0;" for name in operator.sizes]
         lines += _taken(operator, tensor)
-        known |= {name for name in map(_size, tensor.dimensions or ()) if name}
+        known |= {_size(text) for text in tensor.dimensions or ()}
         for number in [number for number in following if _names(number.value) <= known]:
-            lines += ["  if (call->status) return call->status;", *_followed(operator, number)]
+            lines += ["if (call->status) return call->status;", *_followed(operator, number)]
             following.remove(number)
             known.add(number.name)
-    lines.append("  if (call->status) return call->status;")
+    lines.append("if (call->status) return call->status;")
     for number in following:  # these ask for addresses
         lines += _followed(operator, number)
-    return "\n".join([*lines, f"  return {_launching(operator)};", "}"])
+    return "\n  ".join([*lines, f"return {_launching(operator)};"]) + "\n}"
 
 
 def _names(expression: str) -> set[str]:
     return set(re.findall(r"\b[A-Za-z_]\w*\b(?!\()", expression)) - {"k"}
 
 
-def _number_of_tensors(operator: Operator) -> str:
-    """As a C expression; of any number, at least so many."""
-    singles, counts = 0, []
-    for tensor in operator.tensors:
-        if tensor.number and tensor.number not in constants() and tensor.number != "..":
-            counts.append(f" + {tensor.number}_count")
-        elif tensor.number != "..":
-            singles += _most(operator, tensor.number) if tensor.number else 1
-    several = any(tensor.number == ".." for tensor in operator.tensors)
-    return f"{singles}{''.join(counts)}, {int(several)}"
+def _defined(number: Number, value: str) -> str:
+    return f"{number.type} {number.name} = {value};"
+
+
+def _several(operator: Operator, number: Number, value: str) -> list[str]:
+    given = not number.value
+    return [
+        *[f"int {number.name}_count = *numbers++;"] * given,
+        f"{number.type} {number.name}{_array(operator, number.most)} = {{0}};",
+        f"for (int k = 0; k < {number.name if given else number.most}_count; k++) {number.name}[k] = {value};",
+    ]
+
+
+def _followed(operator: Operator, number: Number) -> list[str]:
+    return _several(operator, number, number.value) if number.most else [_defined(number, number.value)]
 
 
 def _taken(operator: Operator, tensor: Tensor) -> list[str]:
     """Take a tensor, or several, and check types and dimensions."""
-    dimensions = tensor.dimensions or ()
-    leading = bool(dimensions) and dimensions[0].endswith("..")
-    type_ = {"float": "float32", "int": "int32", "half": "float16"}.get(tensor.type, tensor.type)
-    if tensor.number == ".." or tensor.dimensions is None:
-        count = "call->extra" if tensor.number == ".." else "1"
-        return [f'  Tensors {tensor.name} = take_any(call, "{tensor.text}", "{type_}", {count});']
-    rank, optional = len(dimensions) - leading, int(tensor.optional)
-    taken = f'take(call, "{tensor.text}", "{type_}", {rank}, {int(leading)}, {optional})'
-    if tensor.number:
-        count = str(constants().get(tensor.number, f"{tensor.number}_count"))
-        lines = [f"  void *{tensor.name}{_array(operator, tensor.number)} = {{0}};"]
-        lines += [f"  for (int k = 0; k < {count}; k++) {{", f"    {tensor.name}[k] = {taken};"]
-    else:
-        lines = [f"  void *{tensor.name} = {taken};"]
-    for place, text in enumerate(dimensions):
-        from_end = len(dimensions) - place
-        derived = {number.name for number in operator.numbers}
+    declared = f'call, "{tensor.text}", "{_MINDSPORE_TYPES.get(tensor.type, tensor.type)}"'
+    if tensor.dimensions is None:
+        return [f"Tensors {tensor.name} = take_any({declared}, {_count(tensor)});"]
+    leading = any(text.endswith("..") for text in tensor.dimensions)
+    rank = len(tensor.dimensions) - leading
+    taken = f"take({declared}, {rank}, {int(leading)}, {int(tensor.optional)});"
+    checks = []
+    for from_end, text in zip(range(len(tensor.dimensions), 0, -1), tensor.dimensions, strict=True):
         if text.endswith(".."):
-            lines.append(f"  leading(call, {rank}, &{_size(text)});")
-        elif _size(text) and text not in derived and text not in constants():
-            lines.append(f"  dimension(call, {from_end}, &{text});")
+            checks.append(f"leading(call, {rank}, &{_size(text)});")
+        elif text in operator.sizes:
+            checks.append(f"dimension(call, {from_end}, &{text});")
         else:
-            unknown = " || ".join(
-                f"{name} < 1" for name in sorted(_names(text) - set(constants())) if "/" in text and "[" not in text
-            )
-            lines.append(f"  equals(call, {from_end}, {f'{unknown} ? UNKNOWN : ' if unknown else ''}{text});")
-    return lines + ["  }"] * bool(tensor.number)
-
-
-def _followed(operator: Operator, number: Number) -> list[str]:
-    if not number.most:
-        return [f"  {number.type} {number.name} = {number.value};"]
-    return [
-        f"  {number.type} {number.name}{_array(operator, number.most)} = {{0}};",
-        f"  for (int k = 0; k < {number.most}_count; k++) {number.name}[k] = {number.value};",
-    ]
+            checks.append(f"equals(call, {from_end}, {text});")
+    if tensor.follows:
+        problem = f"{tensor.name} or {tensor.follows} is absent, not both"
+        checks.append(f'if (!{tensor.name} != !{tensor.follows}) refuse(call, "{problem}");')
+    if not tensor.number:
+        return [f"void *{tensor.name} = {taken}", *checks]
+    array = f"void *{tensor.name}{_array(operator, tensor.number)} = {{0}};"
+    return [array, f"for (int k = 0; k < {_count(tensor)}; k++) {{", f"{tensor.name}[k] = {taken}", *checks, "}"]
 
 
 class _Launch(NamedTuple):
@@ -488,22 +466,21 @@ def _taken_by(kernel: str, operator: Operator) -> Operator:
 def _arguments(operator: Operator, kernel: str, fields: str | None) -> str:
     """A kernel's arguments as a C literal. fields: as "x, y = z"; None for all."""
     of = _taken_by(kernel, operator)
-    pairs = [field.partition(" = ") for field in _split(fields or "")]
-    values = {name: value or name for name, _, value in pairs}
-    tensors = {tensor.name: tensor for tensor in operator.tensors}
+    tensors = [tensor.name for tensor in operator.tensors]
+    known = [name for name in _field_names(operator) if name not in tensors]
+    values = {name: name for name in known}
     if fields is None:
         values |= {name: name for name in tensors}
-    known = [*operator.sizes, *(number.name for number in operator.numbers)]
-    known += [f"{number.name}_count" for number in operator.given if number.most]
-    values = {name: name for name in known} | values
+    for field in _split(fields or ""):
+        name, _, value = field.partition(" = ")
+        values[name] = value or name
     lists = {tensor.name: tensor.number for tensor in of.tensors} | {number.name: number.most for number in of.numbers}
-    names = [re.search(r"(\w+)(\[\d+\])?$", line)[1] for line in _fields(of)]
+    names = _field_names(of)
     assert set(values) - set(known) <= set(names), f"{kernel} takes {names}, not {list(values)}"
     literal = []
-    for name in names:
-        if name in values:
-            value = values[name]
-            if lists.get(name):
-                value = f"{{{', '.join(f'{value}[{k}]' for k in range(_most(of, lists[name])))}}}"
-            literal.append(f".{name} = {value}")
+    for name in filter(values.get, names):
+        value = values[name]
+        if lists.get(name):
+            value = f"{{{', '.join(f'{value}[{k}]' for k in range(_most(of, lists[name])))}}}"
+        literal.append(f".{name} = {value}")
     return f"({_structure(of.name)}){{{', '.join(literal)}}}"

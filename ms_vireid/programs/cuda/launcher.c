@@ -160,7 +160,7 @@ static int64_t length(const Call *call, int from_end) {
 
 static void compare(Call *call, int64_t found, int *size) {
   require(call, found > 0 && found <= INT_MAX && (*size == UNKNOWN || *size == found));
-  *size = found;
+  *size = found > 0 ? found : UNKNOWN;
 }
 
 void leading(Call *call, int rank, int *size) {
@@ -219,10 +219,7 @@ static int run(int slot, ARGUMENTS) {
 }
 #define SLOT(n) \
   EXPORTED int operator_##n(ARGUMENTS) { return run(1##n - 1000, count, data, ranks, shapes, types, stream, unused); }
-#define DIGITS(EACH, n) \
-  EACH(n##0) EACH(n##1) EACH(n##2) EACH(n##3) EACH(n##4) EACH(n##5) EACH(n##6) EACH(n##7) EACH(n##8) EACH(n##9)
-#define TEN(n) DIGITS(SLOT, n)
-#define HUNDRED(n) DIGITS_OF_TEN(TEN, n)
-#define DIGITS_OF_TEN(EACH, n) \
-  EACH(n##0) EACH(n##1) EACH(n##2) EACH(n##3) EACH(n##4) EACH(n##5) EACH(n##6) EACH(n##7) EACH(n##8) EACH(n##9)
+#define FIVE(n, a, b, c, d, e) SLOT(n##a) SLOT(n##b) SLOT(n##c) SLOT(n##d) SLOT(n##e)
+#define TEN(n) FIVE(n, 0, 1, 2, 3, 4) FIVE(n, 5, 6, 7, 8, 9)
+#define HUNDRED(n) TEN(n##0) TEN(n##1) TEN(n##2) TEN(n##3) TEN(n##4) TEN(n##5) TEN(n##6) TEN(n##7) TEN(n##8) TEN(n##9)
 HUNDRED(0) HUNDRED(1) HUNDRED(2) HUNDRED(3) HUNDRED(4) HUNDRED(5) HUNDRED(6) HUNDRED(7) HUNDRED(8) HUNDRED(9)

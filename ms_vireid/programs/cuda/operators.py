@@ -18,19 +18,24 @@ _TYPES = {"float": ms.float32, "int": ms.int32, "bool": ms.bool_, "uint8": ms.ui
 
 
 def operator(name: str, **numbers: float | tuple) -> ops.Custom:
-    """The operator with these numbers; in a graph, too."""
-    return operator_like(READS, name, tuple(numbers.keys()), tuple(numbers.values()))
+    """The operator with these numbers; in a graph, too. Not one that writes its inputs."""
+    return _operator(name, tuple(numbers.keys()), tuple(numbers.values()))
+
+
+@ops.constexpr
+@cache
+def _operator(name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
+    if any(tensor.written for tensor in declarations.operators()[name].inputs):
+        raise TypeError(f"{name} writes its inputs: call operator_like(WRITES, ...)")
+    return made(name, dict(zip(names, values, strict=True)))
 
 
 @ops.constexpr
 @cache
 def operator_like(like: ops.Primitive, name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
-    """The operator with these numbers. One that writes its inputs in place must be called where this is, as
-    `operator_like(WRITES, ...)(...)`."""
-    primitive = made(name, dict(zip(names, values, strict=True)))
-    if ("side_effect_mem" in primitive.attrs) != (like.name == WRITES.name):
-        raise TypeError(f"{name} writes its inputs: call it as operator_like(WRITES, ...)")
-    return primitive
+    """The operator with these numbers, returning a tuple. One that writes its inputs must be called where this is, as
+    `operator_like(WRITES, ...)(...)`, others with READS."""
+    return made(name, dict(zip(names, values, strict=True)), returns_tuple=True)
 
 
 # MindSpore asks whether an operator writes before it evaluates a constexpr. By this it takes the answer of `like`.
@@ -38,20 +43,25 @@ operator_like.add_prim_attr("side_effect_propagate", 1)
 READS, WRITES = ops.ReLU(), ops.Assign()
 
 
-def made(name: str, numbers: dict, shapes: Callable | None = None, types: Callable | None = None) -> ops.Custom:
+def made(
+    name: str, numbers: dict, shapes: Callable | None = None, types: Callable | None = None, returns_tuple: bool = False
+) -> ops.Custom:
     """Make an operator; compiles what launches it.
 
     shapes, types: of the outputs, from those of the inputs; needed where the declaration does not say them.
+    returns_tuple: even of one output.
     """
     declared = declarations.operators()[name]
 
     def declared_shapes(*inputs):
-        return _one_or_all(declared.result_shapes(inputs, numbers))
+        results = tuple(declared.result_shapes(inputs, numbers))
+        return results if returns_tuple or len(results) > 1 else results[0]
 
     def declared_types(*inputs):
         elements = [given.element_type() if isinstance(given, ms.TensorType) else given for given in inputs]
         results = declared.result_types(elements, numbers, ABSENT.dtype)
-        return _one_or_all([_TYPES.get(result, result) for result in results])
+        results = tuple(_TYPES.get(result, result) for result in results)
+        return results if returns_tuple or len(results) > 1 else results[0]
 
     slot = _slot(name, declared.flat(numbers))
     function = f"{build.launcher()}:operator_{slot:03}"
@@ -63,10 +73,6 @@ def made(name: str, numbers: dict, shapes: Callable | None = None, types: Callab
             [make_sig(tensor.name, use) for tensor, use in zip(declared.inputs, uses, strict=True)]
         )
     return primitive
-
-
-def _one_or_all(outputs: list):
-    return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 def _slot(name: str, numbers: list[float]) -> int:
@@ -95,18 +101,18 @@ class Differentiable(nn.Cell):
 
     def construct(self, inputs: tuple[Tensor, ...], names: tuple[str, ...], values: tuple) -> tuple[Tensor, ...]:
         """Returns all outputs. names, values: of the numbers."""
-        return _all(operator_like(self.like, self.operator, names, values)(*inputs))
+        return operator_like(self.like, self.operator, names, values)(*inputs)
 
     def bprop(self, inputs, names, values, out, gradients):
-        tensors = inputs + out + gradients + (ABSENT,)
         taken, results = _wiring(self.operator, self.without, self.passed, names, values)
-        of_gradient = ()
+        tensors, given, grads = inputs + out + gradients + (ABSENT,), (), ()
         for place in taken:
-            of_gradient += (tensors[place],)
-        tensors += _all(_gradient(self.operator, names, values)(*of_gradient))
-        grads = ()
-        for place in range(len(inputs)):
-            grads += (tensors[results[place]] if results[place] >= 0 else ops.zeros_like(inputs[place]),)
+            given += (tensors[place],)
+        for tensor in inputs:
+            tensors += (ops.zeros_like(tensor),)
+        tensors += _gradient(self.operator, names, values)(*given)
+        for place in results:
+            grads += (tensors[place],)
         return grads, 0, 0
 
 
@@ -115,14 +121,10 @@ def differentiated(cell: Differentiable, *inputs: Tensor, **numbers: float | tup
     return cell(inputs, tuple(numbers.keys()), tuple(numbers.values()))
 
 
-def _all(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return outputs if isinstance(outputs, tuple) else (outputs,)
-
-
 @ops.constexpr
 @cache
 def _gradient(name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
-    return made(f"{name}_gradient", _numbers_of_gradient(name, names, values))
+    return made(f"{name}_gradient", _numbers_of_gradient(name, names, values), returns_tuple=True)
 
 
 def _numbers_of_gradient(name: str, names: tuple[str, ...], values: tuple) -> dict:
@@ -136,18 +138,15 @@ def _numbers_of_gradient(name: str, names: tuple[str, ...], values: tuple) -> di
 def _wiring(
     name: str, without: tuple[str, ...], passed: tuple[str, str] | None, names: tuple[str, ...], values: tuple
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Where what the gradient takes is among inputs, outputs, gradients of outputs and ABSENT; and where the gradients
-    of the inputs are, among these and the gradient's results, or -1."""
+    """Where what the gradient takes, and where the gradients of the inputs are, among inputs, outputs, gradients of
+    outputs, ABSENT, zeros like the inputs, and the gradient's results."""
     forward, backward = declarations.operators()[name], declarations.operators()[f"{name}_gradient"]
     numbers, fewer = dict(zip(names, values, strict=True)), _numbers_of_gradient(name, names, values)
-    inputs, outputs = ([name for name, _ in forward.each(of, numbers)] for of in (forward.inputs, forward.outputs))
+    inputs, outputs = ([each for each, _ in forward.each(of, numbers)] for of in (forward.inputs, forward.outputs))
+    taken, results = ([each for each, _ in backward.each(of, fewer)] for of in (backward.inputs, backward.outputs))
     tensors = [*inputs, *outputs, *(f"grad_{output}" for output in outputs), "absent"]
-    taken, results = ([name for name, _ in backward.each(of, fewer)] for of in (backward.inputs, backward.outputs))
-    of_gradient = tuple(
-        tensors.index(tensor if tensor in tensors and tensor not in without else "absent") for tensor in taken
-    )
-    tensors += results
-    wanted = {tensor: f"grad_{tensor}" for tensor in inputs}
-    if passed:
-        wanted[passed[0]] = f"grad_{passed[1]}"
-    return of_gradient, tuple(tensors.index(wanted[one]) if wanted[one] in tensors else -1 for one in inputs)
+    given = tuple(tensors.index(each if each in tensors and each not in without else "absent") for each in taken)
+    zeros = len(tensors)
+    tensors += [*inputs, *results]
+    wanted = [f"grad_{passed[1] if passed and each == passed[0] else each}" for each in inputs]
+    return given, tuple(tensors.index(each) if each in tensors else zeros + i for i, each in enumerate(wanted))
