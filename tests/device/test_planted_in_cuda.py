@@ -35,7 +35,7 @@ PLANTED = {
     "another sample's drop path": Error("at<T>(a.factors, row / a.tokens)", "at<T>(a.factors, row / a.tokens ^ 1)"),
     "softmax's gradient of another row": Error("sum_warp(product);", "sum_warp(product) * 0.99f;"),
     "a softmax to which padded tokens count": Error(
-        "if (Packs::column(i) + j < tokens) powers", "if (Packs::column(i) < tokens) powers", "2 Block, float16"
+        "Packs::column(i) + j < tokens ? expf", "Packs::column(i) < tokens ? expf", "2 Block, float16"
     ),
     "a LayerNorm's gradient without its second mean": Error("(s - sum - n * product) * scale", "(s - sum) * scale"),
     "noise of another row": Error(

@@ -109,64 +109,36 @@ template <class T, int W> __device__ void merge_heads_gradient(const MergeHeadsG
   }
 }
 
-// e^(x - max) / its sum over the tokens of a row, one warp a row.
-template <class T, int W> __device__ void softmax(const Softmax &a) {
-  using Packs = Row<T, W, MOST_TOKENS>;
+// e^(x - max) / its sum over the tokens of a row, one warp a row. Powers of a long row are computed again.
+template <class T, int W, class Packs> __device__ void softmax_of(const Softmax &a) {
   EACH_ROW(row, a.rows) {
     long long start = static_cast<long long>(row) * a.padded;
     bool filled = row % a.padded < a.tokens;  // the same for all lanes
     int tokens = filled ? a.tokens : 0;
     Packs x(a.x, start, tokens);
     float powers[Packs::PACKS][W] = {}, most = LEAST, sum = 0;
+    auto power = [&](int i, int j) { return Packs::column(i) + j < tokens ? expf(number(x[i].v[j]) - most) : 0; };
     EACH_PACK(i, Packs, tokens)
       for (int j = 0; j < W; j++)
-        if (Packs::column(i) + j < tokens) most = fmaxf(most, number(x.packs[i].v[j]));
+        if (Packs::column(i) + j < tokens) most = fmaxf(most, number(x[i].v[j]));
     most = max_warp(most);
     EACH_PACK(i, Packs, tokens)
       for (int j = 0; j < W; j++) {
-        if (Packs::column(i) + j < tokens) powers[i][j] = expf(number(x.packs[i].v[j]) - most);
-        sum += powers[i][j];
+        float value = power(i, j);
+        if (!Packs::LONG) powers[i][j] = value;
+        sum += value;
       }
     sum = sum_warp(sum);
     float factor = filled ? 1 / sum : 0;
     EACH_PACK(i, Packs, a.padded) {
       Pack<T, W> pack;
-      for (int j = 0; j < W; j++) pack.v[j] = rounded<T>(powers[i][j] * factor);
+      for (int j = 0; j < W; j++) pack.v[j] = rounded<T>((Packs::LONG ? power(i, j) : powers[i][j]) * factor);
       store(a.out, start + Packs::column(i), pack);
     }
   }
 }
-
-// The same of rows that no warp's registers can hold: each number is read three times.
-template <class T, int W> __device__ void softmax_long(const Softmax &a) {
-  using Packs = LongRow<T, W>;
-  EACH_ROW(row, a.rows) {
-    long long start = static_cast<long long>(row) * a.padded;
-    bool filled = row % a.padded < a.tokens;
-    int tokens = filled ? a.tokens : 0;
-    Packs x(a.x, start, tokens);
-    float most = LEAST, sum = 0;
-    EACH_PACK(i, Packs, tokens) {
-      Pack<T, W> pack = x[i];
-      for (int j = 0; j < W; j++)
-        if (Packs::column(i) + j < tokens) most = fmaxf(most, number(pack.v[j]));
-    }
-    most = max_warp(most);
-    EACH_PACK(i, Packs, tokens) {
-      Pack<T, W> pack = x[i];
-      for (int j = 0; j < W; j++) sum += Packs::column(i) + j < tokens ? expf(number(pack.v[j]) - most) : 0;
-    }
-    sum = sum_warp(sum);
-    float factor = filled ? 1 / sum : 0;
-    EACH_PACK(i, Packs, a.padded) {
-      Pack<T, W> pack = {};
-      if (Packs::column(i) < tokens) pack = x[i];
-      for (int j = 0; j < W; j++)
-        pack.v[j] = rounded<T>(Packs::column(i) + j < tokens ? expf(number(pack.v[j]) - most) * factor : 0);
-      store(a.out, start + Packs::column(i), pack);
-    }
-  }
-}
+template <class T, int W> __device__ void softmax(const Softmax &a) { softmax_of<T, W, Row<T, W, MOST_TOKENS>>(a); }
+template <class T, int W> __device__ void softmax_long(const Softmax &a) { softmax_of<T, W, LongRow<T, W>>(a); }
 
 // out (grad_out - <grad_out, out>), out being the softmax.
 template <class T, int W, class Packs> __device__ void softmax_gradient_of(const SoftmaxGradient &a) {

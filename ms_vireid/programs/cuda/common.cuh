@@ -119,6 +119,7 @@ template <int W> __device__ void sum_block(float *sums, float *parts, int first,
 template <class T, int W, int MOST>
 struct Row {
   static constexpr int PACKS = MOST / (LANES * W);
+  static constexpr bool LONG = false;
   Pack<T, W> packs[PACKS];
 
   __device__ Row(const void *data, long long start, int columns) {
@@ -132,6 +133,8 @@ struct Row {
 // The same of any number of columns, which are read from memory each time.
 template <class T, int W>
 struct LongRow {
+  static constexpr int PACKS = 1;  // that are kept: none
+  static constexpr bool LONG = true;
   const void *data;
   long long start;
 
