@@ -7,8 +7,8 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, FREE_KEYS, Config, LossConfig, load_config
-from tests.configuration_tables import PAGES, TABLE, tables, up_to_date
 from tests.test_fidelity import KEYS
+from tests.tools.configuration_tables import PAGES, TABLE, tables, up_to_date
 
 ROOT = Path(__file__).parents[1]
 RECIPES = [CONFIG_ROOT / name for name in ("pmt/sysu.yaml", "mun/sysu.yaml", "agw/sysu.yaml", "demo.yaml")]
@@ -24,7 +24,7 @@ def test_the_page_has_what_the_schema_says(language):
     text = PAGES[language].read_text(encoding="utf-8")
     assert [name for name, _, _ in TABLE.findall(text)] != []
     assert {name for name, _, _ in TABLE.findall(text)} == tables().keys()
-    assert up_to_date(text, language) == text, "run python -m tests.configuration_tables"
+    assert up_to_date(text, language) == text, "run python -m tests.tools.configuration_tables"
     assert [key for key in FREE_KEYS if f"`{key.rstrip('.')}`" not in text] == []
 
 

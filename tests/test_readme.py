@@ -10,6 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PAIRS = [("README.md", "README.zh-CN.md")]
@@ -175,3 +176,11 @@ def test_linked_files_exist(page):
     links = LINK.findall(read(page))
     lost = [link for link in links if not link.startswith("http") and not (ROOT / page).parent.joinpath(link).exists()]
     assert lost == []
+
+
+def test_the_workflow_runs_every_python_that_the_package_takes():
+    workflow = yaml.safe_load(read(".github/workflows/tests.yml"))
+    first, end = re.search(r'^requires-python = ">=3\.(\d+),<3\.(\d+)"$', read("pyproject.toml"), re.MULTILINE).groups()
+    versions = [f"3.{minor}" for minor in range(int(first), int(end))]
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == versions
+    assert f"Python {versions[0]} to {versions[-1]}" in " ".join(read("README.md").split())

@@ -1,6 +1,6 @@
 """Every key of a configuration: its allowed values, its default, and beside or above it what it means.
 
-docs/configuration.md is generated from this file, models.py and losses.py (`python -m tests.configuration_tables`).
+`python -m tests.tools.configuration_tables` makes docs/configuration.md from this file, models.py and losses.py.
 """
 
 import re

@@ -184,7 +184,7 @@ class VisionTransformer(nn.Cell):
             noise = positions, factors.astype(x.dtype)
         x = self.pos_drop(x, noise)
         for block in self.blocks:
-            x = self.recomputed(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
+            x = self.recomputed_block(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
         return self.norm(x)[:, 0]  # [N, D]
 
     @replaceable("cuda")
@@ -193,7 +193,7 @@ class VisionTransformer(nn.Cell):
         return draw_noise(key, shape, self.path_rates, self.pos_drop.rate, self.shard)
 
     @replaceable("cuda")
-    def recomputed(self, block: Block, x: Tensor, noise: Noise | None) -> Tensor:
+    def recomputed_block(self, block: Block, x: Tensor, noise: Noise | None) -> Tensor:
         """A block that keeps x alone for its gradient."""
         return ms.recompute(block, x, noise)
 

@@ -250,18 +250,19 @@ def program(name: str, amp: str | bool = False) -> Program:
 def choose(name: str, amp: str | bool = False, option: str = "train.program=") -> Program:
     """Make the program that `train.program`, or another `option`, names for the current device.
 
-    auto: a compiled graph on a GPU or an Ascend, which would wait for Python between operators; on a GPU with this
-    project's CUDA kernels, or where they cannot be compiled without them, which a note says; on a CPU the kernels,
-    which are faster but compute in float32 only. MindSpore's cache of compiled graphs stays off: with it a second
-    process starts in 1 s instead of 17, and its loss is NaN (a small PMT, MindSpore 2.10, CPU).
+    auto: on a CPU `numba`, which is faster but computes in float32 alone, or `eager` with amp; on a GPU `cuda`, or
+    `graph` where its kernels cannot be compiled, which a note says; on an Ascend `graph`.
+
+    MindSpore's cache of compiled graphs stays off: with it a second process starts in 1 s instead of 17, and its loss
+    is NaN (a small PMT, MindSpore 2.10, CPU).
 
     Raises:
-        InputError: no such program; kernels on another device, or with mixed precision; bfloat16 on another device than
+        InputError: no such program; numba on another device, or with mixed precision; bfloat16 on another device than
             an Ascend; cuda on another device than a GPU, or without a compiler.
     """
     require_choice("program", name, ("auto", *PROGRAMS))
     device = ms.get_context("device_target")
-    kernels = device == "CPU" and not amp
+    numba = device == "CPU" and not amp
     if amp == "bfloat16" and device != "Ascend":
         raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {device}; give train.amp=float16")
     if name == "auto" and device == "GPU":
@@ -270,10 +271,10 @@ def choose(name: str, amp: str | bool = False, option: str = "train.program=") -
         except DeviceError as problem:
             say(f"note: no CUDA kernels, slower: {problem}; {problem.remedy}")
     if name == "auto":
-        name = "numba" if kernels else "eager" if device == "CPU" else "graph"
-    if name == "numba" and not kernels:
+        name = "numba" if numba else "eager" if device == "CPU" else "graph"
+    if name == "numba" and not numba:
         where = "on a CPU" if option != "train.program=" else "on a CPU and without train.amp"
-        raise InputError(f"{option}kernels: they compute {where}; leave it at auto")
+        raise InputError(f"{option}numba: its kernels compute {where}; leave it at auto")
     if name == "cuda" and device != "GPU":
         raise InputError(f"{option}cuda: this project's CUDA kernels compute on a GPU; leave it at auto")
     try:

@@ -209,7 +209,7 @@ def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
     return _computed(self, _block, x, noise)
 
 
-def recomputed(self: vit.VisionTransformer, block: vit.Block, x: Tensor, noise: Noise | None) -> Tensor:
+def recomputed_block(self: vit.VisionTransformer, block: vit.Block, x: Tensor, noise: Noise | None) -> Tensor:
     return _computed(block, _recomputed_block, x, noise)
 
 
@@ -219,7 +219,8 @@ TABLE = {
     # it and sums of gradients 3.1 / 1.8 for 6.7 / 5.3, softmax 3.0 / 2.0 for 2.8 / 1.7 with padded tokens, with which
     # attention's products in float16 take 4.3 ms instead of 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
     vit.Block.construct: block,
-    vit.VisionTransformer.recomputed: recomputed,  # 9.3 / 5.3 GiB for 2.3 / 1.8, and predicted 185 / 28 ms for 229 / 35
+    # 9.3 / 5.3 GiB for 2.3 / 1.8, and predicted 185 / 28 ms for 229 / 35.
+    vit.VisionTransformer.recomputed_block: recomputed_block,
     # Noise of 42 MB, drawn by 12 operators and read 72 times, predicted: 3.1 / 3.1 for 0.1 / 0.1.
     vit.VisionTransformer.noise_of: noise_of,
     Dropout.construct: dropout,  # after the embedding; it must know what the noise starts from. 0.5 / 0.4 for 0.1 / 0.0

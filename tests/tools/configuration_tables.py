@@ -1,5 +1,5 @@
-"""The tables of docs/configuration.md in both languages, from the schema. `python -m tests.configuration_tables` writes
-them; tests/test_configuration_page.py compares.
+"""The tables of docs/configuration.md in both languages, from the schema. `python -m tests.tools.configuration_tables`
+writes them; tests/test_configuration_page.py compares.
 
 A table follows its name, `<!-- data -->`. The meaning of a key is the comment beside it or above it in the schema; the
 Chinese page keeps its own.
@@ -36,7 +36,7 @@ from ms_vireid.config.losses import Term
 from ms_vireid.config.models import ResNetConfig
 from ms_vireid.config.schema import IterationStepsConfig
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {"en": DOCS / "configuration.md", "zh": DOCS / "zh-CN/configuration.md"}
 TABLE = re.compile(r"<!-- ([\w ]+) -->\n((?:\|.*\n){2})((?:\|.*\n)*)")  # its name, its head, its rows
 SECTIONS = {  # of each table: the section, how its keys begin, and a section whose keys stand in a table before it
