@@ -84,7 +84,7 @@ def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
 
 
 def test_every_kernel_is_timed():
-    cells = {title(key) for key in (CELLS | OTHERS)} - {"StageLoss"}
+    cells = {title(key) for key in (CELLS | OTHERS)} - {"StageLoss", "GroupOptimizer"}  # these are no row's to time
     assert {kernel for _, kernel in steps.KERNEL_ROWS.values()} == {BOUND, WINOGRAD, *cells}
 
 
