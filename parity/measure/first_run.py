@@ -212,7 +212,8 @@ def _training(
     output = folder / name.replace(" ", "-")
     pictures = folder / (f"pictures-{method}-few" if FEW_PICTURES[0] in recipe else f"pictures-{method}")
     where = ["--config", str(CONFIG_ROOT / config), "--device", arguments.device, "--output", str(output)]
-    options = [f"data.root={json.dumps(str(pictures))}", *recipe, "train.program=graph"]
+    program = "graph" if arguments.device == "CPU" else "auto"  # which is a compiled one on a device
+    options = [f"data.root={json.dumps(str(pictures))}", *recipe, f"train.program={program}"]
     command = [*_here("train_and_measure"), *where, *options, f"train.amp={'float16' if 'amp' in name else 'false'}"]
     return Step(part, name, command, partial(_training_row, name, output, first and folder / first.replace(" ", "-")))
 

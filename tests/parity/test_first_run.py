@@ -133,7 +133,7 @@ def test_every_recipe_is_a_configuration(quick, monkeypatch, tmp_path):
             options = step.command[step.command.index("--output") + 2 :]
             config = load_config(Path(step.command[step.command.index("--config") + 1]), options)
             assert config.model.name == step.name[:3].lower()
-            assert (config.data.name, config.train.program) == ("synthetic", "graph")
+            assert (config.data.name, config.train.program) == ("synthetic", "auto")
             assert bool(config.train.amp) is ("amp" in step.name)
 
 
