@@ -23,7 +23,9 @@ DEVICE_TESTS = Path(__file__).parent / "device"
 # Whatever forks MindSpore's processes comes first: a fork takes ten times as long from one that has compiled graphs or
 # held full-size models, whose memory is cleared in each child.
 WORKER_BYTES = 4 << 30  # the most that a process of tests takes, with those that it starts
-LAST = ("engine", "losses", "models", "parity", "test_ladder_trainings.py", "test_ladder_models.py", "test_ladder.py")
+# Small files end it, so that all processes are busy to the end.
+LADDER = ("test_ladder_trainings.py", "test_ladder.py", "test_ladder_models.py")
+LAST = ("engine", "parity", *LADDER, "models", "losses")
 
 
 def pytest_xdist_auto_num_workers():

@@ -17,7 +17,6 @@ from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.command.starting import at_once
 from ms_vireid.devices import gpu, translation
 
-# MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
 # Variables whose other values end MindSpore's import in a traceback: what they may be, and what they are.
 _MESSAGES = {
     "GLOG_v": (re.compile("[0-4]"), "level of messages is 0 to 4"),
@@ -26,7 +25,9 @@ _MESSAGES = {
     "logger_maxBytes": (re.compile(r"\d{1,18}", re.ASCII), "size of a file of messages is a whole number"),
     "logger_backupCount": (re.compile(r"\d{1,18}", re.ASCII), "number of files of messages is a whole number"),
 }
+# MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
 NO_CUDA = {"CUDA_HOME": "/nonexistent"}
+LAUNCH_GROUP = "MS_VIREID_LAUNCH_GROUP"  # 0 leaves MindSpore's launch group unset
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
 
@@ -255,8 +256,15 @@ def _find_ascend() -> None:
         raise DeviceError("no Ascend NPU (looked for /dev/davinci*)", "run on a machine with CANN and an Ascend NPU")
 
 
+def _run_graphs_in_the_calling_thread() -> None:
+    """Not in PyNative's queue, for whose end the calling thread would wait at its next call without sleeping: a fifth
+    of a step's core time on two cores (AGW in float16, by the stand-in GPU)."""
+    os.environ.setdefault("MS_DEV_RUNTIME_CONF", "graph_pipeline:False")
+
+
 def _start_ascend() -> str:
     _find_ascend()
+    _run_graphs_in_the_calling_thread()
     with environment(NO_CUDA):
         _select("Ascend")
     if (chip := _ascend_chip()) == COMPILES_WHOLE:
@@ -292,6 +300,7 @@ def _find_gpu() -> tuple[gpu.Gpu, gpu.Toolkit]:
 
 def _start_gpu() -> str:
     device, toolkit = _find_gpu()
+    _run_graphs_in_the_calling_thread()
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
     mindspore = _mindspore()
@@ -328,6 +337,24 @@ def _select(name: str) -> None:
         problem = f"MindSpore {mindspore.__version__} cannot load its {name} plugin though the hardware is there"
         raise DeviceError(problem, "see why with GLOG_v=2")
     mindspore.set_device(name)
+    if name != "CPU":
+        _take_inputs_as_they_are()
+
+
+def _take_inputs_as_they_are() -> None:
+    """Have compiled graphs read their inputs where they are, unless `LAUNCH_GROUP` is 0.
+
+    MindSpore 2.10 collects a graph's inputs anew for every run, each weight among them, unless operators are to be
+    launched in groups (`RunActorSet` in its ms_backend.cc). In groups it then launches only graphs of dynamic shape, in
+    the phase "increment" and with infer boost (data_prepare_actor.cc). Here there are none: one thread launches all
+    operators in their order on one stream, as without. A single group of one thread would keep the order even there.
+    More threads would not on a GPU, where a stream does not wait for an event that is yet to be recorded.
+    """
+    if os.environ.get(LAUNCH_GROUP, "1") not in ("0", "1"):
+        raise InputError(f"{LAUNCH_GROUP}={os.environ[LAUNCH_GROUP][:80]}: is not 0 or 1")
+    if os.environ.get(LAUNCH_GROUP) != "0":
+        with suppress(RuntimeError):  # the user has set groups, or the capture of launches
+            _mindspore().runtime.set_kernel_launch_group(thread_num=1, kernel_group_num=1)
 
 
 def variables_set(names: Iterable[str]) -> dict[str, str]:

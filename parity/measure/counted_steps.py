@@ -1,8 +1,11 @@
-"""Count a training step's calls on a stand-in. Import it after `runtime.set_up`."""
+"""Count the calls of a training step, or of an inference, on a stand-in, and time its host. Import it after
+`runtime.set_up`."""
 
+import statistics
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import numpy as np
 from ms_vireid.config import Config
 from ms_vireid.devices.replaceable import title
 from ms_vireid.engine.train_step import build_step, loss_scaler
+from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
@@ -23,6 +27,7 @@ from parity.stand_in.counts import calls, count
 from parity.stand_in.own import telling
 
 SETTLING, COUNTED = 20, 4  # steps; an Ascend takes memory by the page, the last ones within a dozen steps
+QUEUED, TIMED = 10, 6  # steps of a queue, and how many are timed
 
 
 def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
@@ -46,11 +51,32 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     labels = np.zeros(batch, np.int32)
     rates = [config.optimizer.lr] * len(optimizer.groups)
 
+    def queue() -> None:
+        step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
+
+    return _counted(device, queue) | {"batch": batch}
+
+
+def count_features(device: str, config: Config, pictures: int) -> dict:
+    """Count and time batches of inference in the same way."""
+    model = build_model(config).set_train(False)
+    if config.train.program == "cuda":
+        _tell_tensors()
+    program = choose(config.train.program)
+    program.prepare(model)
+    extractor = FeatureExtractor(model, program, config.data.image_size, pictures)
+    images = np.zeros((pictures, 3, *config.data.image_size), np.float32)
+    return _counted(device, lambda: extractor.queue(images, "visible")) | {"batch": pictures}
+
+
+def _counted(device: str, queue: Callable[[], None]) -> dict:
+    """queue: puts a step into the device's queue."""
+
     def asked(steps: int) -> Counter[str]:
         """Count the calls of so many steps and of waiting for the last."""
         before = calls()
         for _ in range(steps):
-            step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
+            queue()
         ms.runtime.synchronize()
         return calls() - before
 
@@ -61,13 +87,29 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     of_steps, of_one = asked(1 + COUNTED), asked(1)
     of_steps.subtract(of_one)
     a_step = {call: made / COUNTED for call, made in of_steps.items() if made}
-    return asdict(count(DEVICES[device], a_step)) | {
-        "by_name": sum(made for call, made in a_step.items() if call.startswith("by name: ")),
-        "calls": a_step,
-        "batch": batch,
-        "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
-        "first_s": first,
-    }
+    return (
+        asdict(count(DEVICES[device], a_step))
+        | {
+            "by_name": sum(made for call, made in a_step.items() if call.startswith("by name: ")),
+            "calls": a_step,
+            "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
+            "first_s": first,
+        }
+        | _host(queue)
+    )
+
+
+def _host(queue: Callable[[], None]) -> dict:
+    """Time the host for a step among others in the queue: median and least ms of wall, and ms of a core."""
+    walls, cores = [], []
+    for _ in range(TIMED):
+        wall, core = time.perf_counter(), time.process_time()
+        for _ in range(QUEUED):
+            queue()
+        ms.runtime.synchronize()
+        walls.append(1e3 * (time.perf_counter() - wall) / QUEUED)
+        cores.append(1e3 * (time.process_time() - core) / QUEUED)
+    return {"host_ms": statistics.median(walls), "host_least_ms": min(walls), "core_ms": statistics.median(cores)}
 
 
 def _tell_tensors() -> None:

@@ -1,6 +1,6 @@
 """Count the calls of full-size training steps on stand-ins, each in its own process: beside PyTorch's eager mode
 (`parity/benchmark.py --only launches`), by cost on an H100 (`--only costs`), and with and without each replacement of a
-cell (`--only replacements`)."""
+cell (`--only replacements`); and time their host (`--only host`)."""
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import json
@@ -18,6 +18,7 @@ from parity.measure.workers import CLASSES, MODELS
 from parity.stand_in import DEVICES, build
 
 LIMIT_S = 1800.0  # of a row
+HOST = ("host_ms", "host_least_ms", "core_ms")
 LEAST_MS = 0.1  # of a kind of call that has a line of its own
 AMP = "train.amp=float16"
 RECOMPUTE = "train.recompute=true"
@@ -35,6 +36,14 @@ ROWS = {
     for device in DEVICES
     for model in MODELS
     for mode, switches in MODES[device].items()
+}
+# Compiled steps, and inference.
+IMAGES = 64
+HOST_ROWS = {
+    f"{device}: {model.split()[0]} {what}": (device, model, (f"train.program={program}", *switches))
+    for device, program in COMPILED.items()
+    for model in MODELS
+    for what, switches in ((program, ()), (f"{program} amp", (AMP,)), ("inference", ()))
 }
 # Steps by what they cost: a method and a precision.
 COST_ROWS = {
@@ -129,6 +138,23 @@ def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str
         yield name, {"without": _row(name, device, model, overrides, cell), "whole": whole}
 
 
+def host(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
+    """Yield the host's ms of a step in the queue as `counted_steps` times it, without MindSpore's launch group and with
+    it, and both again: of each the lower. Raises as `rows`."""
+    for name in names:
+        device, model, switches = HOST_ROWS[name]
+        config, others, stage = MODELS[model]
+        what = f"features {IMAGES}" if name.endswith("inference") else f"step {stage}"
+        overrides = *others, *CLASSES, *options.overrides, *switches
+        found: dict[str, list[dict]] = {"0": [], "1": []}
+        for group in ("0", "1", "0", "1"):
+            given = {runtime.LAUNCH_GROUP: group}
+            found[group].append(_count(name, device, config, what, "", overrides, given))
+        without, whole = ({figure: min(row[figure] for row in rows) for figure in HOST} for rows in found.values())
+        figures = {"batch": found["1"][0]["batch"], "launches": found["1"][0]["launches"]}
+        yield name, figures | {"without": without, "whole": whole, "ratio": whole["host_ms"] / without["host_ms"]}
+
+
 def _row(name: str, device: str, model: str, overrides: tuple[str, ...], without: str = "") -> dict:
     """Drop the calls, and for a compiled step on a GPU price them; by `eager` a device waits for the host."""
     row = dict(_counted(name, device, model, overrides, without))
@@ -140,15 +166,36 @@ def _row(name: str, device: str, model: str, overrides: tuple[str, ...], without
 @cache
 def _counted(name: str, device: str, model: str, overrides: tuple[str, ...], without: str = "") -> dict:
     config, _, stage = MODELS[model]
-    given = device, config, str(stage), without, *overrides
-    return build(device).json_of(name, "parity.measure.launches", *given, limit_s=LIMIT_S, values=False)
+    return _count(name, device, config, f"step {stage}", without, overrides, {})
+
+
+def _count(
+    name: str,
+    device: str,
+    config: str,
+    what: str,
+    without: str,
+    overrides: tuple[str, ...],
+    variables: Mapping[str, str],
+) -> dict:
+    """what: "step STAGE", or "features IMAGES"."""
+    given = device, config, what, without, *overrides
+    return build(device).json_of(
+        name, "parity.measure.launches", *given, limit_s=LIMIT_S, variables=variables, values=False
+    )
 
 
 def main() -> None:
-    device, config, stage, without, *overrides = sys.argv[1:]
+    device, config, what, without, *overrides = sys.argv[1:]
     config = load_config(CONFIG_ROOT / config, overrides)
     runtime.set_up(device)
-    print(json.dumps(work("parity.measure.counted_steps").count_steps(device, config, int(stage), without)))
+    counted = work("parity.measure.counted_steps")
+    kind, number = what.split()
+    if kind == "step":
+        found = counted.count_steps(device, config, int(number), without)
+    else:
+        found = counted.count_features(device, config, int(number))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

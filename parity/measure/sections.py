@@ -102,9 +102,24 @@ SECTIONS = {
             ("waits", 8, "{waits:.2f}".format_map),
             ("allocations", 12, "{allocations:.2f}".format_map),
             ("ms on an H100, predicted", 26, _or_dash("{h100_ms:.0f}".format_map, "h100_ms")),
+            ("host ms", 8, "{host_ms:.1f}".format_map),  # of this machine, for a stand-in that computes nothing
             ("peak GiB", 9, "{peak_gib:.1f}".format_map),
             ("PyTorch", 8, "{torch_peak_gib:.1f}".format_map),
             ("first s", 8, "{first_s:.0f}".format_map),
+        ),
+    ),
+    "host": Section(  # of this machine, for a stand-in that computes nothing
+        launches.HOST_ROWS,
+        launches.host,
+        "a step in the queue, ms",
+        (
+            ("images", 7, "{batch}".format_map),
+            ("launches", 9, "{launches:,.0f}".format_map),
+            ("without group: least / median", 30, "{without[host_least_ms]:.1f} / {without[host_ms]:.1f}".format_map),
+            ("of a core", 10, "{without[core_ms]:.1f}".format_map),
+            ("with group: least / median", 27, "{whole[host_least_ms]:.1f} / {whole[host_ms]:.1f}".format_map),
+            ("of a core", 10, "{whole[core_ms]:.1f}".format_map),
+            ("ratio", 7, "{ratio:.2f}".format_map),
         ),
     ),
     "costs": Section(  # on an H100: predicted from what is counted, PyTorch's measured

@@ -36,6 +36,15 @@ def run_command(name: str, *arguments: str) -> None:
         raise RuntimeError(reason)
 
 
+def launching() -> dict:
+    """Threads of MindSpore that launch groups side by side, and how often a stream was to wait for an event."""
+    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return {
+        "threads": [name for name in threads if name.startswith("batch_launch")],
+        "waits": functions()["cudaStreamWaitEvent"] + functions()["aclrtStreamWaitEvent"],
+    }
+
+
 def train_counted(*arguments: str) -> list[tuple[int, ...]]:
     """A training; what each of its steps has launched, copied, waited for and allocated, the last one left out, with
     which an epoch ends."""

@@ -116,16 +116,18 @@ int refuse(Call *call, const char *problem) {
 }
 
 static void require(Call *call, int holds) {
+  if (holds) return;
   char problem[256];
   snprintf(problem, sizeof problem, "tensor %d is not %s", call->place, call->declared);
-  if (!holds) refuse(call, problem);
+  refuse(call, problem);
 }
 
 void expect(Call *call, int number, int more) {
+  call->extra = call->count - number;
+  if (more ? call->extra >= 1 : !call->extra) return;
   char problem[64];
   snprintf(problem, sizeof problem, "it takes %s%d tensors, not %d", more ? "more than " : "", number, call->count);
-  call->extra = call->count - number;
-  if (more ? call->extra < 1 : call->extra) refuse(call, problem);
+  refuse(call, problem);
 }
 
 static int has_type(Call *call, int place, const char *type) {

@@ -1,0 +1,47 @@
+"""MindSpore's launch group: set for its way of taking a graph's inputs, while one thread launches all in order."""
+
+import sys
+
+import pytest
+
+from ms_vireid.devices import runtime
+from tests.device.test_stand_in_training import arguments
+
+SET_UP = """
+import sys
+import mindspore
+from ms_vireid.command.running import run
+from ms_vireid.devices import runtime
+from mindspore.runtime.executor import RuntimeConf
+conf = RuntimeConf.get_instance()
+device, group = sys.argv[1:]
+if group:
+    mindspore.runtime.set_kernel_launch_group(*map(int, group.split()))
+run(lambda: runtime.set_up(device))
+print("group:", conf.is_kernel_launch_group_configured())
+"""
+
+
+def set_up(stand_in, device, group="", **variables):
+    done = stand_in.run([sys.executable, "-c", SET_UP, device, group], 60.0, variables)
+    return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(("group:", "error:"))]
+
+
+@pytest.mark.parametrize("device", ["GPU", "Ascend"])
+def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
+    stand_in = request.getfixturevalue({"GPU": "stand_in", "Ascend": "ascend"}[device])
+    assert set_up(stand_in, device) == (0, ["group: True"])
+    assert set_up(stand_in, device, "2 8") == (0, ["group: True"])
+    assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "0"}) == (0, ["group: False"])
+    refused = f"error: {runtime.LAUNCH_GROUP}=2,8: is not 0 or 1"
+    assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "2,8"}) == (2, [refused])
+
+
+@pytest.mark.parametrize("amp", ["false", "float16"])
+def test_one_thread_launches_all_operators_on_one_stream(either, tmp_path, amp):
+    before = either.do("launching")
+    options = ["train.iterations=4", "stages.1.epochs=1", f"train.amp={amp}"]
+    either.do("run_command", "train", *arguments("pmt", tmp_path / "run", *options))
+    after = either.do("launching")
+    # Without threads that launch side by side, and so without events between their streams.
+    assert (after["threads"], after["waits"]) == ([], before["waits"])
