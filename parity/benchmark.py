@@ -129,7 +129,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="two repeats on the smallest batches, in minutes, for a first look"
     )
-    parser.add_number("benchmark --steps", default=None, help="steps of each measurement (default: 1 on a CPU, else 5)")
+    parser.add_number(
+        "benchmark --steps", default=None, help="steps of each measurement (default: 1 on a CPU, else 20)"
+    )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
     parser.add_argument(
         "--kernels", type=Path, metavar="F", help="also write what each side runs on a GPU, kernel by kernel"
@@ -169,7 +171,7 @@ def _parse() -> argparse.Namespace:
     found = found_device(arguments.device)
     say(f"device: {found}")
     arguments.device = found.split()[0]
-    arguments.steps = arguments.steps or (1 if arguments.device == "CPU" else 5)
+    arguments.steps = arguments.steps or (1 if arguments.device == "CPU" else 20)
     if arguments.kernels and not (arguments.device == "GPU" and _elsewhere(_torch_sees_a_gpu)):
         say("--kernels: there is no device to profile")
         arguments.kernels = None

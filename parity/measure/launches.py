@@ -77,9 +77,9 @@ REPLACEMENT_ROWS = {
 
 
 def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """Yield rows of a warm step: launches, copies, waits, allocations, ms on an H100 by `prices`, the peak of device
-    memory, and the seconds of the first step, which compiles; beside them PyTorch's operators, arithmetic and peak, in
-    float32 or, with amp, under autocast.
+    """Yield rows of a warm step: launches, copies, waits, allocations, the host's ms, ms on an H100 by `prices` of the
+    kernels and of the step with this host, the peak of device memory, and the seconds of the first step, which
+    compiles; beside them PyTorch's operators, arithmetic and peak, in float32 or, with amp, under autocast.
 
     Raises:
         InputError: the stand-in cannot be built here, or a row has failed.
@@ -160,7 +160,8 @@ def _row(name: str, device: str, model: str, overrides: tuple[str, ...], without
     row = dict(_counted(name, device, model, overrides, without))
     calls = row.pop("calls")
     priced = device == "GPU" and "train.program=eager" not in overrides
-    return row | {"h100_ms": prices.step_ms(calls) if priced else None}
+    kernels, step = (prices.busy_ms(calls), prices.step_ms(calls, row["host_ms"])) if priced else (None, None)
+    return row | {"h100_kernels_ms": kernels, "h100_ms": step}
 
 
 @cache

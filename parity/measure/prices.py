@@ -34,7 +34,8 @@ from parity.stand_in import DEVICES
 
 H100 = Path(__file__).with_name("h100.json")
 LAUNCH_MS = 0.0013  # the shortest kernel
-MEMORY_RATE = 2.4e9  # bytes a ms: of a kernel that moves each once and does nothing else, and of none more
+MEMORY_RATE = 2.8e9  # bytes a ms: of a kernel that moves each once and does nothing else, and of none more
+TIMED = 5  # steps of a measurement of 2026-11-26 and 27, which waited for the last alone
 # While a batch is copied from pageable memory and the host prepares it, the device has nothing to do: bytes a ms.
 HOST_RATE = 5.6e6  # 2 to 8 ms for 32 MB
 TO_DEVICE, OWN, OTHERS = "copy to the device", "own", "others"
@@ -160,6 +161,8 @@ class Kind(NamedTuple):
         return LAUNCH_MS + max(self.work(call) / rate, in_bytes(call) / MEMORY_RATE)
 
 
+# By the kernels of six steps with `cuda` (docs/evidence/h100.md).
+OWN_RATES = {"float32": MEMORY_RATE, "float16": 2.35e9}
 _BINARY = r"Binary(Ext)?OpWithBroadcastCudaFunc"
 _GEMM = r"cublasGemm"
 _CONVOLUTION = r"cudnnConvolution"
@@ -358,8 +361,8 @@ KINDS = (
     Kind("copy on the device", "cudaMemcpy", "Memcpy DtoD", in_bytes, {"uint8": 1.48e9}, _note("on the device")),
     Kind("copy to the host", "cudaMemcpy", "", in_bytes, {"": 1e7}, _note("to the host")),
     # Kernels of this project: each tensor to which a launch's arguments point is read or written once.
-    Kind(OWN, "own (adamw|sgd)_", "", rewritten, {"": MEMORY_RATE}),
-    Kind(OWN, "own ", "", in_bytes, {"": MEMORY_RATE}),
+    Kind(OWN, "own (adamw|sgd)_", "", rewritten, OWN_RATES),
+    Kind(OWN, "own ", "", in_bytes, OWN_RATES),
     Kind(OTHERS, "", "", in_bytes, {"": 5e8}),  # a guess; of functions without tensors the launch alone
 )
 
@@ -414,10 +417,25 @@ def busy_ms(calls: Mapping[str, float]) -> float:
     return sum(cost.ms for cost in kinds(calls).values())
 
 
-def step_ms(calls: Mapping[str, float]) -> float:
-    """Return `busy_ms` plus the wait for the batch, which is copied from pageable memory."""
+def step_ms(calls: Mapping[str, float], host_ms: float = 0.0) -> float:
+    """Return the ms of one step among many in the queue: the longer of what the host takes and of `busy_ms`, with the
+    wait for the batch if it is copied from pageable memory."""
+    return max(busy_ms(calls) + _waited_ms(calls), host_ms)
+
+
+def timed_ms(calls: Mapping[str, float], host_ms: float) -> float:
+    """Return the ms of one of `TIMED` steps, before and after which the queue is empty: the device begins after the
+    host, or the host ends before the device."""
+    if waited := _waited_ms(calls):
+        return busy_ms(calls) + waited  # the host has queued a step when its batch is copied
+    longer, shorter = max(busy_ms(calls), host_ms), min(busy_ms(calls), host_ms)
+    return longer + shorter / TIMED
+
+
+def _waited_ms(calls: Mapping[str, float]) -> float:
+    """Return the device's wait for a batch that is copied from pageable memory."""
     waited = sum(times * in_bytes(call) for call, times in priced(calls) if kind_of(call).name == TO_DEVICE)
-    return busy_ms(calls) + waited / HOST_RATE
+    return waited / HOST_RATE
 
 
 def own_ms(moved: float) -> float:

@@ -9,7 +9,7 @@ from tests.device.cuda_kernels import ABSENT, LIMIT, aligned, assert_close, each
 
 EPS = 1e-5
 NUMBERS = {"eps": EPS, "momentum": 0.1}
-# [N, C, H, W]: one place, tails, pairs of half, whole packs, several runs a plane, several blocks a channel.
+# [N, C, H, W]: one place, tails, pairs of half, whole packs, several runs a plane; several blocks a channel.
 MAPS = [
     (1, 1, 1, 1),
     (2, 3, 1, 1),
@@ -20,6 +20,8 @@ MAPS = [
     (2, 2, 23, 48),
     (4, 1, 36, 50),
     (1, 2, 211, 31),
+    (4, 1, 72, 58),
+    (1, 2, 529, 31),
 ]
 each_map = pytest.mark.parametrize("shape", MAPS, ids=str)
 

@@ -31,3 +31,22 @@ def test_three_maps_of_one_channel(kernels, samples, channels, height, width, dt
     for of_y, grad_weight, grad_bias in zip(of_maps, grad_weights, grad_biases, strict=True):
         assert_close(grad_weight, (of_y * slow).sum((0, 2, 3))[None, :, None, None])
         assert_close(grad_bias, of_y.sum()[None])
+
+
+@each_type
+@pytest.mark.parametrize(("samples", "positions"), [(1, 1), (2, 31), (3, 257), (5, 1296)])
+def test_what_comes_of_the_maps(kernels, samples, positions, dtype):
+    g, theta, phi, gradient = (random(samples, 1, positions, dtype=dtype, seed=seed) for seed in range(4))
+    y, context = empty(samples, 1, positions, dtype=dtype), empty(samples)
+    kernels("attended", g, theta, phi, y, context)
+    slow_g, slow_theta, slow_phi, slow_gradient = (x.astype(np.float64) for x in (g, theta, phi, gradient))
+    expected = (slow_g * slow_phi).sum(2, keepdims=True) / positions
+    assert_close(context, expected[:, 0, 0])
+    assert_close(y, expected * slow_theta)
+
+    gradients = [empty(samples, 1, positions, dtype=dtype) for _ in range(3)]
+    kernels("attended_gradient", gradient, g, theta, phi, context, *gradients)
+    of_product = (slow_gradient * slow_theta).sum(2, keepdims=True) / positions
+    wanted = of_product * slow_phi, expected * slow_gradient, of_product * slow_g
+    for found, value in zip(gradients, wanted, strict=True):
+        assert_close(found, value)

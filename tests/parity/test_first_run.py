@@ -147,7 +147,7 @@ def test_both_frameworks_are_measured_in_both_precisions_with_their_kernels(quic
     for step in first_run.STEPS["benchmark"](options, tmp_path):
         monkeypatch.setattr(sys, "argv", step.command[2:])
         given = benchmark._parse()
-        assert (given.identities, given.instances, given.images, given.steps) == (*batch, 5)
+        assert (given.identities, given.instances, given.images, given.steps) == (*batch, 20)
         asked.append((given.only, given.overrides[-1:], given.kernels.name))
     small = list(first_run.TINY["PMT"][-1:]) if quick else []
     assert asked == [

@@ -1,7 +1,8 @@
 // BatchNorm in training: y = [ReLU](gamma (x - mean) / deviation + beta [+ rest]), with each channel's mean and standard
 // deviation. A block takes a part of one channel, a warp a run of places in one sample, a lane RUN packs of it at a time:
-// `run` packs a run, `runs` of them a plane.
-#define RUNS size = height * width, runs = blocks(size / pack, RUN * LANES), run = blocks(size / pack, runs)
+// `run` packs a run, `runs` of them a plane. A `whole` channel is one block's, in one launch.
+#define RUNS size = height * width, runs = blocks(size / pack, RUN * LANES), run = blocks(size / pack, runs), \
+             whole = samples * height * width <= WHOLE
 
 // statistics: means and 1 / deviations. momentum: of new statistics in the running averages.
 OPERATOR(batch_norm(int relu, float eps, float momentum, count = CHANNEL_PARTS,
@@ -9,7 +10,8 @@ OPERATOR(batch_norm(int relu, float eps, float momentum, count = CHANNEL_PARTS,
          T MAP(x) float gamma[channels] float beta[channels] float &running_mean[channels]
          float &running_variance[channels] T MAP(rest?)
          -> T MAP(y) float statistics[2, channels] float parts[channels, count, 2],
-         grid(batch_norm_moments(x, parts), pack, channels, count) || grid(batch_norm, pack, channels, count))
+         whole ? grid(batch_norm_whole, pack, channels, 1)
+         : grid(batch_norm_moments(x, parts), pack, channels, count) || grid(batch_norm, pack, channels, count))
 OPERATOR(batch_norm_evaluation(int relu, float eps, pack = map_packs(height * width, x, rest, y), RUNS),
          T MAP(x) float gamma[channels] float beta[channels] float running_mean[channels]
          float running_variance[channels] T MAP(rest?) -> T MAP(y),
@@ -20,9 +22,8 @@ OPERATOR(batch_norm_gradient(int relu, count = CHANNEL_PARTS,
          T MAP(grad_y) T MAP(x) float gamma[channels] float beta[channels] float statistics[2, channels] T MAP(y?)
          -> T MAP(grad_x) float parts[channels, count, 2] float grad_gamma[channels] float grad_beta[channels]
          T MAP(grad_rest?y),
-         grid(batch_norm_gradient_sums(grad_y, x, gamma, beta, statistics, y, parts, grad_rest), pack, channels, count)
-         || grid(batch_norm_gradient(grad_y = y ? grad_rest : grad_y, x, gamma, beta, statistics, grad_x, parts,
-                                     grad_gamma, grad_beta, relu = relu && !y), pack, channels, count))
+         whole ? grid(batch_norm_gradient_whole, pack, channels, 1)
+         : grid(batch_norm_gradient_sums, pack, channels, count) || grid(batch_norm_gradient, pack, channels, count))
 
 template <class T, int W>
 struct Run {
@@ -46,20 +47,10 @@ struct Run {
   for (int number = blockIdx.y * ROWS + threadIdx.y; number < shape.samples * shape.runs; \
        number += gridDim.y * ROWS)
 
-struct Two {
-  float first, second;
-};
-
-// Add up two numbers of each thread of the block, and keep them as this part's.
-__device__ inline void keep_part(float *parts, float first, float second) {
-  __shared__ Two shared[ROWS];
-  first = sum_warp(first), second = sum_warp(second);
-  if (!threadIdx.x) shared[threadIdx.y] = {first, second};
-  __syncthreads();
-  if (threadIdx.x || threadIdx.y) return;
-  Two total = {0, 0};
-  for (int y = 0; y < ROWS; y++) total.first += shared[y].first, total.second += shared[y].second;
-  reinterpret_cast<Two *>(parts)[blockIdx.x * gridDim.y + blockIdx.y] = total;
+// Keep the sums over the block's threads as this part's.
+__device__ inline void keep_part(float *parts, Two own) {
+  Two total = sum_threads(own);
+  if (!threadIdx.x && !threadIdx.y) reinterpret_cast<Two *>(parts)[blockIdx.x * gridDim.y + blockIdx.y] = total;
 }
 
 // The sums over the channel's parts, in every thread.
@@ -78,7 +69,8 @@ template <class T, class Arguments> __device__ float near_mean(const void *x, co
   return sum_warp(at<T>(x, (sample * shape.channels + blockIdx.x) * shape.size + shape.size / 2)) / LANES;
 }
 
-template <class T, int W> __device__ void batch_norm_moments(const BatchNorm &a) {
+// Sums of distances from `near_mean`, and of their squares, of this thread's places.
+template <class T, int W> __device__ Two moments_of(const BatchNorm &a) {
   float origin = near_mean<T>(a.x, a), sum = 0, squares = 0;
   EACH_RUN(number_of_run, a) {
     Run<T, W> run(a, number_of_run);
@@ -91,7 +83,7 @@ template <class T, int W> __device__ void batch_norm_moments(const BatchNorm &a)
           sum += distance, squares += distance * distance;
         }
   }
-  keep_part(a.parts, sum, squares);
+  return {sum, squares};
 }
 
 // The same bits forward and backward.
@@ -118,9 +110,8 @@ __device__ void normalise_channel(const Arguments &a, float mean, float inverse)
 }
 
 // Normalise by the moments; update the running averages, that of variances by the unbiased one.
-template <class T, int W> __device__ void batch_norm(const BatchNorm &a) {
+template <class T, int W> __device__ void normalise_by(const BatchNorm &a, Two moments) {
   int channel = blockIdx.x, count = a.samples * a.size;
-  Two moments = sum_parts_of_channel(a.parts);
   float distance = moments.first / count, mean = near_mean<T>(a.x, a) + distance;
   float variance = moments.second / count - distance * distance;
   variance = variance < 0 ? 0 : variance;
@@ -132,6 +123,16 @@ template <class T, int W> __device__ void batch_norm(const BatchNorm &a) {
     a.running_variance[channel] = (1 - momentum) * a.running_variance[channel] + momentum * unbiased;
   }
   normalise_channel<T, W>(a, mean, inverse);
+}
+
+template <class T, int W> __device__ void batch_norm_moments(const BatchNorm &a) {
+  keep_part(a.parts, moments_of<T, W>(a));
+}
+template <class T, int W> __device__ void batch_norm(const BatchNorm &a) {
+  normalise_by<T, W>(a, sum_parts_of_channel(a.parts));
+}
+template <class T, int W> __device__ void batch_norm_whole(const BatchNorm &a) {
+  normalise_by<T, W>(a, sum_threads(moments_of<T, W>(a)));
 }
 
 // In evaluation, by the running averages.
@@ -154,7 +155,7 @@ struct Normalised {
 };
 
 // Sums of the gradient behind ReLU, which is also the gradient of rest, and of its products with the normalised x.
-template <class T, int W> __device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
+template <class T, int W> __device__ Two gradients_of(const BatchNormGradient &a) {
   Normalised channel(a);
   float sum = 0, products = 0;
   EACH_RUN(number_of_run, a) {
@@ -172,13 +173,13 @@ template <class T, int W> __device__ void batch_norm_gradient_sums(const BatchNo
         if (a.y) store(a.grad_rest, run.place(k), gradient[k]);
       }
   }
-  keep_part(a.parts, sum, products);
+  return {sum, products};
 }
 
 // gamma / deviation (g - mean of g - normalised x times mean of g normalised x), g the gradient behind ReLU.
-template <class T, int W> __device__ void batch_norm_gradient(const BatchNormGradient &a) {
+template <class T, int W> __device__ void differentiate_by(const BatchNormGradient &a, Two sums) {
   Normalised channel(a);
-  Two sums = sum_parts_of_channel(a.parts);
+  const void *behind_relu = a.y ? a.grad_rest : a.grad_y;
   if (!blockIdx.y && !threadIdx.x && !threadIdx.y)
     a.grad_beta[blockIdx.x] = sums.first, a.grad_gamma[blockIdx.x] = sums.second;
   float count = a.samples * a.size, mean = sums.first / count;
@@ -186,15 +187,25 @@ template <class T, int W> __device__ void batch_norm_gradient(const BatchNormGra
   EACH_RUN(number_of_run, a) {
     Run<T, W> run(a, number_of_run);
     Pack<T, W> gradient[RUN], x[RUN];
-    run.read(a.grad_y, gradient), run.read(a.x, x);
+    run.read(behind_relu, gradient), run.read(a.x, x);
     EACH(k, RUN)
       if (k < run.packs) {
         EACH(j, W) {
           float g = number(gradient[k].v[j]);
-          if (a.relu && !channel.passes(x[k].v[j])) g = 0;
+          if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;
           x[k].v[j] = rounded<T>(channel.scale * (g - mean - (number(x[k].v[j]) - channel.mean) * slope));
         }
         store(a.grad_x, run.place(k), x[k]);
       }
   }
+}
+
+template <class T, int W> __device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
+  keep_part(a.parts, gradients_of<T, W>(a));
+}
+template <class T, int W> __device__ void batch_norm_gradient(const BatchNormGradient &a) {
+  differentiate_by<T, W>(a, sum_parts_of_channel(a.parts));
+}
+template <class T, int W> __device__ void batch_norm_gradient_whole(const BatchNormGradient &a) {
+  differentiate_by<T, W>(a, sum_threads(gradients_of<T, W>(a)));
 }

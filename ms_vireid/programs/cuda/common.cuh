@@ -154,6 +154,21 @@ __device__ inline float max_warp(float x) {
   for (int lanes = 16; lanes; lanes /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, lanes));
   return x;
 }
+struct Two {
+  float first, second;
+};
+
+// The sums over the block's threads, in every thread.
+__device__ inline Two sum_threads(Two own) {
+  __shared__ Two shared[ROWS];
+  own = {sum_warp(own.first), sum_warp(own.second)};
+  if (!threadIdx.x) shared[threadIdx.y] = own;
+  __syncthreads();
+  Two total = {0, 0};
+  for (int y = 0; y < ROWS; y++) total.first += shared[y].first, total.second += shared[y].second;
+  return total;
+}
+
 constexpr float LEAST = -3.402823466e38f;  // of finite numbers
 
 // An entry point of a kernel: declarations.py adds one for each type and width of packs that it is launched with.

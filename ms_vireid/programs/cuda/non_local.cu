@@ -1,4 +1,5 @@
-// Three 1x1 convolutions of a map to one channel each, theta, phi and g of a non-local block, and their gradients.
+// A non-local block's three 1x1 convolutions of a map to one channel each, g, theta and phi; what comes of them; and the
+// gradients.
 OPERATOR(to_one_channel(positions = height * width, pack = packs(positions, x, y[0], y[1], y[2])),
          T MAP(x) T weight{MAPS}[1, channels, 1, 1] T bias{MAPS}[1]
          -> T y{MAPS}[samples, 1, positions],
@@ -10,6 +11,12 @@ OPERATOR(to_one_channel_gradient(positions = height * width, count = min(SAMPLE_
          T grad_weight{MAPS}[1, channels, 1, 1] T grad_bias{MAPS}[1],
          grid(to_one_channel_gradient, pack, blocks(channels + 1, ROWS), count)
          || grid(to_one_channel_sums, 1, blocks(channels + 1, LANES * ROWS), MAPS))
+#define LINE(name) name[samples, 1, positions]
+OPERATOR(attended(), T LINE(g) T LINE(theta) T LINE(phi) -> T LINE(y) float context[samples],
+         grid(attended, 1, 1, samples))
+OPERATOR(attended_gradient(), T LINE(grad_y) T LINE(g) T LINE(theta) T LINE(phi) float context[samples]
+         -> T LINE(grad_g) T LINE(grad_theta) T LINE(grad_phi),
+         grid(attended_gradient, 1, 1, samples))
 
 // y_k[n, l] = bias_k + sum_c weight_k[c] x[n, c, l]; each warp adds up every ROWS-th channel.
 template <class T, int W> __device__ void to_one_channel(const ToOneChannel &a) {
@@ -79,4 +86,29 @@ template <class T, int W> __device__ void to_one_channel_sums(const ToOneChannel
     total += a.parts[(static_cast<long long>(part) * MAPS + k) * (a.channels + 1) + channel];
   bool of_bias = channel == a.channels;
   static_cast<T *>(of_bias ? a.grad_bias[k] : a.grad_weight[k])[of_bias ? 0 : channel] = rounded<T>(total);
+}
+
+// Positions of this thread, in the line of one sample.
+#define EACH_POSITION(place, a)                                                                                   \
+  for (long long first = static_cast<long long>(blockIdx.y) * a.positions,                                      \
+                 place = first + threadIdx.y * LANES + threadIdx.x; place < first + a.positions; place += LANES * ROWS)
+
+// y = context theta, context = sum of g phi / positions.
+template <class T, int W> __device__ void attended(const Attended &a) {
+  float sum = 0;
+  EACH_POSITION(i, a) sum += at<T>(a.g, i) * at<T>(a.phi, i);
+  float context = sum_threads({sum, 0}).first / a.positions;
+  if (!threadIdx.x && !threadIdx.y) a.context[blockIdx.y] = context;
+  EACH_POSITION(i, a) static_cast<T *>(a.y)[i] = rounded<T>(context * at<T>(a.theta, i));
+}
+
+template <class T, int W> __device__ void attended_gradient(const AttendedGradient &a) {
+  float sum = 0, context = a.context[blockIdx.y];
+  EACH_POSITION(i, a) sum += at<T>(a.grad_y, i) * at<T>(a.theta, i);
+  float grad_product = sum_threads({sum, 0}).first / a.positions;
+  EACH_POSITION(i, a) {
+    static_cast<T *>(a.grad_g)[i] = rounded<T>(grad_product * at<T>(a.phi, i));
+    static_cast<T *>(a.grad_theta)[i] = rounded<T>(context * at<T>(a.grad_y, i));
+    static_cast<T *>(a.grad_phi)[i] = rounded<T>(grad_product * at<T>(a.g, i));
+  }
 }

@@ -5,9 +5,8 @@ from mindspore import Tensor
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.programs.cuda.feature_maps import batch_norm
 from ms_vireid.programs.cuda.operators import Differentiable, differentiated
-from ms_vireid.programs.graph.common import product_transposed
 
-_to_one_channel = Differentiable("to_one_channel")
+_to_one_channel, _attended = Differentiable("to_one_channel"), Differentiable("attended")
 
 
 def non_local(self: NonLocal, x: Tensor) -> Tensor:
@@ -17,9 +16,7 @@ def non_local(self: NonLocal, x: Tensor) -> Tensor:
     # By value: what a bprop gets as a parameter is copied, as BatchNorm may have written it in between.
     weights = self.g.weight.value(), self.theta.weight.value(), self.phi.weight.value()
     biases = self.g.bias, self.theta.bias, self.phi.bias
-    g, theta, phi = differentiated(_to_one_channel, x, *weights, *biases)
-    context = product_transposed(g, phi) / (rows * columns)
-    y = context @ theta  # [N, 1, L]
+    y = differentiated(_attended, *differentiated(_to_one_channel, x, *weights, *biases))[0]  # [N, 1, L]
     return batch_norm(self.W[1], self.W[0](y.reshape(batch, 1, rows, columns)), x)
 
 
