@@ -375,7 +375,8 @@ class Cost(NamedTuple):
 @cache
 def measured() -> dict:
     """h100.json: date, card, commit, and of each of "steps" its calls, and by framework step_ms, busy_ms and kinds;
-    "earlier": the same of an earlier commit. Raises InputError if it is not there, as in a wheel."""
+    "earlier": the same of an earlier commit; "cuda": with CUDA kernels, and the host's ms, for AGW and MUN as
+    their steps in float16 need it, for PMT by a stand-in. Raises InputError if it is not there, as in a wheel."""
     if not H100.is_file():
         raise InputError(f"{H100}: is not there; run this in a checkout, which has it")
     return json.loads(H100.read_text(encoding="utf-8"))
@@ -425,11 +426,9 @@ def step_ms(calls: Mapping[str, float], host_ms: float = 0.0) -> float:
 
 def timed_ms(calls: Mapping[str, float], host_ms: float) -> float:
     """Return the ms of one of `TIMED` steps, before and after which the queue is empty: the device begins after the
-    host, or the host ends before the device."""
-    if waited := _waited_ms(calls):
-        return busy_ms(calls) + waited  # the host has queued a step when its batch is copied
+    host, or ends after it, unless it waits for each batch as long."""
     longer, shorter = max(busy_ms(calls), host_ms), min(busy_ms(calls), host_ms)
-    return longer + shorter / TIMED
+    return longer + max(shorter / TIMED, _waited_ms(calls))
 
 
 def _waited_ms(calls: Mapping[str, float]) -> float:

@@ -20,7 +20,17 @@ def test_the_steps_that_were_measured_are_the_benchmarks(steps):
 @pytest.mark.parametrize("step", STEPS)
 def test_a_measured_step_is_predicted(step):
     """Of the earlier ones the host copied the batch as well."""
-    assert prices.step_ms(STEPS[step]["calls"]) == pytest.approx(STEPS[step]["mindspore"]["step_ms"], rel=0.1)
+    expected = pytest.approx(STEPS[step]["mindspore"]["step_ms"], rel=0.1)
+    assert prices.step_ms(STEPS[step]["calls"]) == expected
+    assert prices.timed_ms(STEPS[step]["calls"], host_ms=30.0) == expected
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_measured_step_with_cuda_kernels_is_predicted_by_its_host_too(step):
+    found = prices.measured()["cuda"]["steps"][step]
+    assert prices.busy_ms(found["calls"]) == pytest.approx(found["mindspore"]["busy_ms"], rel=0.1)
+    timed = prices.timed_ms(found["calls"], found["host_ms"])
+    assert timed == pytest.approx(found["mindspore"]["step_ms"], rel=0.1)
 
 
 @pytest.mark.parametrize("steps", STEPS_OF)
