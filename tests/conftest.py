@@ -1,5 +1,6 @@
 """The device that MindSpore's tests run on: set up as the commands set it up, before any test imports mindspore."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -64,6 +65,12 @@ def memory_given_back():
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: max((LAST.index(part) for part in item.path.parts if part in LAST), default=-1))
+
+
+def pytest_collection_finish():
+    """Keep all modules and tests from the garbage collector: going through them took a tenth of all time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header(config):
