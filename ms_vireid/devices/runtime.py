@@ -256,15 +256,8 @@ def _find_ascend() -> None:
         raise DeviceError("no Ascend NPU (looked for /dev/davinci*)", "run on a machine with CANN and an Ascend NPU")
 
 
-def _run_graphs_in_the_calling_thread() -> None:
-    """Not in PyNative's queue, for whose end the calling thread would wait at its next call without sleeping: a fifth
-    of a step's core time on two cores (AGW in float16, by the stand-in GPU)."""
-    os.environ.setdefault("MS_DEV_RUNTIME_CONF", "graph_pipeline:False")
-
-
 def _start_ascend() -> str:
     _find_ascend()
-    _run_graphs_in_the_calling_thread()
     with environment(NO_CUDA):
         _select("Ascend")
     if (chip := _ascend_chip()) == COMPILES_WHOLE:
@@ -300,7 +293,6 @@ def _find_gpu() -> tuple[gpu.Gpu, gpu.Toolkit]:
 
 def _start_gpu() -> str:
     device, toolkit = _find_gpu()
-    _run_graphs_in_the_calling_thread()
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
     mindspore = _mindspore()

@@ -50,7 +50,7 @@ PLANTED = {
         "(a, a.running_mean[blockIdx.x], inverse)", "(a, a.running_variance[blockIdx.x], inverse)", "4 AGW small"
     ),
     "a BatchNorm's gradient that no ReLU stops": Error(
-        "if (a.relu && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
+        "if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
     ),
     "a tensor joined where the next one begins": Error(
         "blockIdx.x) < a.ends", "blockIdx.x) <= a.ends", "5 AGW, six updates"
