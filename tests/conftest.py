@@ -21,10 +21,10 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     share = sorted(os.sched_getaffinity(0))[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
     os.sched_setaffinity(0, share or os.sched_getaffinity(0))
 DEVICE_TESTS = Path(__file__).parent / "device"
-# Whatever forks MindSpore's processes comes first: a fork takes ten times as long from one that has compiled graphs or
-# held full-size models, whose memory is cleared in each child.
 WORKER_BYTES = 4 << 30  # the most that a process of tests takes, with those that it starts
-# Small files end it, so that all processes are busy to the end.
+# Whatever forks MindSpore's processes comes first: a fork takes ten times as long from one that has compiled graphs or
+# held full-size models, whose memory is cleared in each child. Small files end it, so that all processes are busy to
+# the end.
 LADDER = ("test_ladder_trainings.py", "test_ladder.py", "test_ladder_models.py")
 LAST = ("engine", "parity", *LADDER, "models", "losses")
 

@@ -342,9 +342,10 @@ def _take_inputs_as_they_are() -> None:
     operators in their order on one stream, as without. A single group of one thread would keep the order even there.
     More threads would not on a GPU, where a stream does not wait for an event that is yet to be recorded.
     """
-    if os.environ.get(LAUNCH_GROUP, "1") not in ("0", "1"):
-        raise InputError(f"{LAUNCH_GROUP}={os.environ[LAUNCH_GROUP][:80]}: is not 0 or 1")
-    if os.environ.get(LAUNCH_GROUP) != "0":
+    chosen = os.environ.get(LAUNCH_GROUP, "1")
+    if chosen not in ("0", "1"):
+        raise InputError(f"{LAUNCH_GROUP}={chosen[:80]}: is not 0 or 1")
+    if chosen == "1":
         with suppress(RuntimeError):  # the user has set groups, or the capture of launches
             _mindspore().runtime.set_kernel_launch_group(thread_num=1, kernel_group_num=1)
 

@@ -60,8 +60,6 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
 def count_features(device: str, config: Config, pictures: int) -> dict:
     """Count and time batches of inference in the same way."""
     model = build_model(config).set_train(False)
-    if config.train.program == "cuda":
-        _tell_tensors()
     program = choose(config.train.program)
     program.prepare(model)
     extractor = FeatureExtractor(model, program, config.data.image_size, pictures)

@@ -52,6 +52,12 @@ PLANTED = {
     "a BatchNorm's gradient that no ReLU stops": Error(
         "if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
     ),
+    "a non-local block's map that is not attended": Error(
+        "rounded<T>(context * at<T>(a.theta, i))", "rounded<T>(at<T>(a.theta, i))", "2 NonLocal, width 1"
+    ),
+    "another gradient of a non-local block's product": Error(
+        "grad_product * at<T>(a.g, i)", "context * at<T>(a.g, i)", "2 NonLocal, width 1"
+    ),
     "a tensor joined where the next one begins": Error(
         "blockIdx.x) < a.ends", "blockIdx.x) <= a.ends", "5 AGW, six updates"
     ),

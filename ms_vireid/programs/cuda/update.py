@@ -15,8 +15,6 @@ from ms_vireid.programs.updates import FusedScalars
 _ADAMW = {name: place for place, name in enumerate(FusedScalars._fields)}
 _SGD = {name: place for place, name in enumerate(Scalars._fields)}
 Limits = tuple[float, float] | None
-
-
 Numbers = tuple[tuple[str, ...], tuple]  # names and values
 
 
