@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import re
 import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -49,10 +51,11 @@ ONE = ["train.num_identities=6"]
 
 
 def free_port():
-    """msrun wants one of 1024 to 65535."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """One of those that no system gives to whoever asks for any: msrun takes it only seconds later."""
+    while True:
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", random.SystemRandom().randrange(10_000, 32_768)))
+            return one.getsockname()[1]
 
 
 def launch(folder, script, *arguments, processes=2, variables=()):
@@ -69,9 +72,8 @@ def launch(folder, script, *arguments, processes=2, variables=()):
         *(f"--worker_num={processes}", f"--local_worker_num={processes}", f"--master_port={free_port()}"),
         *("--join=True", f"--log_dir={logs}", script, *arguments),
     ]
-    # msrun starts the first `python` that it finds; a killed process is missed after so many seconds.
-    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "MS_NODE_TIMEOUT": "5"}
-    environment |= dict(variables)
+    # msrun starts the first `python` that it finds.
+    environment = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"} | dict(variables)
     with shown.open("w") as file:  # no pipe, which the launcher's own `tail` could hold open
         done = subprocess.run(list(map(str, command)), cwd=work, env=environment, stdout=file, stderr=file, timeout=300)
     left = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
@@ -134,6 +136,7 @@ def accident(folder, event, *arguments):
 def resumed(before, folder, *arguments):
     """What came of the launch `before`, its steps and state, and of the one that then resumed the run."""
     run = folder / "work/run"
+    assert (run / "metrics.jsonl").exists(), (before.code, before.shown, before.lines)
     steps, held = len((run / "metrics.jsonl").read_text().splitlines()), state(run)
     return SimpleNamespace(before=before, steps=steps, held=held, lines=together(folder, *arguments).lines)
 
