@@ -24,7 +24,8 @@ _PREFETCH = 2  # batches per worker
 def iterate(
     batches: Batches, workers: int, start: int = 0, bound: bool = True
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Iterate over `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one).
+    """Iterate over `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one). An
+    item's pictures are overwritten once the next is asked for: copy those that are to stay.
 
     From the second item to the last, MindSpore's threads are bound to cores (`runtime.bound_threads`) unless `bound` is
     false, as for a compiled graph, whose own threads would have to share one.
@@ -89,9 +90,9 @@ class _SharedMemory:
         return (pixels.shape, pixels.dtype), *rest
 
     def taken(self, number: int, item: tuple) -> tuple:
-        """Copy the pictures from their slot back into the item."""
+        """Put the pictures in their slot back into the item: nothing is written there before the next is asked for."""
         (shape, dtype), *rest = item
-        return np.ndarray(shape, dtype, self.memory[number % len(self.memory)]).copy(), *rest
+        return np.ndarray(shape, dtype, self.memory[number % len(self.memory)]), *rest
 
 
 def _begin_worker(_worker: int) -> None:

@@ -27,6 +27,7 @@ _MESSAGES = {
 }
 # MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
 NO_CUDA = {"CUDA_HOME": "/nonexistent"}
+ONE_THREAD = "MS_DEV_HOST_BLOCKING_RUN"  # MindSpore's: 1 runs its tasks in the thread that gives them
 LAUNCH_GROUP = "MS_VIREID_LAUNCH_GROUP"  # 0 leaves MindSpore's launch group unset
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
@@ -65,6 +66,9 @@ def set_up(device: str) -> str:
         )
     # OpenMP threads of other libraries sleep between their loops, so that MindSpore's threads have the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # MindSpore otherwise runs a compiled step, and each operator outside of one, in threads of its own, for which the
+    # main thread waits without sleeping, on a core that the loader could use (AsyncRQueue in its async_r_queue.cc).
+    os.environ.setdefault(ONE_THREAD, "1")
     # Where MindSpore writes rank_0/om/analyze_fail.ir if it cannot compile a function; by default the working folder.
     os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
     if launched():
@@ -308,7 +312,7 @@ def _start_gpu() -> str:
 def _start_cpu() -> str:
     with environment(NO_CUDA):
         _select("CPU")
-    _mindspore().runtime.launch_blocking()  # PyNative's dispatch thread would spin on a separate core
+    _mindspore().runtime.launch_blocking()  # where MindSpore has computed before, and so reads no variables
     return ""
 
 

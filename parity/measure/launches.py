@@ -139,17 +139,17 @@ def replacements(names: Sequence[str], options: Namespace) -> Iterator[tuple[str
 
 
 def host(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
-    """Yield the host's ms of a step in the queue as `counted_steps` times it, without MindSpore's launch group and with
-    it, and both again: of each the lower. Raises as `rows`."""
+    """Yield the host's ms of a step in the queue as `counted_steps` times it, by MindSpore as it comes and as
+    `runtime.set_up` sets it, and both again: of each the lower. Raises as `rows`."""
     for name in names:
         device, model, switches = HOST_ROWS[name]
         config, others, stage = MODELS[model]
         what = f"features {IMAGES}" if name.endswith("inference") else f"step {stage}"
         overrides = *others, *CLASSES, *options.overrides, *switches
         found: dict[str, list[dict]] = {"0": [], "1": []}
-        for group in ("0", "1", "0", "1"):
-            given = {runtime.LAUNCH_GROUP: group}
-            found[group].append(_count(name, device, config, what, "", overrides, given))
+        for chosen in ("0", "1", "0", "1"):
+            given = dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), chosen)
+            found[chosen].append(_count(name, device, config, what, "", overrides, given))
         without, whole = ({figure: min(row[figure] for row in rows) for figure in HOST} for rows in found.values())
         figures = {"batch": found["1"][0]["batch"], "launches": found["1"][0]["launches"]}
         yield name, figures | {"without": without, "whole": whole, "ratio": whole["host_ms"] / without["host_ms"]}

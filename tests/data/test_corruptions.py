@@ -156,7 +156,7 @@ def test_set(tmp_path_factory):
 def in_batches(images, version=None, workers=0, batch_size=3) -> dict:
     """Every picture as the model would see it, by its path."""
     items = iterate(EvaluationBatches(images, (32, 16), batch_size, version), workers)
-    return {images.paths[i]: pixels for batch, index in items for pixels, i in zip(batch, index, strict=True)}
+    return {images.paths[i]: pixels for batch, index in items for pixels, i in zip(batch.copy(), index, strict=True)}
 
 
 def test_evaluation_batches_corrupt_visible_pictures_only(test_set):

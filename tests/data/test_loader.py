@@ -97,8 +97,13 @@ def assert_equal(batches, expected):
         np.testing.assert_array_equal(images, expected_images)
 
 
+def kept(batches, workers, start=0):
+    """What `iterate` gives, with copies of the pictures."""
+    return [(pixels.copy(), rest) for pixels, rest in iterate(batches, workers, start)]
+
+
 def test_there_are_iterations_times_epochs_batches_of_the_promised_types(data):
-    batches = list(iterate(TrainingBatches(data.train, config_of()), workers=0))
+    batches = kept(TrainingBatches(data.train, config_of()), workers=0)
     assert len(batches) == 2 * ITERATIONS
     for images, labels in batches:
         assert (images.shape, images.dtype) == ((2 * P * K, 3, 16, 16), np.float32)
@@ -107,7 +112,7 @@ def test_there_are_iterations_times_epochs_batches_of_the_promised_types(data):
 
 def test_batches_do_not_depend_on_the_number_of_workers(data):
     batches = TrainingBatches(data.train, config_of())
-    assert_equal(iterate(batches, workers=2), list(iterate(batches, workers=0)))
+    assert_equal(iterate(batches, workers=2), kept(batches, workers=0))
 
 
 def test_many_batches_of_several_sizes_come_whole_from_slow_and_fast_workers():
@@ -123,7 +128,10 @@ def test_many_batches_of_several_sizes_come_whole_from_slow_and_fast_workers():
             pixels[:] = number
             return pixels, np.int32(number)
 
-    found = list(iterate(Numbers(), workers=3, start=2))
+    found = []
+    for pixels, number in iterate(Numbers(), workers=3, start=2):
+        time.sleep(0.02 * (number % 7 == 0))  # meanwhile workers read what they may
+        found.append((pixels.copy(), number))
     assert [pixels.tolist() for pixels, _ in found] == [[n] * (1 + n % 3) for n in range(2, 40)]
     assert [number for _, number in found] == list(range(2, 40))
 
@@ -141,7 +149,7 @@ def test_pictures_are_written_into_the_memory_that_is_given(data, kind):
 @pytest.mark.parametrize("start", [1, ITERATIONS, ITERATIONS + 2, 2 * ITERATIONS])
 def test_starting_at_a_step_is_skipping_those_before_it(data, start):
     batches = TrainingBatches(data.train, config_of())
-    assert_equal(iterate(batches, workers=0, start=start), list(iterate(batches, workers=0))[start:])
+    assert_equal(iterate(batches, workers=0, start=start), kept(batches, workers=0)[start:])
 
 
 @pytest.mark.parametrize("other", [(0, 2, 0), (1, 1, 0), (0, 1, 1)], ids=["epoch", "seed", "place"])

@@ -37,10 +37,11 @@ def run_command(name: str, *arguments: str) -> None:
 
 
 def launching() -> dict:
-    """Threads of MindSpore that launch groups side by side, and how often a stream was to wait for an event."""
+    """Threads of MindSpore that launch groups side by side or run steps behind the main thread, and how often a stream
+    was to wait for an event."""
     threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     return {
-        "threads": [name for name in threads if name.startswith("batch_launch")],
+        "threads": [name for name in threads if name.startswith(("batch_launch", "frontend_queue"))],
         "waits": functions()["cudaStreamWaitEvent"] + functions()["aclrtStreamWaitEvent"],
     }
 
@@ -283,6 +284,15 @@ def staged(sizes: list[int], rows: int) -> list:
         rows,
         {name: made for name, made in (calls() - before).items() if "to the device" in name or "Host" in name},
     ]
+
+
+def staged_from(size: int, rows: int) -> list[bool]:
+    """Whether there is an array from which so many rows are copied, and whether it is the caller's."""
+    from ms_vireid.devices.staging import Staging
+
+    array = np.ones((size, 3), np.float32)
+    kept = Staging().send(array, rows).array
+    return [kept is not None, kept is not None and np.shares_memory(kept, array)]
 
 
 def end(code: int) -> None:

@@ -1,4 +1,4 @@
-"""MindSpore's launch group: set for its way of taking a graph's inputs, while one thread launches all in order."""
+"""How MindSpore's host is set up for compiled steps: one thread launches all in order, and no other waits for it."""
 
 import sys
 
@@ -9,6 +9,7 @@ from tests.device.test_stand_in_training import arguments
 
 SET_UP = """
 import sys
+from pathlib import Path
 import mindspore
 from ms_vireid.command.running import run
 from ms_vireid.devices import runtime
@@ -19,20 +20,25 @@ if group:
     mindspore.runtime.set_kernel_launch_group(*map(int, group.split()))
 run(lambda: runtime.set_up(device))
 print("group:", conf.is_kernel_launch_group_configured())
+mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
+print("queue:", any("frontend_queue" in task.read_text() for task in Path("/proc/self/task").glob("*/comm")))
 """
 
 
 def set_up(stand_in, device, group="", **variables):
     done = stand_in.run([sys.executable, "-c", SET_UP, device, group], 60.0, variables)
-    return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(("group:", "error:"))]
+    return done.returncode, [
+        line for line in done.stdout.splitlines() if line.startswith(("group:", "queue:", "error:"))
+    ]
 
 
 @pytest.mark.parametrize("device", ["GPU", "Ascend"])
 def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
     stand_in = request.getfixturevalue({"GPU": "stand_in", "Ascend": "ascend"}[device])
-    assert set_up(stand_in, device) == (0, ["group: True"])
-    assert set_up(stand_in, device, "2 8") == (0, ["group: True"])
-    assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "0"}) == (0, ["group: False"])
+    assert set_up(stand_in, device) == (0, ["group: True", "queue: False"])
+    assert set_up(stand_in, device, "2 8") == (0, ["group: True", "queue: False"])
+    assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "0"}) == (0, ["group: False", "queue: False"])
+    assert set_up(stand_in, device, **{runtime.ONE_THREAD: "0"}) == (0, ["group: True", "queue: True"])
     refused = f"error: {runtime.LAUNCH_GROUP}=2,8: is not 0 or 1"
     assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "2,8"}) == (2, [refused])
 
