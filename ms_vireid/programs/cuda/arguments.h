@@ -12,7 +12,7 @@ enum {
   RUN = 4,           /* packs of a channel that a lane loads at a time */
   BLOCKS = 2048,     /* that fill a GPU */
   PLACES = 2048,     /* of a channel, for a block, at least */
-  WHOLE = 16384,     /* of a channel that one block reads twice, at most */
+  WHOLE = 65536,     /* of a channel that one block reads twice, at most */
   TILE_ROWS = 32,    /* of a map in a block, at most, */
   TILE_COLUMNS = 64, /* and columns */
   RATIOS = 8,        /* of average pooling at once, at most */
