@@ -5,6 +5,7 @@ import ctypes
 import time
 import weakref
 from collections import deque
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -17,6 +18,14 @@ _FOR_ALL_CONTEXTS = 1  # cudaHostRegisterPortable
 _POLL_S = 1e-4
 
 
+class Sent(NamedTuple):
+    """A tensor on the device, and the array that the device may still read: keep it until results computed from the
+    tensor have been read. None on a GPU and on a CPU."""
+
+    tensor: Tensor
+    array: np.ndarray | None
+
+
 class Staging:
     """Queues copies of arrays of one shape to the device. The arrays may change afterwards.
 
@@ -27,27 +36,32 @@ class Staging:
     def __init__(self):
         self._ring: deque[_Buffer] = deque()
 
-    def send(self, array: np.ndarray, rows: int | None = None) -> Tensor:
+    def send(self, array: np.ndarray, rows: int | None = None) -> Sent:
         """Queue a copy of float32 [n, ...] as [rows, ...], with zeros behind it; rows: default n."""
         shape = (rows or len(array), *array.shape[1:])
-        if ms.get_context("device_target") == "CPU":
-            return runtime.to_device(padded(array, shape))
+        target = ms.get_context("device_target")
+        if target == "CPU":
+            return Sent(runtime.to_device(padded(array, shape)), None)
+        if target == "Ascend":  # no buffers: once there is an event of MindSpore's, all its graphs wait for streams
+            whole = padded(array, shape).copy()
+            return Sent(runtime.to_device(whole), whole)
         if not self._ring or self._ring[0].array.shape != shape:
             self._ring = deque(_Buffer(shape) for _ in range(_BUFFERS))
         self._ring.rotate()
-        return self._ring[0].send(array)
+        return Sent(self._ring[0].send(array), None)
 
 
 class _Buffer:
-    """Memory that the device copies from, on a GPU page-locked. Where CUDA refuses to lock it, copies are as slow as
-    from ordinary memory."""
+    """Page-locked memory. Where CUDA refuses to lock it, copies are as slow as from ordinary memory."""
 
     def __init__(self, shape: tuple[int, ...]):
         self.copied = ms.runtime.Event()
         self.copied.record()  # has CUDA use this process's device
         self.array = np.zeros(shape, np.float32)
-        if ms.get_context("device_target") == "GPU":
-            self._lock()
+        cuda = ctypes.CDLL(str(gpu.loaded(gpu.RUNTIME)))
+        size = ctypes.c_size_t(self.array.nbytes)
+        if cuda.cudaHostRegister(_address(self.array), size, _FOR_ALL_CONTEXTS) == 0:
+            weakref.finalize(self, _unlock, cuda, self.array, self.copied).atexit = False
 
     def send(self, array: np.ndarray) -> Tensor:
         while not self.copied.query():  # not synchronize(), in which no other Python thread runs
@@ -57,12 +71,6 @@ class _Buffer:
         tensor = runtime.to_device(self.array)
         self.copied.record()
         return tensor
-
-    def _lock(self) -> None:
-        cuda = ctypes.CDLL(str(gpu.loaded(gpu.RUNTIME)))
-        size = ctypes.c_size_t(self.array.nbytes)
-        if cuda.cudaHostRegister(_address(self.array), size, _FOR_ALL_CONTEXTS) == 0:
-            weakref.finalize(self, _unlock, cuda, self.array, self.copied).atexit = False
 
 
 def _unlock(cuda: ctypes.CDLL, array: np.ndarray, copied: ms.runtime.Event) -> None:

@@ -154,7 +154,7 @@ class Computation:
             first, compiled = not compiled, True
             with announced(f"the features of {kind} pictures") if first else nullcontext():
                 full_batch = staging.send(pictures, batch_size)  # the graph takes no other
-                return Queued(compute(full_batch), len(pictures))
+                return Queued(compute(full_batch.tensor), len(pictures), full_batch.array)
 
         return queue
 
@@ -185,8 +185,9 @@ class Step:
         Returns the terms of `update`: float32 [terms], on the device. Reading them waits for the step.
         """
         packed = _packed(labels, key, progress, scalars)
-        inputs = self._staging.send(images), runtime.to_device(packed)
-        self._sent = packed, inputs
+        sent = self._staging.send(images)
+        inputs = sent.tensor, runtime.to_device(packed)
+        self._sent = sent, packed, inputs
         first, self._compiled = not self._compiled, True
         if self._half is not None and first:  # the weights may have been loaded since
             self._half.refresh()
@@ -198,10 +199,11 @@ class Step:
 
 
 class Queued(NamedTuple):
-    """Queued features, [at least count, C]."""
+    """Queued features, [at least count, C], and their pictures where these may still be copied to the device."""
 
     rows: Tensor
     count: int
+    pictures: np.ndarray | None = None
 
     def read(self) -> np.ndarray:
         """Wait for the features: float32 [count, C]."""

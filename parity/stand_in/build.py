@@ -161,9 +161,11 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _content(folder: Path) -> str:
-    """A SHA-256 of all files, by their names; links by what they lead to."""
+    """A SHA-256 of all files, by their names, but what Python compiles when it imports some; links by what they lead
+    to."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.name != _CONTENT and not path.is_dir()):
+    files = (path for path in folder.rglob("*") if path.parent.name != "__pycache__" and not path.is_dir())
+    for path in sorted(path for path in files if path.name != _CONTENT):
         held = os.readlink(path) if path.is_symlink() else file_checksum(path)
         digest.update(f"{path.relative_to(folder)}\0{held}\0".encode())
     return digest.hexdigest()

@@ -15,18 +15,22 @@ def test_a_gpu_copies_from_page_locked_memory_and_the_arrays_may_change(worker):
     assert called == copies | {"cudaHostRegister": 2, "cudaHostUnregister": 2}
 
 
-def test_an_ascend_copies_from_memory_of_its_own(ascend_worker):
+def test_an_ascend_copies_from_arrays_of_its_own_that_the_caller_keeps(ascend_worker):
     assert ascend_worker.do("staged", SIZES, ROWS)[0] == ARRIVED
+    assert ascend_worker.do("staged", [ROWS] * 4, ROWS)[0] == [[float(number)] * ROWS for number in range(1, 5)]
+    assert ascend_worker.do("staged_from", ROWS, ROWS) == [True, False]
+    assert ascend_worker.do("staged_from", ROWS - 1, ROWS) == [True, False]
 
 
 def test_a_cpu_copies_at_once():
     staging = Staging()
     array = np.arange(12, dtype=np.float32).reshape(4, 3)
-    tensor = staging.send(array)
+    sent = staging.send(array)
     expected = array.copy()
     array[:] = -1
-    np.testing.assert_array_equal(tensor.asnumpy(), expected)
-    np.testing.assert_array_equal(staging.send(expected[:2], 4).asnumpy(), [*expected[:2], [0] * 3, [0] * 3])
+    assert sent.array is None
+    np.testing.assert_array_equal(sent.tensor.asnumpy(), expected)
+    np.testing.assert_array_equal(staging.send(expected[:2], 4).tensor.asnumpy(), [*expected[:2], [0] * 3, [0] * 3])
 
 
 def test_rows_are_padded_to_a_contiguous_array():

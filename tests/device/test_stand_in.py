@@ -4,10 +4,12 @@ import ctypes
 import json
 import os
 import platform
+import py_compile
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -202,6 +204,17 @@ def test_what_is_damaged_is_built_anew(stand_in, tmp_path, monkeypatch, capsys, 
     assert capsys.readouterr().err == f"note: {kept.folder}: is damaged or not this project's, and built anew\n"
     assert library.read_bytes() == content
     assert not (kept.folder / "more.so").exists()
+
+
+def test_what_python_compiles_is_no_damage(ascend, tmp_path, capsys):
+    kept = tmp_path / ascend.folder.name
+    shutil.copytree(ascend.folder, kept, symlinks=True)
+    [module] = kept.rglob("hccl/__init__.py")
+    compiled = Path(py_compile.compile(module))
+    assert compiled.is_relative_to(kept)
+    assert build("Ascend", tmp_path).folder == kept
+    assert capsys.readouterr().err == ""
+    assert compiled.exists()
 
 
 def test_the_two_used_last_are_kept(monkeypatch, tmp_path):

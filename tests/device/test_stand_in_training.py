@@ -45,12 +45,13 @@ def by_default(request, counting_worker, tmp_path_factory):
     family = request.param
     run = tmp_path_factory.mktemp(family) / "run"
     options = [*DEPTH[family], f"train.iterations={ITERATIONS}", *LAST_STAGE.get(family, [])]
+    before = counting_worker.do("launching")
     steps = counting_worker.do("train_counted", *arguments(family, run, *options))
-    return run, [Counts(*step) for step in steps]
+    return run, [Counts(*step) for step in steps], (before, counting_worker.do("launching"))
 
 
 def test_a_method_trains_by_default(by_default):
-    run, _ = by_default
+    run, *_ = by_default
     assert json.loads((run / "run.json").read_text())["device"].startswith("GPU (stand-in GPU")
     assert (run / "result.json").exists()
 
@@ -58,12 +59,18 @@ def test_a_method_trains_by_default(by_default):
 def test_a_step_hardly_waits(by_default):
     """From the second on, as the first compiles, to the last but one, as the last saves; all together, as a step may
     still be queued when the next one begins."""
-    _, (first, *steps) = by_default
+    _, (first, *steps), _ = by_default
     assert len(steps) == ITERATIONS - 2
     assert first.launches > 100
     assert sum(step.waits for step in steps) <= 4 * len(steps)
     assert sum(step.copies for step in steps) <= 12 * len(steps)
     assert sum(step.allocations for step in steps) == 0
+
+
+def test_one_thread_launches_all_operators_on_one_stream(by_default):
+    """So does an Ascend: tests/device/test_launch_group.py."""
+    *_, (before, after) = by_default
+    assert (after["threads"], after["waits"]) == ([], before["waits"])
 
 
 SWITCHES = {"amp": "train.amp=float16", "recompute": "train.recompute=true"}
