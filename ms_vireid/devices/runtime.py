@@ -66,9 +66,6 @@ def set_up(device: str) -> str:
         )
     # OpenMP threads of other libraries sleep between their loops, so that MindSpore's threads have the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # MindSpore otherwise runs a compiled step, and each operator outside of one, in threads of its own, for which the
-    # main thread waits without sleeping, on a core that the loader could use (AsyncRQueue in its async_r_queue.cc).
-    os.environ.setdefault(ONE_THREAD, "1")
     # Where MindSpore writes rank_0/om/analyze_fail.ir if it cannot compile a function; by default the working folder.
     os.environ.setdefault("MS_OM_PATH", tempfile.gettempdir())
     if launched():
@@ -297,6 +294,10 @@ def _find_gpu() -> tuple[gpu.Gpu, gpu.Toolkit]:
 
 def _start_gpu() -> str:
     device, toolkit = _find_gpu()
+    # MindSpore otherwise runs a compiled step, and each operator outside of one, in threads of its own, for which the
+    # main thread waits without sleeping, on a core that the loader could use (AsyncRQueue in its async_r_queue.cc). On
+    # an Ascend the main thread copies the next pictures meanwhile.
+    os.environ.setdefault(ONE_THREAD, "1")
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
     mindspore = _mindspore()
@@ -312,7 +313,7 @@ def _start_gpu() -> str:
 def _start_cpu() -> str:
     with environment(NO_CUDA):
         _select("CPU")
-    _mindspore().runtime.launch_blocking()  # where MindSpore has computed before, and so reads no variables
+    _mindspore().runtime.launch_blocking()  # PyNative's dispatch thread would spin on a separate core
     return ""
 
 

@@ -148,7 +148,7 @@ def host(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
         overrides = *others, *CLASSES, *options.overrides, *switches
         found: dict[str, list[dict]] = {"0": [], "1": []}
         for chosen in ("0", "1", "0", "1"):
-            given = dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), chosen)
+            given = {} if chosen == "1" else dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), "0")
             found[chosen].append(_count(name, device, config, what, "", overrides, given))
         without, whole = ({figure: min(row[figure] for row in rows) for figure in HOST} for rows in found.values())
         figures = {"batch": found["1"][0]["batch"], "launches": found["1"][0]["launches"]}

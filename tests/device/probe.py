@@ -37,11 +37,12 @@ def run_command(name: str, *arguments: str) -> None:
 
 
 def launching() -> dict:
-    """Threads of MindSpore that launch groups side by side or run steps behind the main thread, and how often a stream
-    was to wait for an event."""
+    """Threads of MindSpore that launch groups side by side, whether one runs steps behind the main thread, and how
+    often a stream was to wait for an event."""
     threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
     return {
-        "threads": [name for name in threads if name.startswith(("batch_launch", "frontend_queue"))],
+        "threads": [name for name in threads if name.startswith("batch_launch")],
+        "queue": any(name.startswith("frontend_queue") for name in threads),
         "waits": functions()["cudaStreamWaitEvent"] + functions()["aclrtStreamWaitEvent"],
     }
 

@@ -70,7 +70,7 @@ def test_a_step_hardly_waits(by_default):
 def test_one_thread_launches_all_operators_on_one_stream(by_default):
     """So does an Ascend: tests/device/test_launch_group.py."""
     *_, (before, after) = by_default
-    assert (after["threads"], after["waits"]) == ([], before["waits"])
+    assert (after["threads"], after["queue"], after["waits"]) == ([], False, before["waits"])
 
 
 SWITCHES = {"amp": "train.amp=float16", "recompute": "train.recompute=true"}
