@@ -146,12 +146,11 @@ def host(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
         config, others, stage = MODELS[model]
         what = f"features {IMAGES}" if name.endswith("inference") else f"step {stage}"
         overrides = *others, *CLASSES, *options.overrides, *switches
-        found: dict[str, list[dict]] = {"0": [], "1": []}
-        for chosen in ("0", "1", "0", "1"):
-            given = {} if chosen == "1" else dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), "0")
-            found[chosen].append(_count(name, device, config, what, "", overrides, given))
-        without, whole = ({figure: min(row[figure] for row in rows) for figure in HOST} for rows in found.values())
-        figures = {"batch": found["1"][0]["batch"], "launches": found["1"][0]["launches"]}
+        as_it_comes, as_set_up = dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), "0"), {}
+        given = (as_it_comes, as_set_up) * 2
+        found = [_count(name, device, config, what, "", overrides, variables) for variables in given]
+        without, whole = ({figure: min(row[figure] for row in found[i::2]) for figure in HOST} for i in range(2))
+        figures = {"batch": found[1]["batch"], "launches": found[1]["launches"]}
         yield name, figures | {"without": without, "whole": whole, "ratio": whole["host_ms"] / without["host_ms"]}
 
 

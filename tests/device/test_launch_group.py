@@ -46,10 +46,11 @@ def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
     assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "2,8"}) == (2, [refused])
 
 
-def test_one_thread_launches_all_operators_on_one_stream(ascend_worker, tmp_path):
+@pytest.mark.parametrize("amp", ["false", "float16"])
+def test_one_thread_launches_all_operators_on_one_stream(ascend_worker, tmp_path, amp):
     """So does a GPU: tests/device/test_stand_in_training.py."""
     before = ascend_worker.do("launching")
-    options = ["train.iterations=4", "stages.1.epochs=1", "train.amp=float16"]
+    options = ["train.iterations=4", "stages.1.epochs=1", f"train.amp={amp}"]
     ascend_worker.do("run_command", "train", *arguments("pmt", tmp_path / "run", *options))
     after = ascend_worker.do("launching")
     # Without threads that launch side by side, and so without events between their streams.

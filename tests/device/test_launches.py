@@ -7,6 +7,7 @@ from functools import cache
 import pytest
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.devices import runtime
 from ms_vireid.devices.replaceable import title
 from ms_vireid.programs.graph import TABLES
 from parity.measure import launches, sections
@@ -97,6 +98,20 @@ def test_a_resnets_step_with_recompute_keeps_less():
     )
     assert recomputed["peak_gib"] < 0.7 * without["peak_gib"]
     assert without["launches"] < recomputed["launches"] < 1.5 * without["launches"]
+
+
+def test_the_host_is_timed_as_mindspore_comes_and_as_it_is_set_up_in_turn(monkeypatch):
+    asked = []
+
+    def count(name, device, config, what, without, overrides, variables):
+        asked.append(dict(variables))
+        return dict.fromkeys(launches.HOST, float(10 - len(asked))) | {"batch": 64, "launches": len(asked)}
+
+    monkeypatch.setattr(launches, "_count", count)
+    ((name, row),) = launches.host(["GPU: PMT cuda"], Namespace(overrides=()))
+    assert asked == [dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), "0"), {}] * 2
+    assert (row["without"]["host_ms"], row["whole"]["host_ms"]) == (7.0, 6.0)
+    assert sections.SECTIONS["host"].line(name, row).split()[-1] == "0.86"
 
 
 def test_a_row_that_fails_is_told_in_a_line():

@@ -68,7 +68,7 @@ def test_a_step_hardly_waits(by_default):
 
 
 def test_one_thread_launches_all_operators_on_one_stream(by_default):
-    """So does an Ascend: tests/device/test_launch_group.py."""
+    """In float16, too, below. So does an Ascend: tests/device/test_launch_group.py."""
     *_, (before, after) = by_default
     assert (after["threads"], after["queue"], after["waits"]) == ([], False, before["waits"])
 
@@ -124,7 +124,9 @@ def test_recomputed_cuda_kernels_give_the_same_bits(worker, tmp_path):
         arguments("pmt", tmp_path / name, *options, f"train.recompute={recompute}")
         for name, recompute in (("kept", "false"), ("recomputed", "true"))
     )
+    before = worker.do("launching")
     worker.do("run_command", "train", *kept)
+    assert worker.do("launching") == {"threads": [], "queue": False, "waits": before["waits"]}
     worker.do("train_steps", 2, *recomputed)
     worker.do("run_command", "train", *recomputed, "--resume", "auto")
     weights = load_file(tmp_path / "recomputed/model.safetensors")
