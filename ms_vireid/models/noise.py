@@ -132,12 +132,13 @@ def path_factors(
 ) -> Tensor:
     """Factors of the residual branches: float32 [layers, samples], 0 with the layer's rate, otherwise 1 / (1 - rate),
     by a hash of (key, layer, sample). They include the 1 / (1 - dropout) that the last `Dropout` leaves out."""
-    return _factors(mix(_starts(0, _ALONE, len(rates), 0) + key), rates, samples, shard, dropout)
-
-
-def _factors(layer: Tensor, rates: tuple[float, ...], samples: int, shard: tuple[int, int], dropout: float) -> Tensor:
-    noise = mix(_starts(samples, shard, 0, 0).unsqueeze(0) + layer.unsqueeze(1))
+    of_layers = mix(_starts(0, _ALONE, len(rates), 0) + key)
     limits, scales = _limits_and_scales(rates, dropout)
+    return _factors(of_layers, _starts(samples, shard, 0, 0), limits, scales)
+
+
+def _factors(of_layers: Tensor, of_samples: Tensor, limits: Tensor, scales: Tensor) -> Tensor:
+    noise = mix(of_samples.unsqueeze(0) + of_layers.unsqueeze(1))
     return ops.where(noise >= limits, scales, 0.0)
 
 
@@ -154,16 +155,23 @@ def draw_noise(
 ) -> Noise:
     """Draw the noise of a forward pass over [N, T, C]: that of `position_noise` and `path_factors`, by one hash of the
     key."""
-    rows, columns, factors = draw_starts(key, shape, rates, dropout, shard)
-    return ops.stop_gradient(_noise(rows, columns).reshape(shape)), factors
+    offsets, of_samples, limits, scales, columns = noise_constants(shape, rates, dropout, shard)
+    rows, hashes = shape[0] * shape[1], mix(offsets + key)
+    noise = _noise(hashes[:rows], columns).reshape(shape)
+    return ops.stop_gradient(noise), ops.stop_gradient(_factors(hashes[rows:], of_samples, limits, scales))
 
 
-def draw_starts(
-    key: Tensor, shape: tuple[int, int, int], rates: tuple[float, ...], dropout: float, shard: tuple[int, int] = _ALONE
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What rows and columns of the noise start from, int32 [N * T] and [C], and the factors."""
+def noise_constants(
+    shape: tuple[int, int, int], rates: tuple[float, ...], dropout: float, shard: tuple[int, int] = _ALONE
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """What `draw_noise` hashes with the key: offsets of rows, then of layers, int32 [N * T + layers]; those of samples,
+    int32 [N]; limits and scales of the layers, [layers, 1] each; hashes that columns start from, int32 [C]."""
     samples, tokens, width = shape
-    rows = samples * tokens
-    hashes = ops.stop_gradient(mix(_starts(rows, shard, len(rates), 0) + key))
-    factors = ops.stop_gradient(_factors(hashes[rows:], rates, samples, shard, dropout))
-    return hashes[:rows], _columns(width), factors
+    limits, scales = _limits_and_scales(rates, dropout)
+    return (
+        _starts(samples * tokens, shard, len(rates), 0),
+        _starts(samples, shard, 0, 0),
+        limits,
+        scales,
+        _columns(width),
+    )

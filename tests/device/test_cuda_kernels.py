@@ -13,7 +13,7 @@ import pytest
 from scipy.special import erf
 
 from ms_vireid.command.errors import DeviceError
-from ms_vireid.models.noise import _FIRST, _SECOND
+from ms_vireid.models.noise import _FIRST, _SECOND, noise_constants
 from ms_vireid.programs.cuda import build, declarations
 from tests.device.cuda_kernels import ABSENT, LIMIT, aligned, assert_close, each_type, empty, random
 
@@ -31,6 +31,14 @@ PARTS, ROWS, WIDEST, MOST_TOKENS = map(declarations.constants().get, ("PARTS", "
 
 def parts(rows, columns):
     return empty(min(PARTS, -(-rows // ROWS)), columns)
+
+
+def sums(kernels, dtype, *each):
+    """The gradients that partial sums give."""
+    widths = tuple(part.shape[1] for part in each)
+    added = [empty(width, dtype=dtype) for width in widths]
+    kernels("sums", empty(1, dtype=dtype), *each, *added, widths=widths)
+    return added
 
 
 def integers(*shape, seed=1):
@@ -99,14 +107,10 @@ def test_layer_norm(kernels, rows, columns, dtype):
     limit = LIMIT[dtype] if dtype == "float16" else 2e-5  # a mean of 100 has an ulp of 8e-6
     np.testing.assert_allclose(out, normal * gamma + beta, rtol=limit, atol=limit * 10)
 
-    grad_x, grad_gamma, grad_beta = (
-        empty(rows, columns, dtype=dtype),
-        empty(columns, dtype=dtype),
-        empty(columns, dtype=dtype),
-    )
-    both = np.stack([parts(rows, columns)] * 2)
+    grad_x, both = empty(rows, columns, dtype=dtype), (parts(rows, columns), parts(rows, columns))
     inputs = gradient, x, gamma, mean, scale
-    kernels("layer_norm_gradient", *inputs, ABSENT, ABSENT, grad_x, ABSENT, both, grad_gamma, grad_beta)
+    kernels("layer_norm_gradient", *inputs, ABSENT, ABSENT, grad_x, ABSENT, *both)
+    grad_gamma, grad_beta = sums(kernels, dtype, *both)
     g = gradient.astype(np.float64)
     s = g * gamma
     projected = s - s.mean(1, keepdims=True) - normal * (s * normal).mean(1, keepdims=True)
@@ -120,12 +124,12 @@ def test_layer_norm(kernels, rows, columns, dtype):
         empty(*x.shape, dtype=dtype),
         empty(*x.shape, dtype=dtype),
     )
-    sums = empty(columns, dtype=dtype), empty(columns, dtype=dtype)
-    kernels("layer_norm_gradient", *inputs, beta, rest, added, again, both, *sums)
+    both = parts(rows, columns), parts(rows, columns)
+    kernels("layer_norm_gradient", *inputs, beta, rest, added, again, *both)
     atol = limit * max(1, np.abs(s / deviation[:, None]).max())
     np.testing.assert_allclose(added, expected + rest, rtol=10 * limit, atol=atol)
     np.testing.assert_array_equal(again, out)
-    np.testing.assert_array_equal(sums, (grad_gamma, grad_beta))
+    np.testing.assert_array_equal(sums(kernels, dtype, *both), (grad_gamma, grad_beta))
 
 
 @each_type
@@ -156,15 +160,12 @@ def test_bias_gelu_and_dropout(kernels, rows, columns, dtype, hashed):
     kernels("gelu", x, bias, *NO_MASKS, out, **NO_DROP)
     assert_close(out, gelu(added))
 
-    gradient, grad_x, grad_bias = (
-        random(rows, columns, dtype=dtype, seed=2),
-        empty(rows, columns, dtype=dtype),
-        empty(columns, dtype=dtype),
-    )
-    kernels("gelu_gradient", gradient, x, bias, *given, grad_x, parts(rows, columns), grad_bias, **drop)
+    gradient, grad_x = random(rows, columns, dtype=dtype, seed=2), empty(rows, columns, dtype=dtype)
+    of_bias = parts(rows, columns)
+    kernels("gelu_gradient", gradient, x, bias, *given, grad_x, of_bias, **drop)
     expected = gradient.astype(np.float64) * factors * gelu_slope(added)
     assert_close(grad_x, expected)
-    assert_close(grad_bias, grad_x.astype(np.float64).sum(0))
+    assert_close(sums(kernels, dtype, of_bias)[0], grad_x.astype(np.float64).sum(0))
 
 
 @each_type
@@ -172,20 +173,21 @@ def test_bias_gelu_and_dropout(kernels, rows, columns, dtype, hashed):
 @pytest.mark.parametrize(("samples", "tokens", "columns"), [(1, 1, 1), (1, 7, 8), (3, 5, 3), (2, 211, 24), (70, 9, 16)])
 def test_bias_dropout_drop_path_and_residual(kernels, samples, tokens, columns, dtype, hashed):
     rest, x = (random(samples, tokens, columns, dtype=dtype, seed=seed) for seed in (0, 1))
-    bias, factors = random(columns, dtype=dtype, seed=2), aligned(np.arange(samples).astype(dtype))
+    bias, factors = random(columns, dtype=dtype, seed=2), aligned(np.arange(3 * samples).astype(dtype) / samples)
+    factors = factors.reshape(3, samples)
     given, drop, kept = masks(samples * tokens, columns, 0.4, 1.0, hashed=hashed)
     kept = kept.reshape(x.shape)
-    out, grad_x, grad_bias = (empty(*shape, dtype=dtype) for shape in (x.shape, x.shape, (columns,)))
-    kernels("residual", rest, x, bias, factors, *given, out, **drop)
-    of_samples = factors.astype(np.float64)[:, None, None]
+    out, grad_x = empty(*x.shape, dtype=dtype), empty(*x.shape, dtype=dtype)
+    kernels("residual", rest, x, bias, factors, *given, out, **drop, layer=1)
+    of_samples = factors[1].astype(np.float64)[:, None, None]
     assert_close(out, rest + (x.astype(np.float64) + bias) * kept * of_samples)
-    kernels("residual", rest, x, bias, ABSENT, *NO_MASKS, out, **NO_DROP)
+    kernels("residual", rest, x, bias, ABSENT, *NO_MASKS, out, **NO_DROP, layer=0)
     assert_close(out, rest.astype(np.float64) + x + bias)
 
     made = parts(samples * tokens, columns)
-    kernels("residual_gradient", x, factors, *given, grad_x, made, grad_bias, **drop)
+    kernels("residual_gradient", x, factors, *given, grad_x, made, **drop, layer=1)
     assert_close(grad_x, x.astype(np.float64) * kept * of_samples)
-    assert_close(grad_bias, grad_x.astype(np.float64).sum((0, 1)))
+    assert_close(sums(kernels, dtype, made)[0], grad_x.astype(np.float64).sum((0, 1)))
 
 
 @each_type
@@ -204,12 +206,11 @@ def test_heads(kernels, batch, heads, tokens, padded, width, dtype):
         assert not found[:, :, tokens:].any()
 
     gradients = [random(*apart, dtype=dtype, seed=seed) for seed in (2, 3, 4)]
-    grad_joined, grad_bias = empty(*joined.shape, dtype=dtype), empty(3 * columns, dtype=dtype)
-    sums = parts(batch * tokens, 3 * columns)
-    kernels("split_heads_gradient", *gradients, grad_joined, sums, grad_bias, tokens=tokens)
+    grad_joined, of_bias = empty(*joined.shape, dtype=dtype), parts(batch * tokens, 3 * columns)
+    kernels("split_heads_gradient", *gradients, grad_joined, of_bias, tokens=tokens)
     expected = np.stack([gradients[0] * float(width**-0.5), *gradients[1:]])[:, :, :, :tokens].astype(np.float64)
     assert_close(grad_joined, expected.transpose(1, 3, 0, 2, 4).reshape(joined.shape))
-    assert_close(grad_bias, grad_joined.astype(np.float64).sum((0, 1)))
+    assert_close(sums(kernels, dtype, of_bias)[0], grad_joined.astype(np.float64).sum((0, 1)))
 
     merged, again = empty(batch, tokens, columns, dtype=dtype), empty(*apart, dtype=dtype)
     kernels("merge_heads", gradients[0], merged, tokens=tokens)
@@ -317,15 +318,16 @@ def test_what_is_no_number_stays_where_it_is(kernels):
 def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
     """Sums do not depend on which thread comes first: a missing barrier shows as another number."""
     gradient, x, bias = random(600, 40), random(600, 40, seed=1), random(40, seed=2)
-    mean, scale, sums = random(600, seed=3), random(600, seed=4), parts(600, 40)
+    mean, scale = random(600, seed=3), random(600, seed=4)
     results = []
     for order in ("forward", "backward"):
         monkeypatch.setenv("STAND_IN_ORDER", order)
-        of_gelu = empty(600, 40), parts(600, 40), empty(40)
+        of_gelu = empty(600, 40), parts(600, 40)
         kernels("gelu_gradient", gradient, x, bias, *NO_MASKS, *of_gelu, **NO_DROP)
-        of_norm = empty(600, 40), ABSENT, np.stack([sums, sums]), empty(40), empty(40)
+        of_norm = empty(600, 40), ABSENT, parts(600, 40), parts(600, 40)
         kernels("layer_norm_gradient", gradient, x, bias, mean, scale, ABSENT, ABSENT, *of_norm)
-        results.append(of_gelu + of_norm)
+        added = sums(kernels, "float32", of_gelu[1], *of_norm[2:])
+        results.append((*of_gelu, *of_norm, *added))
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)
 
@@ -363,8 +365,8 @@ def test_tensors_that_are_not_as_declared_are_refused(kernels, capfd):
         assert kernels.status("gelu", x, bias, *masks, out, **NO_DROP) != 0
         assert f"ms_vireid: operator gelu: {message}" in capfd.readouterr().err
     assert np.isnan(tensors["out"]).all()
-    of_norm = x, x, random(16), random(9), random(9), ABSENT, ABSENT, empty(9, 16), empty(9, 16), empty(2, 2, 16)
-    assert kernels.status("layer_norm_gradient", *of_norm, empty(16), empty(16)) != 0
+    of_norm = x, x, random(16), random(9), random(9), ABSENT, ABSENT, empty(9, 16), empty(9, 16)
+    assert kernels.status("layer_norm_gradient", *of_norm, empty(2, 16), empty(2, 16)) != 0
     assert "again or beta is absent, not both" in capfd.readouterr().err
 
 
@@ -386,6 +388,48 @@ def test_an_operator_with_the_same_numbers_is_one(kernels, tmp_path):
     assert library.declare(b"glue", 0, None) < -1
     assert {slot(number, 0.25) for number in range(1000)} >= {-1, 999}
     assert slot(3, 0.5) >= 0
+
+
+@each_type
+@pytest.mark.parametrize(
+    ("count", "widths"), [(1, (1,)), (5, (40, 3, 33)), (132, (768, 768, 2304)), (133, (1, 64, 7, 31, 32, 33, 2, 65))]
+)
+def test_sums_of_several_vectors(kernels, count, widths, dtype):
+    each = [random(count, width, seed=seed) for seed, width in enumerate(widths)]
+    for added, of in zip(sums(kernels, dtype, *each), each, strict=True):
+        assert_close(added, of.astype(np.float64).sum(0))
+
+
+def test_sums_of_other_shapes_or_too_many_are_refused(kernels, capfd):
+    given = empty(1), random(5, 8), random(5, 7)
+    for others in [(random(4, 7), empty(8), empty(7)), (given[2], empty(8), empty(8))]:
+        assert kernels.status("sums", *given[:2], *others, widths=(8, 7)) != 0
+        assert "ms_vireid: operator sums: tensor" in capfd.readouterr().err
+    with pytest.raises(TypeError, match="widths has 9 numbers, more than VECTORS"):
+        declarations.operators()["sums"].flat({"widths": (1,) * 9})
+
+
+@pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("samples", "tokens", "rates"), [(2, 1, (0.0,)), (6, 5, (0.1, 0.0, 0.9)), (64, 211, (0.1,) * 24)]
+)
+def test_what_noise_starts_from(kernels, samples, tokens, rates, shard):
+    """Hashed in uint32 by hand; limits and scales are tested with the models' `DropPath`."""
+    constants = [aligned(each.asnumpy()) for each in noise_constants((samples, tokens, 8), rates, 0.2, shard)[:-1]]
+    offsets, of_samples, limits, scales = constants
+    for key in (0, 7, -(2**31), 2**31 - 1):
+        rows, factors = integers(samples * tokens), empty(len(rates), samples)
+        kernels("draw_starts", aligned(np.array(key, np.int32)), *constants, rows, factors)
+        hashes = murmur(offsets.view(np.uint32) + np.uint32(key & 0xFFFFFFFF))
+        np.testing.assert_array_equal(rows.view(np.uint32), hashes[: samples * tokens])
+        pairs = murmur(hashes[samples * tokens :][:, None] + of_samples.view(np.uint32))
+        np.testing.assert_array_equal(factors, np.where(pairs.view(np.int32) >= limits, scales, 0))
+
+
+def murmur(x):
+    x = (x ^ x >> np.uint32(16)) * np.uint32(0x85EBCA6B)
+    x = (x ^ x >> np.uint32(13)) * np.uint32(0xC2B2AE35)
+    return x ^ x >> np.uint32(16)
 
 
 NVRTC = "nvidia-cuda-nvrtc-cu11"

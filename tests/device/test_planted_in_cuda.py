@@ -7,6 +7,7 @@ import pytest
 from ms_vireid.programs.cuda import declarations
 
 BLOCK = "2 Block with dropout and drop path"
+WHOLE = "4 PMT small, gradients with dropout"
 
 
 class Error(NamedTuple):
@@ -32,15 +33,21 @@ PLANTED = {
         "shared[threadIdx.y][threadIdx.x][j] = sums[j];",
     ),
     "the gradient of queries without their scale": Error("number(pack.v[j]) * place.scale", "number(pack.v[j])"),
-    "another sample's drop path": Error("at<T>(a.factors, row / a.tokens)", "at<T>(a.factors, row / a.tokens ^ 1)"),
+    "another sample's drop path": Error("a.samples + row / a.tokens", "a.samples + (row / a.tokens ^ 1)"),
+    "another layer's drop path": Error("a.layer * a.samples + row", "(a.layer ^ 1) * a.samples + row", WHOLE),
+    "a drop path of another key": Error(
+        "mixed(a.offsets[a.rows + layer] + key)", "mixed(a.offsets[a.rows + layer])", WHOLE
+    ),
+    "noise of another layer's start": Error(
+        "mixed(a.offsets[element] + key)", "mixed(a.offsets[element] ^ key)", WHOLE
+    ),
+    "a vector's gradient with the sums of another": Error("sum_column<T>(a.parts[k]", "sum_column<T>(a.parts[k & 6]"),
     "softmax's gradient of another row": Error("sum_warp(product);", "sum_warp(product) * 0.99f;"),
     "a softmax to which padded tokens count": Error(
         "Packs::column(i) + j < tokens ? expf", "Packs::column(i) < tokens ? expf", "2 Block, float16"
     ),
     "a LayerNorm's gradient without its second mean": Error("(s - sum - n * product) * scale", "(s - sum) * scale"),
-    "noise of another row": Error(
-        "row_starts[number]", "row_starts[number / 2]", "4 PMT small, gradients with dropout"
-    ),
+    "noise of another row": Error("row_starts[number]", "row_starts[number / 2]", WHOLE),
     "a depth-wise gradient that is not flipped": Error(
         "a.flipped ? K * K - 1 - thread : thread", "thread", "2 IntraModalityLearner, 7x7 first"
     ),

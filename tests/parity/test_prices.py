@@ -144,7 +144,7 @@ def ms(call):
         ("cudaMemcpyAsync\tuint8[9] to the device from pinned memory", "copy of pinned memory, uint8"),
         ("cudaMemcpyAsync\tuint8[9] on the device", "copy on the device, uint8"),
         ("own gelu_half_8\tfloat16[9] float16[9]", "own gelu_half_8"),
-        ("own sum_parts_half_1", "own sum_parts_half_1"),
+        ("own sums_half_1", "own sums_half_1"),
         ("NLLLoss<float>\tfloat32[] float32[9]", "others: NLLLoss<float>"),
         ("cudnnUnheardOf", "others: cudnnUnheardOf"),
     ],

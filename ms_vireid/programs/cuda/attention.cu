@@ -9,9 +9,9 @@ OPERATOR(split_heads(int heads, int padded, width = columns / (3 * heads), float
 OPERATOR(split_heads_gradient(int tokens, columns = 3 * heads * width, count = parts_of(samples * tokens),
                               float scale = 1 / sqrtf(width)),
          APART(grad_query) APART(grad_key) APART(grad_value)
-         -> T grad_joined[samples, tokens, columns] float parts[count, columns] T grad_bias[columns],
+         -> T grad_joined[samples, tokens, columns] float bias_parts[count, columns],
          over_columns(split_heads_gradient, packs(width, grad_query, grad_key, grad_value, grad_joined),
-                      samples * tokens, columns) || SUM(grad_bias))
+                      samples * tokens, columns))
 OPERATOR(merge_heads(int tokens, columns = heads * width),
          APART(apart) -> T merged[samples, tokens, columns],
          over_columns(merge_heads, packs(width, apart, merged), samples * tokens, columns))
@@ -83,7 +83,7 @@ template <class T, int W> __device__ void split_heads_gradient(const SplitHeadsG
       store(a.grad_joined, position.joined(a, columns) + first, pack);
     }
   }
-  sum_block<W>(sums, a.parts, first, columns);
+  sum_block<W>(sums, a.bias_parts, first, columns);
 }
 
 template <class T, int W> __device__ void merge_heads(const MergeHeads &a) {

@@ -180,17 +180,3 @@ constexpr float LEAST = -3.402823466e38f;  // of finite numbers
   extern "C" void name(const Arguments *a) { __VA_ARGS__(*a); } \
   extern "C" const unsigned name##_bytes = sizeof(Arguments);
 #endif
-
-// Add up the partial sums of columns, in the same order in every run: the gradient of a bias, or of two.
-KERNEL(sum_parts(int count, int columns), float parts -> T out T second)
-#define SUM(sums) grid(sum_parts(parts, out = sums), 1, blocks(columns, LANES), 1)
-template <class T, int W> __device__ void sum_parts(const SumParts &a) {
-  int column = blockIdx.x * LANES + threadIdx.x;
-  const float *parts = a.parts + static_cast<long long>(blockIdx.y) * a.count * a.columns + column;
-  float total = 0;
-  if (column < a.columns)
-#pragma unroll 4
-    for (int part = threadIdx.y; part < a.count; part += ROWS) total += parts[static_cast<long long>(part) * a.columns];
-  add_rows<1>(&total);
-  if (!threadIdx.y && column < a.columns) static_cast<T *>(blockIdx.y ? a.second : a.out)[column] = rounded<T>(total);
-}

@@ -14,7 +14,7 @@ OPERATOR(depthwise_gradient(int residual, TILES, count = CHANNEL_PARTS, columns 
          grid_of_size(depthwise(x = grad_out, weight, input = x, out = grad_x, flipped = 1), size,
                       quads(width, grad_out, x, grad_x), tiles, min(planes, PLANES))
          || grid_of_size(depthwise_filter(grad_out, x, parts), size, quads(width, grad_out, x), channels, count)
-         || SUM(grad_weight))
+         || grid(sum_parts(parts, out = grad_weight), 1, blocks(columns, LANES), 1))
 KERNEL(depthwise(int residual, int flipped, int planes, int channels, int height, int width, int tile_rows),
        T x T weight T input -> T out)
 

@@ -1,11 +1,12 @@
-// dropout(GELU(x + bias)), GELU(x) = x Phi(x) with the normal distribution's Phi, and its gradient.
+// dropout(GELU(x + bias)), GELU(x) = x Phi(x) with the normal distribution's Phi, and its gradient;
+// the bias's as partial sums (sums.cu).
 OPERATOR(gelu(int limit, float scale),
          T x[rows.., columns] T bias[columns] MASKS -> T out[rows.., columns],
          over_columns(gelu, packs(MASKED_PACKS, x, noise, out), rows, columns))
 OPERATOR(gelu_gradient(int limit, float scale, count = parts_of(rows)),
          T grad_out[rows.., columns] T x[rows.., columns] T bias[columns] MASKS
-         -> T grad_x[rows.., columns] float parts[count, columns] T grad_bias[columns],
-         over_columns(gelu_gradient, packs(MASKED_PACKS, grad_out, x, noise, grad_x), rows, columns) || SUM(grad_bias))
+         -> T grad_x[rows.., columns] float bias_parts[count, columns],
+         over_columns(gelu_gradient, packs(MASKED_PACKS, grad_out, x, noise, grad_x), rows, columns))
 
 __device__ inline float normal_distribution(float x) { return 0.5f * (1 + erff(x * 0.70710678118654752f)); }
 __device__ inline float normal_density(float x) { return 0.39894228040143268f * expf(-0.5f * x * x); }
@@ -49,5 +50,5 @@ template <class T, int W> __device__ void gelu_gradient(const GeluGradient &a) {
       store(a.grad_x, place, pack);
     }
   }
-  sum_block<W>(sums, a.parts, first, a.columns);
+  sum_block<W>(sums, a.bias_parts, first, a.columns);
 }

@@ -67,6 +67,11 @@ static inline int least(const int *values, int count) {
   for (int k = 1; k < count; k++) found = min(found, values[k]);
   return found;
 }
+static inline int most(const int *values, int count) {
+  int found = values[0];
+  for (int k = 1; k < count; k++) found = max(found, values[k]);
+  return found;
+}
 static inline int blocks(int count, int each) { return (count + each - 1) / each; }
 static inline int parts_of(int rows) { return min(PARTS, blocks(rows, ROWS)); }
 

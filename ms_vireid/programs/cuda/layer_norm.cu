@@ -1,5 +1,5 @@
 // n gamma + beta of rows, n = (x - mean) / standard deviation, one warp a row; and its gradient. scale: 1 / standard
-// deviation. With beta the gradient gives out again, and adds rest to grad_x.
+// deviation. With beta the gradient gives out again, and adds rest to grad_x. Those of gamma and beta are partial sums.
 OPERATOR(layer_norm(float eps),
          T x[rows.., columns] T gamma[columns] T beta[columns]
          -> T out[rows.., columns] float mean[rows..] float scale[rows..],
@@ -9,11 +9,10 @@ OPERATOR(layer_norm_gradient(pack = packs(columns, grad_out, x, gamma, beta, res
                              count = parts_of(rows)),
          T grad_out[rows.., columns] T x[rows.., columns] T gamma[columns] float mean[rows..] float scale[rows..]
          T beta?[columns] T rest?[rows.., columns]
-         -> T grad_x[rows.., columns] T again?beta[rows.., columns] float parts[2, count, columns]
-         T grad_gamma[columns] T grad_beta[columns],
-         (columns > WIDEST ? grid(layer_norm_gradient_long, pack, blocks(columns, WIDEST), count)
-                           : grid(layer_norm_gradient, pack, 1, count))
-         || grid(sum_parts(parts, out = grad_gamma, second = grad_beta), 1, blocks(columns, LANES), 2))
+         -> T grad_x[rows.., columns] T again?beta[rows.., columns]
+         float gamma_parts[count, columns] float beta_parts[count, columns],
+         columns > WIDEST ? grid(layer_norm_gradient_long, pack, blocks(columns, WIDEST), count)
+                          : grid(layer_norm_gradient, pack, 1, count))
 
 template <class T, int W, class Packs> __device__ void layer_norm_of(const LayerNorm &a) {
   EACH_ROW(row, a.rows) {
@@ -90,11 +89,10 @@ template <class T, int W, bool LONG> __device__ void layer_norm_gradient_of(cons
       if (a.again) store(a.again, start + Packs::column(i), again);
     }
   }
-  float *beta_parts = a.parts + static_cast<long long>(gridDim.y) * a.columns;
   EACH(i, Packs::PACKS) {
     if (LANES * W * i >= columns) break;  // the whole block
-    sum_block<W>(grad_gamma[i], a.parts, begin + Packs::column(i), a.columns);
-    sum_block<W>(grad_beta[i], beta_parts, begin + Packs::column(i), a.columns);
+    sum_block<W>(grad_gamma[i], a.gamma_parts, begin + Packs::column(i), a.columns);
+    sum_block<W>(grad_beta[i], a.beta_parts, begin + Packs::column(i), a.columns);
   }
 }
 template <class T, int W>

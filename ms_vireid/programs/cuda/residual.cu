@@ -21,15 +21,20 @@ template <class T, int W> __device__ void dropout(const Dropout &a) {
   }
 }
 
-// rest + drop_path(dropout(x + bias)), and the gradient of x.
-OPERATOR(residual(int limit, float scale, rows = samples * tokens),
-         T rest[samples, tokens, columns] T x[samples, tokens, columns] T bias[columns] T factors?[samples] MASKS
+// rest + drop_path(dropout(x + bias)), and the gradients of x and, as partial sums, of the bias. factors: drop path's, of
+// which the row `layer` is taken.
+OPERATOR(residual(int limit, float scale, int layer, rows = samples * tokens),
+         T rest[samples, tokens, columns] T x[samples, tokens, columns] T bias[columns] T factors?[layers, samples] MASKS
          -> T out[samples, tokens, columns],
          over_columns(residual, packs(columns, rest, x, noise, out), rows, columns))
-OPERATOR(residual_gradient(int limit, float scale, rows = samples * tokens, count = parts_of(rows)),
-         T grad_out[samples, tokens, columns] T factors?[samples] MASKS
-         -> T grad_x[samples, tokens, columns] float parts[count, columns] T grad_bias[columns],
-         over_columns(residual_gradient, packs(columns, grad_out, noise, grad_x), rows, columns) || SUM(grad_bias))
+OPERATOR(residual_gradient(int limit, float scale, int layer, rows = samples * tokens, count = parts_of(rows)),
+         T grad_out[samples, tokens, columns] T factors?[layers, samples] MASKS
+         -> T grad_x[samples, tokens, columns] float bias_parts[count, columns],
+         over_columns(residual_gradient, packs(columns, grad_out, noise, grad_x), rows, columns))
+
+template <class T, class Arguments> __device__ float factor_of(const Arguments &a, int row) {
+  return a.factors ? at<T>(a.factors, a.layer * a.samples + row / a.tokens) : 1;
+}
 
 template <class T, int W> __device__ void residual(const Residual &a) {
   int first = first_column<W>();
@@ -40,7 +45,7 @@ template <class T, int W> __device__ void residual(const Residual &a) {
   EACH_ROW(row, a.rows) {
     long long place = static_cast<long long>(row) * a.columns + first;
     Pack<T, W> pack = load<T, W>(a.x, place), rest = load<T, W>(a.rest, place);
-    float sample_factor = a.factors ? at<T>(a.factors, row / a.tokens) : 1;
+    float sample_factor = factor_of<T>(a, row);
     mask.row(row, factors);
     EACH(j, W) {
       float x = factors[j] == 0 ? 0 : (number(pack.v[j]) + bias[j]) * factors[j];
@@ -59,7 +64,7 @@ template <class T, int W> __device__ void residual_gradient(const ResidualGradie
     EACH_ROW(row, a.rows) {
       long long place = static_cast<long long>(row) * a.columns + first;
       Pack<T, W> pack = load<T, W>(a.grad_out, place);
-      float sample_factor = a.factors ? at<T>(a.factors, row / a.tokens) : 1;
+      float sample_factor = factor_of<T>(a, row);
       mask.row(row, factors);
       EACH(j, W) {
         pack.v[j] = rounded<T>(factors[j] == 0 ? 0 : number(pack.v[j]) * sample_factor * factors[j]);
@@ -68,5 +73,5 @@ template <class T, int W> __device__ void residual_gradient(const ResidualGradie
       store(a.grad_x, place, pack);
     }
   }
-  sum_block<W>(sums, a.parts, first, a.columns);
+  sum_block<W>(sums, a.bias_parts, first, a.columns);
 }

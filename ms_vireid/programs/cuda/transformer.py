@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.models import vit
 from ms_vireid.models.layers import Dropout, DropPath
-from ms_vireid.models.noise import Noise, draw_starts, mask_numbers
+from ms_vireid.models.noise import Noise, mask_numbers, noise_constants
 from ms_vireid.programs.cuda.operators import ABSENT, Differentiable, differentiated, operator
 from ms_vireid.programs.graph.common import product, product_transposed
 
@@ -52,8 +52,8 @@ class Block(nn.Cell):
     """x + attention(norm(x)), then x + MLP(norm(x)), of x [N, T, D]; and the gradients.
 
     starts: what the noise is or starts from, as `Masks` of the kernels, without multipliers. multipliers: of the
-    dropouts after the projection and both layers of the MLP. drops: their numbers. factors: [N] for the two branches.
-    places: heads and tokens T' with padding.
+    dropouts after the projection and both layers of the MLP. drops: their numbers, and the layer of drop path behind
+    it. factors: of drop path, [layers, N], for the two branches. places: heads and tokens T' with padding.
 
     recomputes: keep x alone for the gradients.
     """
@@ -96,13 +96,13 @@ def _forward(x, weights, starts, multipliers, factors, drops, places):
     attention = operator("softmax", tokens=tokens)(product_transposed(query, key))  # [N, heads, T', T']
     merged = operator("merge_heads", tokens=tokens)(product(attention, value))
     branch = _product(merged, proj)
-    middle = _dropped("residual", proj_drop)(x, branch, proj_bias, factors[0], *proj_mask)
+    middle = _added("residual", proj_drop)(x, branch, proj_bias, factors[0], *proj_mask)
 
     norm2, mean2, scale2 = layer_norm(middle, gamma2, beta2)
     hidden = _product(norm2, fc1)
     activated = _dropped("gelu", drop1)(hidden, fc1_bias, *mask1)
     branch = _product(activated, fc2)
-    out = _dropped("residual", drop2)(middle, branch, fc2_bias, factors[1], *mask2)
+    out = _added("residual", drop2)(middle, branch, fc2_bias, factors[1], *mask2)
     return out, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated
 
 
@@ -114,17 +114,17 @@ def _backward(gradient, x, weights, starts, multipliers, factors, drops, places,
     _, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated = kept
     layer_norm_gradient = operator("layer_norm_gradient")
 
-    grad_branch, _, grad_fc2_bias = _dropped("residual_gradient", drop2)(gradient, factors[1], *mask2)
+    grad_branch, fc2_parts = _added("residual_gradient", drop2)(gradient, factors[1], *mask2)
     grad_fc2 = _of_weight(grad_branch, activated)
     grad_activated = _of_input(grad_branch, fc2)
-    grad_hidden, _, grad_fc1_bias = _dropped("gelu_gradient", drop1)(grad_activated, hidden, fc1_bias, *mask1)
+    grad_hidden, fc1_parts = _dropped("gelu_gradient", drop1)(grad_activated, hidden, fc1_bias, *mask1)
     grad_norm2 = _of_input(grad_hidden, fc1)
-    grad_middle, norm2, _, grad_gamma2, grad_beta2 = layer_norm_gradient(
+    grad_middle, norm2, gamma2_parts, beta2_parts = layer_norm_gradient(
         grad_norm2, middle, gamma2, mean2, scale2, beta2, gradient
     )
     grad_fc1 = _of_weight(grad_hidden, norm2)
 
-    grad_branch, _, grad_proj_bias = _dropped("residual_gradient", proj_drop)(grad_middle, factors[0], *proj_mask)
+    grad_branch, proj_parts = _added("residual_gradient", proj_drop)(grad_middle, factors[0], *proj_mask)
     grad_proj = _of_weight(grad_branch, merged)
     grad_merged = _of_input(grad_branch, proj)
     grad_mixed = operator("merge_heads_gradient", heads=heads, padded=padded)(grad_merged)
@@ -132,13 +132,17 @@ def _backward(gradient, x, weights, starts, multipliers, factors, drops, places,
     grad_attention = product_transposed(grad_mixed, value)
     grad_scores = operator("softmax_gradient", tokens=tokens)(grad_attention, attention)
     grad_query, grad_key = product(grad_scores, key), _transposed_batches(grad_scores, query)
-    grad_joined, _, grad_qkv_bias = operator("split_heads_gradient", tokens=tokens)(grad_query, grad_key, grad_value)
+    grad_joined, qkv_parts = operator("split_heads_gradient", tokens=tokens)(grad_query, grad_key, grad_value)
     grad_norm1 = _of_input(grad_joined, qkv)
-    grad_x, norm1, _, grad_gamma1, grad_beta1 = layer_norm_gradient(
+    grad_x, norm1, gamma1_parts, beta1_parts = layer_norm_gradient(
         grad_norm1, x, gamma1, mean1, scale1, beta1, grad_middle
     )
     grad_qkv = _of_weight(grad_joined, norm1)
 
+    parts = gamma1_parts, beta1_parts, qkv_parts, proj_parts, gamma2_parts, beta2_parts, fc1_parts, fc2_parts
+    sums = _sums(gamma1, parts)
+    grad_gamma1, grad_beta1, grad_qkv_bias, grad_proj_bias = sums[:4]
+    grad_gamma2, grad_beta2, grad_fc1_bias, grad_fc2_bias = sums[4:]
     grad_attention_weights = grad_gamma1, grad_beta1, grad_qkv, grad_qkv_bias, grad_proj, grad_proj_bias
     grad_mlp_weights = grad_gamma2, grad_beta2, grad_fc1, grad_fc1_bias, grad_fc2, grad_fc2_bias
     return grad_x, grad_attention_weights + grad_mlp_weights
@@ -148,7 +152,33 @@ def _dropped(name: str, drop: tuple[int, float]) -> ops.Custom:
     return operator(name, limit=drop[0], scale=drop[1])
 
 
-_norm, _dropout = Differentiable("layer_norm", without=("beta",)), Differentiable("dropout")
+def _added(name: str, drop: tuple[int, float, int]) -> ops.Custom:
+    return operator(name, limit=drop[0], scale=drop[1], layer=drop[2])
+
+
+def _sums(like: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Sums over the rows of each, in the type of `like`."""
+    widths = ()
+    for each in parts:
+        widths += (each.shape[1],)
+    return operator("sums", widths=widths)(like, *parts)
+
+
+class LayerNorm(nn.Cell):
+    """Of rows; and the gradients."""
+
+    def construct(self, x, gamma, beta, eps):
+        """Returns the output, and what the gradients need."""
+        return operator("layer_norm", eps=eps)(x, gamma, beta)
+
+    def bprop(self, x, gamma, beta, eps, out, gradients):
+        grad_x, _, gamma_parts, beta_parts = operator("layer_norm_gradient")(
+            gradients[0], x, gamma, out[1], out[2], ABSENT, ABSENT
+        )
+        return grad_x, *_sums(gamma, (gamma_parts, beta_parts)), 0
+
+
+_norm, _dropout = LayerNorm(), Differentiable("dropout")
 _block, _recomputed_block = Block(recomputes=False), Block(recomputes=True)
 
 
@@ -156,7 +186,7 @@ def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
     if len(self.normalized_shape) > 1:
         return nn.LayerNorm.construct(self, x)
     gamma, beta = self.gamma.value().astype(x.dtype), self.beta.value().astype(x.dtype)
-    return differentiated(_norm, x, gamma, beta, eps=self.epsilon)[0]
+    return _norm(x, gamma, beta, self.epsilon)[0]
 
 
 def dropout(self: Dropout, x: Tensor, noise: Noise | None) -> Tensor:
@@ -170,8 +200,9 @@ def noise_of(
     self: vit.VisionTransformer, key: Tensor, shape: tuple[int, int, int]
 ) -> tuple[tuple[Tensor, Tensor], Tensor]:
     """What the noise starts from, which the kernels hash where they need it, and the factors."""
-    rows, columns, factors = draw_starts(key, shape, self.path_rates, self.pos_drop.rate, self.shard)
-    return (rows, columns), factors
+    constants = noise_constants(shape, self.path_rates, self.pos_drop.rate, self.shard)
+    rows, factors = operator("draw_starts")(key, *constants[:-1])
+    return (ops.stop_gradient(rows), constants[-1]), ops.stop_gradient(factors)
 
 
 def _starts(noise: Noise | tuple[tuple[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
@@ -180,7 +211,7 @@ def _starts(noise: Noise | tuple[tuple[Tensor, Tensor], Tensor]) -> tuple[Tensor
 
 
 def _factors(path: DropPath, noise: Noise) -> Tensor:
-    return noise[1][path.layer] if path.changes else ABSENT
+    return noise[1] if path.changes else ABSENT
 
 
 def _computed(self: vit.Block, cell: Block, x: Tensor, noise: Noise | None) -> Tensor:
@@ -191,7 +222,7 @@ def _computed(self: vit.Block, cell: Block, x: Tensor, noise: Noise | None) -> T
         *(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias),
     )
     starts, multipliers, factors = (ABSENT,) * 3, (ABSENT,) * 3, (ABSENT,) * 2
-    drops = ((0, 1.0),) * 3
+    drops = ((0, 1.0, 0),) * 3
     if noise is not None:
         starts, drop1 = _starts(noise), mlp.drop1
         multipliers = (
@@ -199,7 +230,11 @@ def _computed(self: vit.Block, cell: Block, x: Tensor, noise: Noise | None) -> T
             _multipliers(drop1.layer, drop1.parts),
             _multipliers(mlp.drop2.layer, mlp.drop2.parts),
         )
-        drops = (attention.proj_drop.limit, 1.0), (drop1.limit, drop1.scale), (mlp.drop2.limit, 1.0)
+        drops = (
+            (attention.proj_drop.limit, 1.0, self.drop_path1.layer),
+            (drop1.limit, drop1.scale),
+            (mlp.drop2.limit, 1.0, self.drop_path2.layer),
+        )
         factors = _factors(self.drop_path1, noise), _factors(self.drop_path2, noise)
     places = attention.num_heads, _padded(x.shape[1], x.dtype)
     return cell(x, weights, starts, multipliers, factors, drops, places)[0]
