@@ -373,7 +373,7 @@ def _layers_of_graph(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict
 
 def _construct_and_keep(self, *inputs):
     output = self.plain_construct(*inputs)
-    ops.assign(self.kept_output, output)
+    ops.assign(self.kept_output, output[0] if isinstance(output, tuple) else output)  # `cuda` gives some twice
     return output
 
 

@@ -93,13 +93,18 @@ class AGW(ReIDModel):
             ValueError: no modality, or another one, in evaluation; a training batch without equal parts.
         """
         x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
-        for block in self.shared:
-            x = block(x)
-        features = self.pool(x)  # [N, embed_dim]
+        features = self.pool(self.shared_blocks(x))  # [N, embed_dim]
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
             return self.classifier(normalised), features, normalised
         return l2_normalise(normalised)
+
+    @replaceable("cuda")
+    def shared_blocks(self, x: Tensor) -> Tensor:
+        """The stems' maps [N, C, H, W] -> the base's, [N, embed_dim, h, w]."""
+        for block in self.shared:
+            x = block(x)
+        return x
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:

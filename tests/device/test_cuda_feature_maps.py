@@ -88,7 +88,7 @@ def test_batch_norm(kernels, shape, relu, dtype):
         np.testing.assert_allclose(found, 0.9 * old + 0.1 * new, rtol=1e-6, atol=1e-6)
 
     outputs = norm.grad_x, norm.parts, *_sums(norm), ABSENT
-    kernels("batch_norm_gradient", norm.gradient, norm.x, *norm.saved(), ABSENT, *outputs, relu=relu)
+    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), ABSENT, *outputs, relu=relu)
     passed = norm.gradient.astype(np.float64)
     _assert_gradients(norm, passed * (norm.out > 0) if relu else passed)
 
@@ -118,10 +118,32 @@ def test_batch_norm_plus_another_map(kernels, shape, dtype):
     assert_close(norm.out, np.maximum(added, 0))
 
     outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
-    kernels("batch_norm_gradient", norm.gradient, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
     passed = norm.gradient * (norm.out > 0)
     np.testing.assert_array_equal(norm.grad_rest, passed)
     _assert_gradients(norm, passed.astype(np.float64))
+
+
+@each_type
+@each_map
+@pytest.mark.parametrize("relu", [False, True], ids=["", "ReLU"])
+def test_a_batch_norm_that_two_take_adds_up_their_gradients(kernels, shape, relu, dtype):
+    norm, again = Norm(shape, dtype), random(*shape, dtype=dtype, seed=7)
+    kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=relu, **NUMBERS)
+    outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+    kernels("batch_norm_gradient", norm.gradient, again, norm.x, *norm.saved(), norm.out, *outputs, relu=relu)
+    both = (norm.gradient.astype(np.float32) + again).astype(dtype)  # as an addition between them would round
+    passed = both * (norm.out > 0) if relu else both
+    np.testing.assert_array_equal(norm.grad_rest, passed)
+    _assert_gradients(norm, passed.astype(np.float64))
+
+
+def test_a_second_gradient_has_to_be_kept(kernels, capfd):
+    norm = Norm((2, 3, 5, 4), "float32")
+    given = norm.gradient, norm.gradient, norm.x, *norm.saved(), ABSENT, norm.grad_x, norm.parts, *_sums(norm), ABSENT
+    assert kernels.status("batch_norm_gradient", *given, relu=True) != 0
+    assert "operator batch_norm_gradient: grad_again without y" in capfd.readouterr().err
+    assert np.isnan(norm.grad_x).all()
 
 
 def _sums(norm):
@@ -151,7 +173,7 @@ def test_what_is_no_number_stays_in_its_channel(kernels):
     norm.x[0, 2, 4, 1] = np.inf
     kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
     outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
-    kernels("batch_norm_gradient", norm.gradient, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
     for values in (norm.out, norm.grad_x):
         assert np.isfinite(values[:, 0]).all()
         assert np.isnan(values[:, 1:]).all()
@@ -276,7 +298,7 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
         norm, weight = Norm((19, 3, 24, 12), "float32"), random(3, 1, 5, 5)
         kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
         outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
-        kernels("batch_norm_gradient", norm.gradient, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+        kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
         filters = empty(*norm.x.shape), empty(channel_parts(norm.x.shape), *weight.shape), empty(*weight.shape)
         kernels("depthwise_gradient", norm.gradient, weight, norm.x, *filters, residual=False)
         results.append((norm.out, norm.mean, norm.variance, norm.statistics, *outputs, *filters))

@@ -59,6 +59,12 @@ PLANTED = {
     "a BatchNorm's gradient that no ReLU stops": Error(
         "if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
     ),
+    "a block's input that gets one of its gradients alone": Error(
+        "number(gradient[k].v[j]) + number(again[k].v[j])", "number(gradient[k].v[j])", "4 AGW small, gradients"
+    ),
+    "a block's input that gets one gradient twice": Error(
+        "number(gradient[k].v[j]) + number(again[k].v[j])", "2 * number(gradient[k].v[j])", "4 AGW small, gradients"
+    ),
     "a non-local block's map that is not attended": Error(
         "rounded<T>(context * at<T>(a.theta, i))", "rounded<T>(at<T>(a.theta, i))", "2 NonLocal, width 1"
     ),

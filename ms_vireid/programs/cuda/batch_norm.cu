@@ -16,13 +16,15 @@ OPERATOR(batch_norm_evaluation(int relu, float eps, pack = map_packs(height * wi
          T MAP(x) float gamma[channels] float beta[channels] float running_mean[channels]
          float running_variance[channels] T MAP(rest?) -> T MAP(y),
          grid(batch_norm_evaluation, pack, channels, min(blocks(samples * runs, ROWS), blocks(BLOCKS, channels))))
-// grad_y: of what follows ReLU, with y; with y absent ReLU's argument is computed again.
+// grad_y: of what follows ReLU, with y; with y absent ReLU's argument is computed again. grad_again: a second gradient of
+// y, added as a sum of the type T.
 OPERATOR(batch_norm_gradient(int relu, count = CHANNEL_PARTS,
-                             pack = map_packs(height * width, grad_y, x, y, grad_x, grad_rest), RUNS),
-         T MAP(grad_y) T MAP(x) float gamma[channels] float beta[channels] float statistics[2, channels] T MAP(y?)
+                             pack = map_packs(height * width, grad_y, grad_again, x, y, grad_x, grad_rest), RUNS),
+         T MAP(grad_y) T MAP(grad_again?) T MAP(x) float gamma[channels] float beta[channels] float statistics[2, channels] T MAP(y?)
          -> T MAP(grad_x) float parts[channels, count, 2] float grad_gamma[channels] float grad_beta[channels]
          T MAP(grad_rest?y),
-         whole ? grid(batch_norm_gradient_whole, pack, channels, 1)
+         grad_again && !y ? refuse(call, "grad_again without y")
+         : whole ? grid(batch_norm_gradient_whole, pack, channels, 1)
          : grid(batch_norm_gradient_sums, pack, channels, count) || grid(batch_norm_gradient, pack, channels, count))
 
 template <class T, int W>
@@ -160,13 +162,16 @@ template <class T, int W> __device__ Two gradients_of(const BatchNormGradient &a
   float sum = 0, products = 0;
   EACH_RUN(number_of_run, a) {
     Run<T, W> run(a, number_of_run);
-    Pack<T, W> gradient[RUN], x[RUN], y[RUN];
+    Pack<T, W> gradient[RUN], x[RUN], y[RUN], again[RUN];
     run.read(a.grad_y, gradient), run.read(a.x, x);
-    if (a.y) run.read(a.y, y);
+    if (a.y && a.relu) run.read(a.y, y);
+    if (a.grad_again) run.read(a.grad_again, again);
     EACH(k, RUN)
       if (k < run.packs) {
         EACH(j, W) {
-          if (a.y ? number(y[k].v[j]) <= 0 : a.relu && !channel.passes(x[k].v[j])) gradient[k].v[j] = rounded<T>(0);
+          if (a.grad_again) gradient[k].v[j] = rounded<T>(number(gradient[k].v[j]) + number(again[k].v[j]));
+          bool stops = a.relu && (a.y ? number(y[k].v[j]) <= 0 : !channel.passes(x[k].v[j]));
+          if (stops) gradient[k].v[j] = rounded<T>(0);
           float g = number(gradient[k].v[j]);
           sum += g, products += g * ((number(x[k].v[j]) - channel.mean) * channel.inverse);
         }

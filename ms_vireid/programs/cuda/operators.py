@@ -91,20 +91,24 @@ class Differentiable(nn.Cell):
     names, and as grad_NAME gradients of outputs, and gives gradients of inputs, as grad_NAME.
 
     Give parameters that the gradient takes by value. without: inputs of the gradient that are absent for it. passed: an
-    input, and an output whose gradient it gets.
+    input, and an output whose gradient it gets. twice: the first output is given again as the last, so that the
+    gradients of two that take it come apart, as grad_NAME and grad_again: the operator's gradient adds them up.
     """
 
-    def __init__(self, name: str, without: tuple[str, ...] = (), passed: tuple[str, str] | None = None):
+    def __init__(
+        self, name: str, without: tuple[str, ...] = (), passed: tuple[str, str] | None = None, twice: bool = False
+    ):
         super().__init__()
-        self.operator, self.without, self.passed = name, without, passed
+        self.operator, self.without, self.passed, self.twice = name, without, passed, twice
         self.like = WRITES if any(tensor.written for tensor in declarations.operators()[name].inputs) else READS
 
     def construct(self, inputs: tuple[Tensor, ...], names: tuple[str, ...], values: tuple) -> tuple[Tensor, ...]:
         """Returns all outputs. names, values: of the numbers."""
-        return operator_like(self.like, self.operator, names, values)(*inputs)
+        outputs = operator_like(self.like, self.operator, names, values)(*inputs)
+        return outputs + outputs[:1] if self.twice else outputs
 
     def bprop(self, inputs, names, values, out, gradients):
-        taken, results = _wiring(self.operator, self.without, self.passed, names, values)
+        taken, results = _wiring(self.operator, self.without, self.passed, self.twice, names, values)
         tensors, given, grads = inputs + out + gradients + (ABSENT,), (), ()
         for place in taken:
             given += (tensors[place],)
@@ -136,7 +140,12 @@ def _numbers_of_gradient(name: str, names: tuple[str, ...], values: tuple) -> di
 @ops.constexpr
 @cache
 def _wiring(
-    name: str, without: tuple[str, ...], passed: tuple[str, str] | None, names: tuple[str, ...], values: tuple
+    name: str,
+    without: tuple[str, ...],
+    passed: tuple[str, str] | None,
+    twice: bool,
+    names: tuple[str, ...],
+    values: tuple,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Where what the gradient takes, and where the gradients of the inputs are, among inputs, outputs, gradients of
     outputs, ABSENT, zeros like the inputs, and the gradient's results."""
@@ -144,6 +153,7 @@ def _wiring(
     numbers, fewer = dict(zip(names, values, strict=True)), _numbers_of_gradient(name, names, values)
     inputs, outputs = ([each for each, _ in forward.each(of, numbers)] for of in (forward.inputs, forward.outputs))
     taken, results = ([each for each, _ in backward.each(of, fewer)] for of in (backward.inputs, backward.outputs))
+    outputs += ["again"] * twice
     tensors = [*inputs, *outputs, *(f"grad_{output}" for output in outputs), "absent"]
     given = tuple(tensors.index(each if each in tensors and each not in without else "absent") for each in taken)
     zeros = len(tensors)
