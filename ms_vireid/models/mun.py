@@ -113,7 +113,8 @@ class MUN(ReIDModel):
         split = visible_rows(images.shape[0], self.parts)
         rows = images.shape[0] - split  # PK
         visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
-        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
+        # v, in one version or two, and r, [PK, 256, 72, 36] each
+        maps = (*in_parts(visible, (rows,) * (self.parts - 1)), infrared)
         if self.generator is not None:
             pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
             # a = G(v, r): row i of all three is of one identity
@@ -121,17 +122,19 @@ class MUN(ReIDModel):
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         classified = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
-        auxiliary = split + rows  # the first row of a
-        logits = ops.cat((*in_parts(visible_logits[:split], rows), infrared_logits[split:auxiliary]))
+        each, last = (rows,) * len(maps), self.parts - 1  # of v, r and a; r is part number `last`
+        of_visible, of_infrared = in_parts(visible_logits, each), in_parts(infrared_logits, each)
+        logits = ops.cat((*of_visible[:last], of_infrared[last]))
         if self.generator is None:
             return logits, pooled, normalised
         prototypes = self._prototypes(pooled, rows, labels, progress)
-        outputs = logits, pooled[:auxiliary], normalised[:auxiliary]
-        outputs += pooled[:rows], pooled[split:auxiliary], pooled[auxiliary:]  # v, r and a
-        outputs += visible_logits[auxiliary:], infrared_logits[auxiliary:]  # C_v(a) and C_r(a)
-        outputs += prototypes[0], prototypes[1], prototypes[2]
+        features = in_parts(pooled, each)
+        outputs = logits, ops.cat(features[: self.parts]), normalised[: split + rows]
+        outputs += features[0], features[last], features[-1]  # v, r and a
+        outputs += of_visible[-1], of_infrared[-1]  # C_v(a) and C_r(a)
+        outputs += in_parts(prototypes.reshape(3 * rows, self.embed_dim), (rows,) * 3)
         if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(classified[auxiliary:]),)
+            outputs += (self.auxiliary_classifier(classified[split + rows :]),)
         return outputs
 
     @replaceable("graph")
@@ -145,8 +148,9 @@ class MUN(ReIDModel):
         pooled, normalised = (), ()
         for modality in modalities:
             features = self.pool(self.shared(modality))
-            pooled += in_parts(features, maps[0].shape[0])
-            normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
+            counts = (maps[0].shape[0],) * (features.shape[0] // maps[0].shape[0])
+            pooled += in_parts(features, counts)
+            normalised += in_parts(self.bottleneck(features), counts)
         return ops.cat(pooled), ops.cat(normalised)
 
     def tested_features(self, maps: Tensor) -> Tensor:
@@ -190,6 +194,13 @@ class MUN(ReIDModel):
         load_pretrained_resnet(networks, file)
 
 
-def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
-    """Split rows [n, ...] into one or two parts of `count` rows; a single part is not sliced, which would copy it."""
-    return (rows,) if rows.shape[0] == count else (rows[:count], rows[count:])
+@replaceable("cuda")
+def in_parts(rows: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """Split rows [sum of counts, ...] into parts of so many; a single one is not sliced, which would copy it."""
+    if len(counts) == 1:
+        return (rows,)
+    parts, start = (), 0
+    for count in counts:
+        parts += (rows[start : start + count],)
+        start += count
+    return parts

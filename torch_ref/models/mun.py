@@ -67,7 +67,8 @@ class MUN(ReIDModel):
         split = visible_rows(images.shape[0], self.parts)
         rows = images.shape[0] - split  # PK
         visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
-        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
+        # v, in one version or two, and r, [PK, 256, 72, 36] each
+        maps = (*in_parts(visible, (rows,) * (self.parts - 1)), infrared)
         if self.generator is not None:
             pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
             # a = G(v, r): row i of all three is of one identity
@@ -75,23 +76,25 @@ class MUN(ReIDModel):
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         classified = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
-        auxiliary = split + rows  # the first row of a
-        logits = torch.cat((*in_parts(visible_logits[:split], rows), infrared_logits[split:auxiliary]), dim=0)
+        each, last = (rows,) * len(maps), self.parts - 1  # of v, r and a; r is part number `last`
+        of_visible, of_infrared = in_parts(visible_logits, each), in_parts(infrared_logits, each)
+        logits = torch.cat((*of_visible[:last], of_infrared[last]), dim=0)
         if self.generator is None:
             return TrainingOutputs(logits, pooled, normalised)
         prototypes = self._prototypes(pooled, rows, labels, progress)
         auxiliary_logits = None
         if self.auxiliary_classifier is not None:
-            auxiliary_logits = self.auxiliary_classifier(classified[auxiliary:])
+            auxiliary_logits = self.auxiliary_classifier(classified[split + rows :])
+        features = in_parts(pooled, each)
         return TrainingOutputs(
             logits=logits,
-            pooled=pooled[:auxiliary],
-            bnneck=normalised[:auxiliary],
-            visible=pooled[:rows],
-            infrared=pooled[split:auxiliary],
-            auxiliary=pooled[auxiliary:],
-            visible_logits=visible_logits[auxiliary:],
-            infrared_logits=infrared_logits[auxiliary:],
+            pooled=pooled[: split + rows],
+            bnneck=normalised[: split + rows],
+            visible=features[0],
+            infrared=features[last],
+            auxiliary=features[-1],
+            visible_logits=of_visible[-1],
+            infrared_logits=of_infrared[-1],
             visible_prototypes=prototypes[0],
             infrared_prototypes=prototypes[1],
             auxiliary_prototypes=prototypes[2],
@@ -107,8 +110,9 @@ class MUN(ReIDModel):
         pooled, normalised = (), ()
         for modality in modalities:
             features = self.pool(self.shared(modality))
-            pooled += in_parts(features, maps[0].shape[0])
-            normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
+            counts = (maps[0].shape[0],) * (features.shape[0] // maps[0].shape[0])
+            pooled += in_parts(features, counts)
+            normalised += in_parts(self.bottleneck(features), counts)
         return torch.cat(pooled, dim=0), torch.cat(normalised, dim=0)
 
     def tested_features(self, maps: Tensor) -> Tensor:
@@ -145,5 +149,5 @@ class MUN(ReIDModel):
         load_pretrained_resnet(networks, file)
 
 
-def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
-    return (rows,) if rows.shape[0] == count else (rows[:count], rows[count:])
+def in_parts(rows: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return rows.split(counts)
