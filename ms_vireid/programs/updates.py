@@ -73,6 +73,20 @@ def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tenso
     _clamp(self, part)
 
 
+def gpu_sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
+    """A graph on a GPU fuses several `ops.ApplyMomentum` into one operator, and so puts a cycle into itself where one part
+    is read after another's has run."""
+    gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
+    (buffer,) = part.states
+    lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
+    if self.decays[part.group] > 0.0:
+        gradient = ops.addcmul(gradient, part.weight, decay, _ONE)
+    value = momentum * buffer + gradient
+    ops.assign(buffer, value)
+    _along_gradient(part.weight, lr, gradient + momentum * value if self.nesterov else value)
+    _clamp(self, part)
+
+
 def ascend_sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
     gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
     lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
@@ -101,4 +115,5 @@ def _clamp(self: GroupOptimizer, part: Part) -> None:
 # The optimiser's own update, operator by operator as in its equation, is the reference for the fused ones.
 _ADAMW = {AdamW.scalars: adamw_scalars, AdamW.update: adamw}
 TABLE = _ADAMW | {SGD.update: sgd}
+GPU_GRAPH = _ADAMW | {SGD.update: gpu_sgd}
 ASCEND = _ADAMW | {SGD.update: ascend_sgd}

@@ -43,7 +43,10 @@ OF_CUDA = [
 ]
 
 
-@pytest.mark.parametrize("case", [str(case) for case in CASES if str(case) not in OF_CUDA])
+SGD = "5 AGW, six updates"  # by other operators there than in any other program
+
+
+@pytest.mark.parametrize("case", [*(str(case) for case in CASES if str(case) not in OF_CUDA), SGD])
 def test_a_graph_of_a_gpu_computes_what_pytorch_computes(worker, case):
     assert worker.do("run_case", case, "graph") == []
 

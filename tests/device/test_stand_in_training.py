@@ -83,6 +83,7 @@ COMPILED = {
             "wrt: {}, hct: {margin: 0.3}"
         ),
     ),
+    "agw amp": ("agw", SWITCHES["amp"]),  # two groups by SGD, which a graph on a GPU would fuse
     # Without recompute the ladder computes all in float16. MUN has AGW's parts.
     "mun amp recompute": ("mun", *SWITCHES.values()),
     "mun X, other losses": (

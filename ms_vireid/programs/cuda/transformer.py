@@ -107,6 +107,7 @@ def _forward(x, weights, starts, multipliers, factors, drops, places):
 
 
 def _backward(gradient, x, weights, starts, multipliers, factors, drops, places, kept):
+    """What follows a weight's gradient depends on it: otherwise a graph puts it off, and keeps what it needs."""
     gamma1, beta1, qkv, _, proj, _, gamma2, beta2, fc1, fc1_bias, fc2, _ = weights
     proj_mask, mask1, mask2 = (*starts, multipliers[0]), (*starts, multipliers[1]), (*starts, multipliers[2])
     proj_drop, drop1, drop2 = drops
@@ -116,6 +117,7 @@ def _backward(gradient, x, weights, starts, multipliers, factors, drops, places,
 
     grad_branch, fc2_parts = _added("residual_gradient", drop2)(gradient, factors[1], *mask2)
     grad_fc2 = _of_weight(grad_branch, activated)
+    grad_branch = ops.depend(grad_branch, grad_fc2)
     grad_activated = _of_input(grad_branch, fc2)
     grad_hidden, fc1_parts = _dropped("gelu_gradient", drop1)(grad_activated, hidden, fc1_bias, *mask1)
     grad_norm2 = _of_input(grad_hidden, fc1)
@@ -123,9 +125,11 @@ def _backward(gradient, x, weights, starts, multipliers, factors, drops, places,
         grad_norm2, middle, gamma2, mean2, scale2, beta2, gradient
     )
     grad_fc1 = _of_weight(grad_hidden, norm2)
+    grad_middle = ops.depend(grad_middle, grad_fc1)
 
     grad_branch, proj_parts = _added("residual_gradient", proj_drop)(grad_middle, factors[0], *proj_mask)
     grad_proj = _of_weight(grad_branch, merged)
+    grad_branch = ops.depend(grad_branch, grad_proj)
     grad_merged = _of_input(grad_branch, proj)
     grad_mixed = operator("merge_heads_gradient", heads=heads, padded=padded)(grad_merged)
     grad_value = _transposed_batches(attention, grad_mixed)
@@ -141,6 +145,7 @@ def _backward(gradient, x, weights, starts, multipliers, factors, drops, places,
 
     parts = gamma1_parts, beta1_parts, qkv_parts, proj_parts, gamma2_parts, beta2_parts, fc1_parts, fc2_parts
     sums = _sums(gamma1, parts)
+    grad_x = ops.depend(grad_x, (sums, grad_qkv))
     grad_gamma1, grad_beta1, grad_qkv_bias, grad_proj_bias = sums[:4]
     grad_gamma2, grad_beta2, grad_fc1_bias, grad_fc2_bias = sums[4:]
     grad_attention_weights = grad_gamma1, grad_beta1, grad_qkv, grad_qkv_bias, grad_proj, grad_proj_bias

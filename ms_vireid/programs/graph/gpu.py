@@ -75,7 +75,7 @@ def cat(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
 
 # Cost of a step without / with each row.
 TABLE = {
-    **updates.TABLE,
+    **updates.GPU_GRAPH,
     **common.TABLE,
     auxiliary_generator.scaled: scaled,  # MUN: 118 ms for 113
     ModalityPrototypes.construct: prototypes,  # MUN: 15 copies for 11, for 2 launches more
