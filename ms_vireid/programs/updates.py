@@ -74,8 +74,8 @@ def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tenso
 
 
 def gpu_sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-    """A graph on a GPU fuses several `ops.ApplyMomentum` into one operator, and so puts a cycle into itself where one part
-    is read after another's has run."""
+    """A graph on a GPU fuses several `ops.ApplyMomentum` into one operator, which is a cycle where a part is read after
+    another's has run."""
     gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
     (buffer,) = part.states
     lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
