@@ -113,8 +113,7 @@ class MUN(ReIDModel):
         split = visible_rows(images.shape[0], self.parts)
         rows = images.shape[0] - split  # PK
         visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
-        # v, in one version or two, and r, [PK, 256, 72, 36] each
-        maps = (*in_parts(visible, (rows,) * (self.parts - 1)), infrared)
+        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
             pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
             # a = G(v, r): row i of all three is of one identity
@@ -122,17 +121,18 @@ class MUN(ReIDModel):
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         classified = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
-        each, last = (rows,) * len(maps), self.parts - 1  # of v, r and a; r is part number `last`
-        of_visible, of_infrared = in_parts(visible_logits, each), in_parts(infrared_logits, each)
+        # Of v, r and a each.
+        of_visible, of_infrared = in_parts(visible_logits, rows), in_parts(infrared_logits, rows)
+        last = self.parts - 1  # r's part
         logits = ops.cat((*of_visible[:last], of_infrared[last]))
         if self.generator is None:
             return logits, pooled, normalised
         prototypes = self._prototypes(pooled, rows, labels, progress)
-        features = in_parts(pooled, each)
+        features = in_parts(pooled, rows)
         outputs = logits, ops.cat(features[: self.parts]), normalised[: split + rows]
         outputs += features[0], features[last], features[-1]  # v, r and a
         outputs += of_visible[-1], of_infrared[-1]  # C_v(a) and C_r(a)
-        outputs += in_parts(prototypes.reshape(3 * rows, self.embed_dim), (rows,) * 3)
+        outputs += in_parts(prototypes.reshape(3 * rows, self.embed_dim), rows)
         if self.auxiliary_classifier is not None:
             outputs += (self.auxiliary_classifier(classified[split + rows :]),)
         return outputs
@@ -148,9 +148,8 @@ class MUN(ReIDModel):
         pooled, normalised = (), ()
         for modality in modalities:
             features = self.pool(self.shared(modality))
-            counts = (maps[0].shape[0],) * (features.shape[0] // maps[0].shape[0])
-            pooled += in_parts(features, counts)
-            normalised += in_parts(self.bottleneck(features), counts)
+            pooled += in_parts(features, maps[0].shape[0])
+            normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
         return ops.cat(pooled), ops.cat(normalised)
 
     def tested_features(self, maps: Tensor) -> Tensor:
@@ -195,12 +194,11 @@ class MUN(ReIDModel):
 
 
 @replaceable("cuda")
-def in_parts(rows: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, ...]:
-    """Split rows [sum of counts, ...] into parts of so many; a single one is not sliced, which would copy it."""
-    if len(counts) == 1:
+def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Split rows [n, ...] into parts of `count` rows; a single part is not sliced, which would copy it."""
+    if rows.shape[0] == count:
         return (rows,)
-    parts, start = (), 0
-    for count in counts:
+    parts = ()
+    for start in range(0, rows.shape[0], count):
         parts += (rows[start : start + count],)
-        start += count
     return parts

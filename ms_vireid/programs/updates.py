@@ -63,10 +63,7 @@ def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: T
 def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
     """`ops.SGD` copies every weight on a GPU. `ops.ApplyMomentum` computes the Nesterov step wrongly on a CPU, and on a
     GPU, where MindSpore fuses several: a second operator steps along the gradient."""
-    gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
-    lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
-    if self.decays[part.group] > 0.0:
-        gradient = ops.addcmul(gradient, part.weight, decay, _ONE)
+    gradient, lr, momentum = _decayed(self, part, gradient, scalars, applies)
     _along_buffer(part.weight, part.states[0], lr * momentum if self.nesterov else lr, gradient, momentum)
     if self.nesterov:
         _along_gradient(part.weight, lr, gradient)
@@ -76,11 +73,8 @@ def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tenso
 def gpu_sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
     """A graph on a GPU fuses several `ops.ApplyMomentum` into one operator, which is a cycle where a part is read after
     another's has run."""
-    gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
+    gradient, lr, momentum = _decayed(self, part, gradient, scalars, applies)
     (buffer,) = part.states
-    lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
-    if self.decays[part.group] > 0.0:
-        gradient = ops.addcmul(gradient, part.weight, decay, _ONE)
     value = momentum * buffer + gradient
     ops.assign(buffer, value)
     _along_gradient(part.weight, lr, gradient + momentum * value if self.nesterov else value)
@@ -95,6 +89,17 @@ def ascend_sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies
     along_buffer = _along_buffer_nesterov if self.nesterov else _along_buffer
     along_buffer(part.weight, part.states[0], lr, gradient, momentum)
     _clamp(self, part)
+
+
+def _decayed(
+    self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient with the weight's decay, the learning rate and the momentum."""
+    gradient, numbers = _if_applies(gradient, scalars, applies, _SGD_UNCHANGED)
+    lr, decay, momentum = numbers[3 * part.group], numbers[3 * part.group + 1], numbers[2]
+    if self.decays[part.group] > 0.0:
+        gradient = ops.addcmul(gradient, part.weight, decay, _ONE)
+    return gradient, lr, momentum
 
 
 def _if_applies(gradient: Tensor, scalars: Tensor, applies: Tensor | None, unchanged: Tensor) -> tuple[Tensor, Tensor]:

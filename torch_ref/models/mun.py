@@ -67,8 +67,7 @@ class MUN(ReIDModel):
         split = visible_rows(images.shape[0], self.parts)
         rows = images.shape[0] - split  # PK
         visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
-        # v, in one version or two, and r, [PK, 256, 72, 36] each
-        maps = (*in_parts(visible, (rows,) * (self.parts - 1)), infrared)
+        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
             pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
             # a = G(v, r): row i of all three is of one identity
@@ -76,8 +75,9 @@ class MUN(ReIDModel):
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
         classified = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
-        each, last = (rows,) * len(maps), self.parts - 1  # of v, r and a; r is part number `last`
-        of_visible, of_infrared = in_parts(visible_logits, each), in_parts(infrared_logits, each)
+        # Of v, r and a each.
+        of_visible, of_infrared = in_parts(visible_logits, rows), in_parts(infrared_logits, rows)
+        last = self.parts - 1  # r's part
         logits = torch.cat((*of_visible[:last], of_infrared[last]), dim=0)
         if self.generator is None:
             return TrainingOutputs(logits, pooled, normalised)
@@ -85,7 +85,7 @@ class MUN(ReIDModel):
         auxiliary_logits = None
         if self.auxiliary_classifier is not None:
             auxiliary_logits = self.auxiliary_classifier(classified[split + rows :])
-        features = in_parts(pooled, each)
+        features = in_parts(pooled, rows)
         return TrainingOutputs(
             logits=logits,
             pooled=pooled[: split + rows],
@@ -110,9 +110,8 @@ class MUN(ReIDModel):
         pooled, normalised = (), ()
         for modality in modalities:
             features = self.pool(self.shared(modality))
-            counts = (maps[0].shape[0],) * (features.shape[0] // maps[0].shape[0])
-            pooled += in_parts(features, counts)
-            normalised += in_parts(self.bottleneck(features), counts)
+            pooled += in_parts(features, maps[0].shape[0])
+            normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
         return torch.cat(pooled, dim=0), torch.cat(normalised, dim=0)
 
     def tested_features(self, maps: Tensor) -> Tensor:
@@ -149,5 +148,5 @@ class MUN(ReIDModel):
         load_pretrained_resnet(networks, file)
 
 
-def in_parts(rows: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, ...]:
-    return rows.split(counts)
+def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+    return rows.split(count)

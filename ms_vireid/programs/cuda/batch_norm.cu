@@ -20,7 +20,8 @@ OPERATOR(batch_norm_evaluation(int relu, float eps, pack = map_packs(height * wi
 // y, added as a sum of the type T.
 OPERATOR(batch_norm_gradient(int relu, count = CHANNEL_PARTS,
                              pack = map_packs(height * width, grad_y, grad_again, x, y, grad_x, grad_rest), RUNS),
-         T MAP(grad_y) T MAP(grad_again?) T MAP(x) float gamma[channels] float beta[channels] float statistics[2, channels] T MAP(y?)
+         T MAP(grad_y) T MAP(grad_again?) T MAP(x) float gamma[channels] float beta[channels]
+         float statistics[2, channels] T MAP(y?)
          -> T MAP(grad_x) float parts[channels, count, 2] float grad_gamma[channels] float grad_beta[channels]
          T MAP(grad_rest?y),
          grad_again && !y ? refuse(call, "grad_again without y")

@@ -92,6 +92,11 @@ struct Mask {
   }
 };
 
+// Each thread's first element of W, for `over_elements`.
+template <int W> __device__ inline long long first_element() {
+  return (static_cast<long long>(blockIdx.x) * LANES * ROWS + threadIdx.y * LANES + threadIdx.x) * W;
+}
+
 // Each thread's first column of W, and its rows.
 template <int W> __device__ inline int first_column() { return (blockIdx.x * LANES + threadIdx.x) * W; }
 #define EACH_ROW(row, rows) for (int row = blockIdx.y * ROWS + threadIdx.y; row < rows; row += gridDim.y * ROWS)

@@ -60,8 +60,8 @@ def batch_norm(
     if not self.training:
         x = operator("batch_norm_evaluation", relu=relu, eps=self.eps)(x, *parameters, added)
         return (x, x) if twice else x
-    cell = _batch_norm if rest is None else _batch_norm_add_relu if relu else _batch_norm_add
-    cell = _batch_norm_twice if twice else cell
+    of_sum = _batch_norm_twice if twice else _batch_norm_add_relu if relu else _batch_norm_add
+    cell = _batch_norm if rest is None else of_sum
     outputs = differentiated(cell, x, *parameters, added, relu=relu, eps=self.eps, momentum=self.momentum)
     return (outputs[0], outputs[-1]) if twice else outputs[0]
 

@@ -95,13 +95,10 @@ def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     return _separated(x, ((samples, channels // 2, height, width),) * 2, 1)
 
 
-def in_parts(rows: Tensor, counts: tuple[int, ...]) -> tuple[Tensor, ...]:
-    if len(counts) == 1:
+def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
+    if rows.shape[0] == count:
         return (rows,)
-    shapes = ()
-    for count in counts:
-        shapes += ((count, *rows.shape[1:]),)
-    return _separated(rows, shapes, 0)
+    return _separated(rows, ((count, *rows.shape[1:]),) * (rows.shape[0] // count), 0)
 
 
 def stack(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:

@@ -12,7 +12,7 @@ __device__ inline int mixed(unsigned x) {
 }
 
 template <class T, int W> __device__ void draw_starts(const DrawStarts &a) {
-  int element = (blockIdx.x * ROWS + threadIdx.y) * LANES + threadIdx.x, pair = element - a.rows;
+  int element = first_element<W>(), pair = element - a.rows;
   unsigned key = *a.key;
   if (element < a.rows) a.row_starts[element] = mixed(a.offsets[element] + key);
   if (pair < 0 || pair >= a.layers * a.samples) return;

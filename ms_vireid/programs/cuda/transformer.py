@@ -52,8 +52,8 @@ class Block(nn.Cell):
     """x + attention(norm(x)), then x + MLP(norm(x)), of x [N, T, D]; and the gradients.
 
     starts: what the noise is or starts from, as `Masks` of the kernels, without multipliers. multipliers: of the
-    dropouts after the projection and both layers of the MLP. drops: their numbers, and the layer of drop path behind
-    it. factors: of drop path, [layers, N], for the two branches. places: heads and tokens T' with padding.
+    dropouts after the projection and both layers of the MLP. drops: their numbers, with the layer of the drop path
+    behind the first and the last. factors: of drop path, [layers, N], for both. places: heads and padded tokens T'.
 
     recomputes: keep x alone for the gradients.
     """

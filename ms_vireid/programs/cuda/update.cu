@@ -13,9 +13,6 @@ OPERATOR(unscaled(), T x[count..] float scale[] -> T out[count..],
 OPERATOR(halved(), half &copy[count..] float weight[count..] -> float unused[1],
          over_elements(halved, packs(count, copy, weight), count))
 
-template <int W> __device__ inline long long first_element() {
-  return (static_cast<long long>(blockIdx.x) * LANES * ROWS + threadIdx.y * LANES + threadIdx.x) * W;
-}
 template <class Arguments> __device__ inline bool updates(const Arguments &a, long long place) {
   return place < a.count && (!a.applies || *a.applies);
 }

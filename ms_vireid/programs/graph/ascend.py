@@ -70,9 +70,8 @@ def features(self: MUN, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         if normalised:
             modality = ops.depend(modality, normalised[-1])
         features = self.pool(self.shared(modality))
-        counts = (maps[0].shape[0],) * (features.shape[0] // maps[0].shape[0])
-        pooled += in_parts(features, counts)
-        normalised += in_parts(self.bottleneck(features), counts)
+        pooled += in_parts(features, maps[0].shape[0])
+        normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
     return ops.cat(pooled), ops.cat(normalised)
 
 
