@@ -1,12 +1,14 @@
 // CUDA's run-time compiler: compiles CUDA C++ for the host, with g++ and host.h, which lies beside the libraries.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <string>
+#include <string_view>
 
 #include "code.h"
 #include "stand_in.h"
@@ -53,15 +55,16 @@ int nvrtcDestroyProgram(void **program) {
   return SUCCESS;
 }
 
-int nvrtcCompileProgram(void *made, int, const char **) {
+int nvrtcCompileProgram(void *made, int count, const char **options) {
   COUNT("nvrtcCompileProgram");
   auto *program = static_cast<Program *>(made);
   char folder[] = "/tmp/stand-in-XXXXXX";
   if (!mkdtemp(folder)) return COMPILATION;
   std::string base = std::string(folder) + "/kernels";
   std::ofstream(base + ".cc") << program->source;
-  std::string command = "g++ -O2 -std=c++20 -w -shared -fPIC -include '" + header() + "' " + base + ".cc -o " + base +
-                        ".so > " + base + ".log 2>&1";
+  bool debug = std::count(options, options + count, std::string_view("--device-debug"));  // without optimisations
+  std::string command = std::string("g++ -O") + (debug ? "0" : "2") + " -std=c++20 -w -shared -fPIC -include '" +
+                        header() + "' " + base + ".cc -o " + base + ".so > " + base + ".log 2>&1";
   int status = system(command.c_str());
   program->log = read(base + ".log");
   if (!status) {
