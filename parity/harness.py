@@ -462,7 +462,7 @@ def _array(tensor: Any) -> np.ndarray:
 
 def _to_mindspore(value: Any) -> Any:
     if isinstance(value, tuple):
-        return tuple(map(_to_mindspore, value))
+        return ms.mutable(tuple(map(_to_mindspore, value)))  # an input of a graph, as in training, no constant
     return ms.Tensor(value) if isinstance(value, np.ndarray | np.generic) else value
 
 

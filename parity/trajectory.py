@@ -73,7 +73,7 @@ class Recipe:
     done: int = 0
 
 
-_PMT = ("model.depth=3", "model.embed_dim=96", "model.num_heads=4", "stages.0.epochs=4", "stages.1.epochs=4")
+_PMT = ("model.depth=3", "model.embed_dim=96", "model.num_heads=6", "stages.0.epochs=4", "stages.1.epochs=4")
 # AdamW's first step is the rate times the sign of the gradient, also where that is 0 up to rounding (2e-7 beside 1.4 in
 # one weight of the patch embedding): a weight then goes either way. Beside this eps such a gradient is small.
 _AS_SMOOTH = ("optimizer.eps=1e-5",)

@@ -44,7 +44,7 @@ class Dropout(nn.Cell):
         self.scale = kept_scale(rate) if scaled else 1.0
         self.number = mask_number(layer)
 
-    @replaceable("numba", "cuda")
+    @replaceable("numba", "graph", "cuda")
     def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """x: [N, T, parts * C]. noise: only in training."""
         if not self.training or self.rate == 0.0:
@@ -83,7 +83,7 @@ class DropPath(nn.Cell):
         self.rate = rate
         self.layer = layer
 
-    @replaceable("numba")
+    @replaceable("numba", "graph")
     def construct(self, x: Tensor, noise: Noise | None) -> Tensor:
         """x: [N, ...]. noise: only in training."""
         if not self.training or not self.changes:

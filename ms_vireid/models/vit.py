@@ -106,7 +106,7 @@ class Block(nn.Cell):
         self.drop_path1 = DropPath(drop_path, 2 * index, dropout)
         self.drop_path2 = DropPath(drop_path, 2 * index + 1, dropout)
 
-    @replaceable("cuda")
+    @replaceable("graph", "cuda")
     def construct(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """[N, T, D] -> [N, T, D]."""
         x = x + self.drop_path1(self.attn(self.norm1(x), noise), noise)

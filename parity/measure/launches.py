@@ -58,6 +58,9 @@ _REPLACED = {
     "GPU": _ON_BOTH | {"scaled": "MUN", "ModalityPrototypes": "MUN", "cat": "MUN"},
     "Ascend": _ON_BOTH
     | {
+        "Block": "PMT",
+        "Dropout": "PMT",
+        "DropPath": "PMT",
         "GELU": "PMT",
         "LayerNorm": "PMT",
         "Dense": "PMT AGW MUN",

@@ -82,7 +82,7 @@ MODELS = {
         "pmt_vit_tiny",
         (64, 32),
         8,
-        {"depth": 3, "embed_dim": 96, "num_heads": 4, "dropout": 0.1, "drop_path": 0.2},
+        {"depth": 3, "embed_dim": 96, "num_heads": 6, "dropout": 0.1, "drop_path": 0.2},
         _NO_DROPOUT,
     ),
     "AGW small": Model("agw_resnet50", (48, 24), 8, {"layers": (1, 2, 3, 1), "width": 8, "non_local_width": None}),

@@ -8,12 +8,50 @@ from mindspore import Tensor, mint, nn, ops
 from mindspore.ops import auto_generate
 
 from ms_vireid.losses.stage import StageLoss
+from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
+from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.mun import MUN, in_parts
+from ms_vireid.models.noise import Noise
 from ms_vireid.programs import updates
 from ms_vireid.programs.graph import common
 
 _convolution = auto_generate.Conv2DExt()
+_FUSED = 16  # channels of a head that fused attention takes, and their multiples
+
+
+def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
+    """In half precision by CANN's fused attention, which keeps no scores, [N, heads, T, T], and has its softmax in
+    float32."""
+    if x.dtype == ms.float32 or self.head_dim % _FUSED:
+        return common.attention(self, x, noise)
+    query, key, value = mint.split(self.qkv(x), x.shape[-1], -1)
+    out = ops.flash_attention_score(query, key, value, self.num_heads, scalar_value=self.head_dim**-0.5)
+    return self.proj_drop(self.proj(out), noise)
+
+
+def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
+    """With the first addition and the LayerNorm behind it as one operator, and both their gradients."""
+    branch = self.drop_path1(self.attn(self.norm1(x), noise), noise)
+    norm = self.norm2
+    normalised, _, _, x = ops.add_layer_norm(x, branch, norm.gamma, norm.beta, norm.epsilon, True)
+    return x + self.drop_path2(self.mlp(normalised, noise), noise)
+
+
+def dropout(self: Dropout, x: Tensor, noise: Noise | None) -> Tensor:
+    """By a product with what is kept: `masked_fill` copies before it fills."""
+    if not self.training or self.rate == 0.0:
+        return x
+    kept = self.numbers(noise[0]) >= self.limit
+    x = x * kept.reshape(x.shape)
+    return x * self.scale if self.scale != 1.0 else x
+
+
+def drop_path(self: DropPath, x: Tensor, noise: Noise | None) -> Tensor:
+    """All layers take their factors from one operator."""
+    if not self.training or not self.changes:
+        return x
+    return x * ops.unstack(noise[1])[self.layer].reshape((-1,) + (1,) * (x.ndim - 1))
 
 
 def gelu(self: nn.GELU, x: Tensor) -> Tensor:
@@ -86,13 +124,17 @@ def stage_loss(self: StageLoss, outputs: tuple[Tensor, ...], labels: Tensor) -> 
 TABLE = {
     **updates.ASCEND,
     **common.TABLE,
-    nn.GELU.construct: gelu,  # PMT: 1,293 launches for 1,137; peak 14.6 GiB for 10.9
-    nn.LayerNorm.construct: layer_norm,  # PMT: 232 by name for 182
-    nn.Dense.construct: dense,  # PMT: 1,183 launches for 1,137, 278 by name for 182
+    vit.Attention.construct: attention,  # PMT amp: 1,055 launches for 827; peak 7.2 GiB for 5.8
+    vit.Block.construct: block,  # PMT: 1,000 launches for 976, amp: 852 for 827
+    Dropout.construct: dropout,  # PMT: 1,050 launches for 976, amp: 901 for 827
+    DropPath.construct: drop_path,  # PMT: 999 launches for 976, 131 by name for 108
+    nn.GELU.construct: gelu,  # PMT: 1,132 launches for 976; peak 14.6 GiB for 10.9
+    nn.LayerNorm.construct: layer_norm,  # PMT: 134 by name for 108
+    nn.Dense.construct: dense,  # PMT: 1,022 launches for 976, 204 by name for 108
     nn.Conv2d.construct: convolution,  # AGW: 688 launches for 576, 303 by name for 43
     ResidualDepthwise.construct: residual_depthwise,  # MUN: 131 by name for 125
     nn.Conv2dTranspose.construct: transposed_convolution,  # MUN: 149 by name for 125
-    nn.BatchNorm2d.construct: batch_norm,  # PMT: 186 by name for 182; AGW: 694 launches for 576, 279 by name for 43
+    nn.BatchNorm2d.construct: batch_norm,  # PMT: 112 by name for 108; AGW: 694 launches for 576, 279 by name for 43
     nn.MaxPool2d.construct: max_pool,  # AGW: 47 by name for 43, some of them by the slow AI CPU
     nn.AvgPool2d.construct: average_pool,  # MUN: 141 by name for 125
     MUN.features: features,

@@ -104,7 +104,7 @@ def _shares(rows: int, num_instances: int) -> Tensor:
 
 # Cost of a step without / with each row: launches on a GPU; on an Ascend.
 TABLE = {
-    vit.Attention.construct: attention,  # on an Ascend PMT: 1,173 for 1,137; peak 12.4 GiB for 10.9
+    vit.Attention.construct: attention,  # on an Ascend PMT: 1,012 for 976; peak 12.4 GiB for 10.9
     GeM.construct: gem,  # AGW: 727 for 720, and 0.7 ms of cubes and squares, MUN: 1,057 for 1,050; AGW: 581 for 576
     # AGW: 769 for 720, MUN: 1,184 for 1,050; AGW: 628 for 576, MUN: 1,043 for 904
     nn.CrossEntropyLoss.construct: cross_entropy,

@@ -115,6 +115,16 @@ int aclnnFinalize() {
   return 0;
 }
 
+// Of a thread's memory for arguments, which here is the heap.
+int InitHugeMemThreadLocal(void *, bool) {
+  COUNT("InitHugeMemThreadLocal");
+  return 0;
+}
+
+void UnInitHugeMemThreadLocal(void *, bool) { COUNT("UnInitHugeMemThreadLocal"); }
+
+void ReleaseHugeMem(void *, bool) { COUNT("ReleaseHugeMem"); }
+
 }
 
 template <typename T>

@@ -190,6 +190,83 @@ Definition transposed_product(const char *transposes_x, const char *transposes_y
   };
 }
 
+// Attention in one operator: query, key, value and results are [N, T, heads * channels], "BSH"; softmax's largest scores
+// and sums, by which the gradient computes it again, [N, heads, T, 8], each of them eight times over.
+
+// [N, heads, T, channels] of it.
+View of_heads(const View &x, int64_t heads) {
+  int64_t width = x.shape[2] / heads;
+  return View(x.type, x.data, {x.shape[0], heads, x.shape[1], width},
+              {x.strides[0], width * x.strides[2], x.strides[1], x.strides[2]});
+}
+
+View transposed(View x) {
+  swap_last(x);
+  return x;
+}
+
+double scale_of_attention(Function call) { return planted("scalar") ? 1.01 * call.numbers[0] : call.numbers[0]; }
+
+// Stops unless nothing is masked, shifted or dropped. shift: the place of the first of four such tensors. place: of the
+// prefix, after which preTokens and other integers follow.
+void expect_whole_attention(Function call, size_t shift, size_t place) {
+  for (size_t k = shift; k < shift + 4; k++)
+    if (call.given(k)) stop(call.operation + " with a mask or a shift");
+  bool whole = call.integer(place + 1) >= call.tensor(0).shape[1] && call.integer(place + 2) >= call.tensor(1).shape[1];
+  bool layout = std::string(reinterpret_cast<const char *>(call.integer(place + 4))) == "BSH";
+  if (!call.integers(place).empty() || !whole || !layout || call.numbers[1] != 1 || call.integer(place + 6) != 0)
+    stop(call.operation + " of a prefix or a band, with dropout, or of another layout than BSH");
+}
+
+struct Scores {
+  Values values;
+  View view;
+  Scores(const View &query, const View &key, double scale)
+      : values(query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]),
+        view(Type::float64, values.data(), {query.shape[0], query.shape[1], query.shape[2], key.shape[2]}) {
+    multiply(query, transposed(key), view, scale);
+  }
+};
+
+void attention(Function call) {
+  expect_whole_attention(call, 3, 7);
+  int64_t heads = call.integer(10);
+  View value = of_heads(call.tensor(2), heads), largest = call.tensor(14), sums = call.tensor(15);
+  Scores scores(of_heads(call.tensor(0), heads), of_heads(call.tensor(1), heads), scale_of_attention(call));
+  Dims kept = {value.shape[0], heads, scores.view.shape[2], 1};
+  Values most = maximum(scores.view, {3});
+  View of_row(Type::float64, most.data(), kept);
+  cast(largest, of_row);
+  map([](double score, double most) { return std::exp(score - most); }, scores.view, scores.view, of_row);
+  Values total = sum(scores.view, {3});
+  cast(sums, View(Type::float64, total.data(), kept));
+  map([](double e, double total) { return e / total; }, scores.view, scores.view,
+      View(Type::float64, total.data(), kept));
+  multiply(scores.view, value, of_heads(call.tensor(17), heads));
+}
+
+void attention_gradient(Function call) {
+  expect_whole_attention(call, 4, 12);
+  int64_t heads = call.integer(15);
+  View query = of_heads(call.tensor(0), heads), key = of_heads(call.tensor(1), heads);
+  View value = of_heads(call.tensor(2), heads), gradient = of_heads(call.tensor(3), heads);
+  View out = of_heads(call.tensor(11), heads);
+  Scores scores(query, key, call.numbers[0]), gradients(gradient, value, 1);
+  auto softmax_of = [](double score, double most, double total) { return std::exp(score - most) / total; };
+  map(softmax_of, scores.view, scores.view, call.tensor(8).part(3, 0, 1), call.tensor(9).part(3, 0, 1));
+  multiply(transposed(scores.view), gradient, of_heads(call.tensor(21), heads));
+  Values products(out.size());
+  View product(Type::float64, products.data(), out.shape);
+  map([](double g, double y) { return g * y; }, product, gradient, out);
+  Values means = sum(product, {3});
+  Dims kept = {value.shape[0], heads, query.shape[2], 1};
+  map([](double p, double g, double mean) { return p * (g - mean); }, gradients.view, scores.view, gradients.view,
+      View(Type::float64, means.data(), kept));
+  double scale = call.numbers[0];
+  multiply(gradients.view, key, of_heads(call.tensor(19), heads), scale);
+  multiply(transposed(gradients.view), query, of_heads(call.tensor(20), heads), scale);
+}
+
 // Parts of tensors
 
 // x[indices, indices ...], as NumPy has it, where those that are given are of neighbouring axes.
@@ -313,6 +390,34 @@ void layer_norm_function(Function call) {
 void layer_norm_gradient_function(Function call) {
   layer_norm_gradient(call.tensor(0), call.tensor(1), call.tensor(3), call.tensor(4), true, call.tensor(5), 0,
                       call.tensor(8), call.tensor(9), call.tensor(10));
+}
+
+// x1 + x2, whose LayerNorm is taken before it is rounded.
+struct Sum {
+  Values values;
+  View view;
+  Sum(const View &x, const View &y) : values(x.size()), view(Type::float64, values.data(), x.shape) {
+    map([](double a, double b) { return a + b; }, view, x, y);
+  }
+};
+
+void sum_and_layer_norm(Function call) {
+  if (call.given(4) || !call.flag(5)) stop("aclnnAddLayerNorm with a bias, or without the sum");
+  Sum sum(call.tensor(0), call.tensor(1));
+  double epsilon = added_to_variance(call.numbers[0]);
+  View inverse = call.tensor(8);
+  layer_norm(sum.view, call.tensor(2), call.tensor(3), epsilon, call.tensor(6), call.tensor(7), inverse);
+  map([=](double variance) { return 1 / std::sqrt(variance + epsilon); }, inverse, inverse);
+  cast(call.tensor(9), sum.view);
+}
+
+void sum_and_layer_norm_gradient(Function call) {  // of both, to which that of the sum itself is added
+  Sum sum(call.tensor(1), call.tensor(2));
+  View out = call.tensor(7);
+  layer_norm_gradient(call.tensor(0), sum.view, call.tensor(4), call.tensor(3), true, call.tensor(5), 0, sum.view,
+                      call.tensor(8), call.tensor(9));
+  if (auto of_sum = call.optional_tensor(6)) map([](double a, double b) { return a + b; }, out, sum.view, *of_sum);
+  else cast(out, sum.view);
 }
 
 Dims all_but_channels(const View &x) {
@@ -620,6 +725,8 @@ void assign(const Call &call) {
 const std::map<std::string, AclnnDefinition> &aclnn_definitions() {
   static const auto &table = *new std::map<std::string, AclnnDefinition>{
     {"aclnnAdd", sum_with(1)},
+    {"aclnnAddLayerNorm", sum_and_layer_norm},
+    {"aclnnAddLayerNormGrad", sum_and_layer_norm_gradient},
     {"aclnnAddcmul",
      [](Function call) {
        double factor = call.scalar(3);
@@ -654,6 +761,8 @@ const std::map<std::string, AclnnDefinition> &aclnn_definitions() {
     {"aclnnErf", unary([](double a) { return std::erf(a); })},
     {"aclnnExp", unary([](double a) { return std::exp(a); })},
     {"aclnnExpand", [](Function call) { cast(call.tensor(2), call.tensor(0)); }},
+    {"aclnnFlashAttentionScore", attention},
+    {"aclnnFlashAttentionScoreGrad", attention_gradient},
     {"aclnnGather", [](Function call) { gather(call.tensor(0), call.tensor(2), call.integer(1), call.tensor(3)); }},
     {"aclnnGeTensor", binary([](double a, double b) -> double { return a >= b; })},
     {"aclnnGeluBackwardV2", gelu_gradient},
