@@ -127,6 +127,14 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_number("benchmark --images", default=8, help="pictures in a batch for inference")
     parser.add_argument(
+        "--torch",
+        nargs="+",
+        choices=("eager", "tuned"),
+        default=["eager"],
+        help="the PyTorch beside train_step and inference: the mirror as it is (default), tuned as an expert would "
+        "(compiled; on a GPU also CUDA graphs, fused attention and optimiser, channels last), or a row for each",
+    )
+    parser.add_argument(
         "--quick", action="store_true", help="two repeats on the smallest batches, in minutes, for a first look"
     )
     parser.add_number(
@@ -165,6 +173,8 @@ def _parse() -> argparse.Namespace:
     if side_by_side and (others := [name for name in arguments.only if name not in SIDE_BY_SIDE]):
         problem = f"--gate and --kernels: concern {', '.join(SIDE_BY_SIDE)}, not {', '.join(others)}"
         raise InputError(f"{problem}; name sections by --only")
+    if "tuned" in arguments.torch and not {"train_step", "inference"} & set(arguments.only):
+        raise InputError("--torch tuned: is beside train_step and inference; name one of them by --only")
     sections = work("parity.measure.sections")
     if not any(arguments.match in name for section in arguments.only for name in sections.SECTIONS[section].names):
         raise InputError(f"--match {arguments.match}: no row has this in its name")

@@ -18,6 +18,7 @@ from parity.measure.workers import BOUND, CLASSES, FRAMEWORKS, MODELS, WINOGRAD,
 Rows = Iterator[tuple[str, dict]]
 Sides = Sequence[tuple[str, Work]]  # a framework with its work each
 
+TUNED = ", PyTorch tuned"  # after a row's name
 AGREEMENT = 1e-2  # of the first results, relative: less would not be the same work
 LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
 # Rows of bound threads, and of the cells and optimisers that have kernels: the model and what it goes without.
@@ -43,8 +44,8 @@ MEMORY_ROWS = {  # with their steps
 
 def train_steps(names: Sequence[str], options: Namespace) -> Rows:
     batch = {"batch": 2 * options.identities * options.instances}
-    rows = _compared({name: workers.sides(_train_step(MODELS[name], options)) for name in names}, options)
-    return ((name, batch | row) for name, row in rows)
+    works = {name: _train_step(MODELS[name], options) for name in names}
+    return ((name, batch | row) for name, row in _compared(_beside_each(works, options), options))
 
 
 def inference(names: Sequence[str], options: Namespace) -> Rows:
@@ -52,8 +53,9 @@ def inference(names: Sequence[str], options: Namespace) -> Rows:
     for name in names:
         config, overrides, _ = MODELS[name]
         given = (*overrides, *CLASSES, *options.overrides), options.device
-        works[name] = workers.sides(Work("inference", config, *given, images=options.images, steps=options.steps))
-    return ((name, {"batch": options.images} | row) for name, row in _compared(works, options))
+        works[name] = Work("inference", config, *given, images=options.images, steps=options.steps)
+    rows = _compared(_beside_each(works, options), options)
+    return ((name, {"batch": options.images} | row) for name, row in rows)
 
 
 def losses(names: Sequence[str], options: Namespace) -> Rows:
@@ -96,6 +98,15 @@ def _train_step(recipe: tuple[str, tuple[str, ...], int], options: Namespace) ->
     batch = f"train.num_identities={options.identities}", f"train.num_instances={options.instances}"
     overrides = (*overrides, *batch, *CLASSES, *options.overrides)
     return Work("train_step", config, overrides, options.device, stage=stage, steps=options.steps)
+
+
+def _beside_each(works: Mapping[str, Work], options: Namespace) -> dict[str, Sides]:
+    """MindSpore beside each PyTorch that is asked for, rows one after the other."""
+    return {
+        name + TUNED * (kind == "tuned"): workers.sides(replace(work, tuned=kind == "tuned"))
+        for name, work in works.items()
+        for kind in options.torch
+    }
 
 
 def _compared(works: Mapping[str, Sides], options: Namespace, repeats: int | None = None) -> Rows:

@@ -11,6 +11,7 @@ from ms_vireid.config import Config
 from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from parity import stand_in
+from parity.measure import tuned
 from parity.measure.workers import RUN_STEPS, WARM_UP, Work
 from torch_ref import losses
 from torch_ref.engine.device import round_products
@@ -64,12 +65,19 @@ def _model(
     weights = np.load(work.weights("torch"))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     images, labels = work.batch(config)
+    layout = tuned.tune_layers(model, device) if work.tuned else torch.preserve_format
+    compute = tuned.compiled(model, device) if work.tuned else model
+
+    def pictures() -> torch.Tensor:
+        return on_device(images).to(memory_format=layout)
+
     if work.kind == "inference":
         model.eval()
 
         @torch.inference_mode()
         def features(times: int) -> np.ndarray:
-            for queued in behind((model(on_device(images), "visible") for _ in range(times)), 1):
+            rows_of = (compute(pictures(), "visible") for _ in range(times))
+            for queued in behind((rows.clone() for rows in rows_of) if work.tuned else rows_of, 1):
                 rows = queued.cpu().numpy()
             return rows
 
@@ -80,14 +88,20 @@ def _model(
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
     amp = config.train.amp
     clip_norm, scaler = config.optimizer.clip_norm, loss_scaler(amp, device) if amp else None
-    train_step = build_step(model, stage, optimizer, amp, clip_norm, scaler)
+    if work.tuned:
+        stage = tuned.compiled(stage, device)
+        tuned.tune_optimizer(optimizer, device)
+    train_step = build_step(compute, stage, optimizer, amp, clip_norm, scaler)
     numbers = on_device(labels), on_device(step_key(0, 0))
     rates = [WARM_UP * config.optimizer.lr] * len(optimizer.groups)
     done = itertools.count()
 
     def steps(times: int) -> np.ndarray:
         for number in itertools.islice(done, times):
-            terms = train_step(on_device(images), *numbers, number / RUN_STEPS, rates)
+            progress = number / RUN_STEPS
+            if work.tuned:  # a number would be compiled anew in each step
+                progress = torch.full((), progress, device=device)
+            terms = train_step(pictures(), *numbers, progress, rates)
         return torch.stack(terms).cpu().numpy()
 
     return steps

@@ -42,6 +42,7 @@ class Work:
     config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of an inference's batch.
     loss: of `parity.equations`, by name. folder: where the weights are. steps: of a measurement, which waits for the
         end of the last alone.
+    tuned: whether PyTorch's side is compiled and tuned (tuned.py), instead of eager.
     without: what MindSpore's side goes without: `BOUND`, `WINOGRAD`, or the kernel of a cell or optimiser, by its type.
     """
 
@@ -55,6 +56,7 @@ class Work:
     loss: str = ""
     without: str = ""
     steps: int = 1
+    tuned: bool = False
 
     def load(self) -> Config:
         return load_config(CONFIG_ROOT / self.config, list(self.overrides))

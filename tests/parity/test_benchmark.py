@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from mindspore.nn import GELU
 
 from ms_vireid.command.errors import InputError
@@ -19,8 +20,9 @@ from ms_vireid.devices import host
 from ms_vireid.devices.replaceable import title
 from ms_vireid.programs.numba.table import CELLS, OTHERS, TABLE
 from parity import benchmark, processes
-from parity.measure import loaders, mindspore_side, pictures, sections, steps, workers
+from parity.measure import loaders, mindspore_side, pictures, sections, steps, tuned, workers
 from parity.measure.workers import BOUND, WINOGRAD, Work
+from torch_ref import models as torch_models
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
 SMALL_MUN = ("model.layers=[1, 1, 1, 1]", "model.width=8", "model.ratios=[2, 3]", "data.image_size=[48, 24]")
@@ -37,7 +39,7 @@ def test_every_section_has_its_rows():
 
 # As the command line gives them.
 OPTIONS = {"identities": 2, "instances": 2, "images": 2, "repeats": 2, "steps": 1, "device": "CPU", "overrides": []}
-OPTIONS |= {"gate": None, "kernels": None}
+OPTIONS |= {"gate": None, "kernels": None, "torch": ["eager"]}
 
 
 def work(kind, config, overrides, folder, **options):
@@ -60,6 +62,46 @@ def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, sta
         assert row["first_s"][framework] > row[f"{framework}_s"]  # imports included
         assert 0.1 < row["peak_gib"][framework] < 8
         assert row["held_gib"][framework] is None  # on a CPU
+
+
+def test_compiled_pytorch_computes_the_same(tmp_path):
+    config, overrides = "pmt/sysu.yaml", (*SMALL_VIT, "model.depth=1", "data.image_size=[64, 32]")
+    asked = replace(work("train_step", config, overrides, tmp_path, stage=1), tuned=True)
+    row = steps.measure(asked, steps.start(workers.sides(asked)), repeats=1)
+    assert row["difference"] < 1e-4
+    assert row["first_s"]["torch"] > row["torch_s"]
+
+
+@pytest.mark.parametrize(("config", "overrides"), [("pmt/sysu.yaml", SMALL_VIT), ("mun/sysu.yaml", SMALL_MUN)])
+def test_layers_tuned_for_a_gpu_compute_the_same(config, overrides):
+    config = load_config(CONFIG_ROOT / config, ["model.num_classes=7", "data.image_size=[48, 24]", *overrides])
+    model = torch_models.build_model(config).eval()
+    pictures = torch.randn(2, 3, 48, 24)
+    expected = model(pictures, "visible")
+    layout = tuned.tune_layers(model, torch.device("cuda"))
+    assert (layout == torch.channels_last) == (config.model.name == "mun")
+    found = model(pictures.to(memory_format=layout), "visible")
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert not torch.equal(found, expected)  # by other operators
+
+
+def test_rows_of_tuned_pytorch_stand_beside_those_of_eager(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(steps, "_compared", lambda works, _: seen.update(works) or iter(()))
+    both = Namespace(**OPTIONS | {"torch": ["eager", "tuned"]})
+    for section in (steps.train_steps, steps.inference):
+        list(section(["AGW ResNet-50 288x144"], both))
+        sides = {name: [work.tuned for _, work in sides] for name, sides in seen.items()}
+        assert sides == {f"AGW ResNet-50 288x144{steps.TUNED}": [True] * 2, "AGW ResNet-50 288x144": [False] * 2}
+
+
+def test_what_pytorch_does_not_compile_is_one_line(monkeypatch):
+    def without_a_compiler(*_):
+        raise torch._dynamo.exc.BackendCompilerFailed(print, FileNotFoundError("no g++"), None)
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: without_a_compiler)
+    with pytest.raises(InputError, match=r"--torch tuned: PyTorch does not compile this here \(.*\); install g"):
+        tuned.compiled(print, torch.device("cpu"))()
 
 
 def test_a_step_without_a_kernel_goes_without_it(monkeypatch, tmp_path):
@@ -295,6 +337,7 @@ def test_pictures_a_second_are_measured_of_both(monkeypatch, tmp_path):
         (["--device", "Ascend"], "device Ascend: no Ascend NPU"),
         (["--only", "speed"], "--only speed: there are train_step, inference, .*; see --help"),
         (["--only", "inference", "model.depth=x"], "model.depth"),
+        (["--torch", "tuned", "--only", "losses"], "--torch tuned: is beside train_step and inference"),
         (["--ready", "f"], "--ready: says when --gate can be made; give both"),
         (["--gate", "f"], "--gate and --kernels: concern train_step, inference, losses, not data, ranking"),
         (["--gate", "nowhere/f"], "--gate nowhere/f: its folder does not exist; make it first"),

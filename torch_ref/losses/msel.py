@@ -1,6 +1,5 @@
 """Twin of `ms_vireid.losses.msel`, whose docstrings hold here."""
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ class ModalitySharedEnhancementLoss(nn.Module):
         distance = self.pairwise(features)  # [2PK, 2PK]
 
         same_identity = same_labels(labels, labels)  # [2PK, 2PK]
-        same_modality, other_modality = (pairs.to(labels.device) for pairs in _modality_pairs(labels.shape[0]))
+        same_modality, other_modality = _modality_pairs(labels.shape[0], labels.device)
         intra_mask = torch.logical_and(same_identity, same_modality)
         cross_mask = torch.logical_and(same_identity, other_modality)
 
@@ -35,7 +34,7 @@ class ModalitySharedEnhancementLoss(nn.Module):
         return euclidean_distance(features, features)
 
 
-def _modality_pairs(rows: int) -> tuple[Tensor, Tensor]:
-    infrared = np.arange(rows) >= rows // 2
-    same = infrared[:, np.newaxis] == infrared
-    return torch.from_numpy(same & ~np.eye(rows, dtype=bool)), torch.from_numpy(~same)
+def _modality_pairs(rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    modality = torch.arange(rows, device=device) // (rows // 2)
+    same = modality.unsqueeze(1) == modality
+    return same & ~torch.eye(rows, dtype=torch.bool, device=device), ~same
