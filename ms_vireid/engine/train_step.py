@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
-from mindspore import Tensor, nn, ops
+from mindspore import Tensor, nn
 from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.programs import half
 from ms_vireid.programs.program import Program, Step
 
 Gradients = tuple[Tensor, ...]
@@ -55,15 +56,8 @@ def build_step(
         if clip_norm is not None:
             gradients = optimizer.clip(gradients, clip_norm)
         if scaler is not None:
-            finite = all_finite(gradients)
-            scaler.adjust(finite)
+            finite = half.adjusted(scaler, gradients)
         optimizer(layout.parts, gradients, scalars, finite)
         return terms
 
     return computation.step(update, announce)
-
-
-def all_finite(gradients: Gradients) -> Tensor:
-    """Return a boolean scalar: whether the sum of each tensor is finite."""
-    sums = [gradient.sum().reshape(1) for gradient in gradients]
-    return ops.isfinite(ops.cat(sums)).all()

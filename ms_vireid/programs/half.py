@@ -1,10 +1,12 @@
-"""Mixed precision: activations and copies of weights in float16 or bfloat16, the weights themselves in float32."""
+"""Mixed precision: activations and copies of weights in float16 or bfloat16, the weights themselves in float32; and the
+scale of a float16 loss."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mindspore as ms
-from mindspore import Parameter, ParameterTuple, nn, ops
+from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.programs.contiguous import Contiguous
@@ -61,6 +63,16 @@ class HalfWeights:
         finally:
             for cell, attribute, weight in self._places:
                 cell._params[attribute] = weight
+
+
+@replaceable("cuda")
+def adjusted(scaler: DynamicLossScaler, gradients: tuple[Tensor, ...]) -> Tensor:
+    """Adjust the scale of a float16 loss to a step's gradients. Returns whether these are finite: a boolean scalar, by
+    the sum of each tensor."""
+    sums = [gradient.sum().reshape(1) for gradient in gradients]
+    finite = ops.isfinite(ops.cat(sums)).all()
+    scaler.adjust(finite)
+    return finite
 
 
 @replaceable("cuda")

@@ -15,10 +15,9 @@ from torch_ref.models import list_models as torch_models
 
 CLASSES = 7
 PACKAGES = ("models", "losses", "optimizers", "engine")
-# Needed by one side only: PyTorch's `GradScaler` detects overflows itself; what the CUDA kernels hash a step's noise
-# from; what an update is given, which PyTorch's optimisers keep to themselves.
+# Needed by one side only: what the CUDA kernels hash a step's noise from; what an update is given, which PyTorch's
+# optimisers keep to themselves.
 ONLY_MINDSPORE = {
-    "engine.train_step": {"all_finite"},
     "models.noise": {"noise_constants"},
     "optimizers.adamw": {"Scalars"},
     "optimizers.groups": {"Part"},

@@ -116,13 +116,14 @@ def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
         build.use_kernels(source)
 
 
-def changed_by_updates(name: str, scales: list[float]) -> list[bool]:
+def changed_by_updates(name: str, scales: list[float]) -> list[list]:
     """Updates in float16 by the program `cuda`, one for each of these scales of the gradients; whether each has changed
-    all weights and states (true), none (false), or only some (None)."""
+    all weights and states (true), none (false), or only some (None), and the loss's scale after it."""
     from mindspore import Parameter, Tensor, nn
 
     from ms_vireid import optimizers
-    from ms_vireid.engine.train_step import all_finite, loss_scaler
+    from ms_vireid.engine.train_step import loss_scaler
+    from ms_vireid.programs import half
     from ms_vireid.programs.program import program
 
     rng = np.random.default_rng(0)
@@ -137,7 +138,7 @@ def changed_by_updates(name: str, scales: list[float]) -> list[bool]:
 
     def update(first, second, scalars):
         gradients = optimizer.unscale(layout.joined((first, second)), scaler.scale_value)
-        return optimizer(layout.parts, gradients, scalars, all_finite(gradients))
+        return optimizer(layout.parts, gradients, scalars, half.adjusted(scaler, gradients))
 
     step = computation.computed(update)
 
@@ -150,7 +151,8 @@ def changed_by_updates(name: str, scales: list[float]) -> list[bool]:
         gradients = [Tensor(scale * rng.normal(size=weight.shape).astype(np.float32)) for weight in layout.weights]
         step(*gradients, Tensor(optimizer.scalars(number, [0.1])))
         changed = held() != before
-        changes.append(None if changed.any() != changed.all() else bool(changed.all()))
+        all_or_none = None if changed.any() != changed.all() else bool(changed.all())
+        changes.append([all_or_none, float(scaler.scale_value.asnumpy())])
     return changes
 
 

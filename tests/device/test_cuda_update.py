@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.optimizers.sgd import Scalars
+from ms_vireid.programs.cuda.declarations import constants
 from ms_vireid.programs.updates import FusedScalars
 from tests.device.cuda_kernels import ABSENT, aligned, assert_close, each_type, empty, random
 
@@ -93,4 +94,42 @@ def test_copies_in_half(kernels, size):
 
 @pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
 def test_gradients_that_overflow_update_nothing(worker, optimizer):
-    assert worker.do("changed_by_updates", optimizer, [1.0, 3e38, 1.0]) == [True, False, True]
+    changes = worker.do("changed_by_updates", optimizer, [1.0, 3e38, 1.0])
+    assert changes == [[True, 1024.0], [False, 512.0], [True, 512.0]]
+
+
+@pytest.mark.parametrize("size", [*SIZES, 300_001])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, np.finfo(np.float32).max])
+def test_gradients_are_finite_or_not(kernels, size, value):
+    finite = aligned(np.empty(min(constants()["PARTS"], -(-size // 256)), bool))
+    gradient = random(size)
+    for place in {0, size // 2, size - 1}:
+        gradient[place], before = value, gradient[place]
+        kernels("finite", gradient, finite)
+        assert finite.all() == np.isfinite(value)
+        gradient[place] = before
+    kernels("finite", gradient, finite)
+    assert finite.all()
+
+
+# scale, steps before, whether this one is finite; scale and steps after, the window being 3
+@pytest.mark.parametrize(
+    ("scale", "steps", "applies", "later", "counted"),
+    [
+        (1024, 0, True, 1024, 1),
+        (1024, 1, True, 1024, 2),
+        (1024, 2, True, 2048, 0),
+        (1024, 2, False, 512, 0),
+        (1.5, 1, False, 1, 0),
+        (2**127, 2, True, 2**127, 0),
+    ],
+)
+def test_a_scale_follows_its_steps(kernels, scale, steps, applies, later, counted):
+    for place in (0, 3, 304) if not applies else (None,):
+        parts = np.ones(5, bool), np.ones(300, bool)
+        if place is not None:
+            parts[place >= 5][place - 5 * (place >= 5)] = False
+        held, counter = aligned(np.array(scale, np.float32)), aligned(np.array(steps, np.int32))
+        found = aligned(np.array(not applies))
+        kernels("adjust_scale", held, counter, *map(aligned, parts), found, factor=2, window=3, counts=(5, 300))
+        assert (bool(found), float(held), int(counter)) == (applies, later, counted)

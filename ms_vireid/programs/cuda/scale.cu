@@ -1,0 +1,34 @@
+// float16's loss scale: whether gradients are finite, in parts, and what follows for the scale from all of them.
+OPERATOR(finite(parts = min(PARTS, blocks(count, LANES * ROWS))),
+         float x[count..] -> bool finite[parts],
+         grid(finite, packs(count, x), parts, 1))
+// The scale is halved, down to 1, by `factor` = 2 after a step that is not finite, and doubled after `window` that are.
+OPERATOR(adjust_scale(float factor, int window, int counts{VECTORS}),
+         float &scale[] int &counter[] bool finite{counts}[counts[k]] -> bool applies[],
+         grid(adjust_scale, 1, 1, 1))
+
+constexpr float MOST = -LEAST;
+
+template <class T, int W> __device__ void finite(const Finite &a) {
+  float others = 0;
+  for (long long i = first_element<W>(); i < a.count; i += static_cast<long long>(gridDim.x) * LANES * ROWS * W) {
+    Pack<float, W> x = load<float, W>(a.x, i);
+    EACH(j, W) others += !(fabsf(x.v[j]) <= MOST);
+  }
+  bool all = !sum_threads({others, 0}).first;
+  if (!threadIdx.x && !threadIdx.y) a.finite[blockIdx.x] = all;
+}
+
+template <class T, int W> __device__ void adjust_scale(const AdjustScale &a) {
+  float others = 0;
+  for (int k = 0; k < a.counts_count; k++)
+    for (int i = threadIdx.y * LANES + threadIdx.x; i < a.counts[k]; i += LANES * ROWS) others += !a.finite[k][i];
+  bool all = !sum_threads({others, 0}).first;
+  if (threadIdx.x || threadIdx.y) return;
+  float scale = *a.scale, larger = scale * a.factor, smaller = scale / a.factor;
+  int steps = *a.counter + 1;
+  *a.applies = all;
+  if (!all) *a.scale = smaller > 1 ? smaller : 1;
+  else if (steps == a.window && larger <= MOST) *a.scale = larger;
+  *a.counter = all ? steps % a.window : 0;
+}
