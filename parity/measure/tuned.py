@@ -1,6 +1,7 @@
 """PyTorch as an expert would run it, for the benchmark: the mirror, compiled. On a GPU also with CUDA graphs, fused
 attention, ResNets in channels last and a fused optimiser."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -38,6 +39,7 @@ def tune_optimizer(optimizer: AdamW | SGD, device: torch.device) -> None:
 def compiled(function: Callable, device: torch.device) -> Callable:
     """A model or a loss, compiled at its first call, which raises InputError if PyTorch finds no compiler. On a GPU it
     becomes CUDA graphs, and the next call overwrites what it returned."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells everybody that there is no CUDA
     compute = torch.compile(function, mode="reduce-overhead" if device.type == "cuda" else None)
 
     def call(*arguments):
