@@ -11,12 +11,16 @@ from torch.nn import functional
 
 from ms_vireid.command.errors import InputError
 from torch_ref.models.noise import Noise
+from torch_ref.models.prototypes import ModalityPrototypes
 from torch_ref.models.vit import Attention
 from torch_ref.optimizers import SGD, AdamW
 
 
 def tune_layers(model: nn.Module, device: torch.device) -> torch.memory_format:
     """Prepare a model that is to be compiled. Returns the layout in which it takes its pictures."""
+    for layer in model.modules():
+        if isinstance(layer, ModalityPrototypes):  # PyTorch 2.13 loses the gradient of an output that is kept as well
+            layer.forward = torch.compiler.disable(layer.forward)
     if device.type != "cuda":
         return torch.preserve_format
     for layer in model.modules():

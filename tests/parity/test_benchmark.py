@@ -64,9 +64,13 @@ def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, sta
         assert row["held_gib"][framework] is None  # on a CPU
 
 
-def test_compiled_pytorch_computes_the_same(tmp_path):
-    config, overrides = "pmt/sysu.yaml", (*SMALL_VIT, "model.depth=1", "data.image_size=[64, 32]")
-    asked = replace(work("train_step", config, overrides, tmp_path, stage=1), tuned=True)
+@pytest.mark.parametrize(
+    ("config", "overrides", "stage"),
+    [("pmt/sysu.yaml", (*SMALL_VIT, "model.depth=1", "data.image_size=[64, 32]"), 1), ("mun/sysu.yaml", SMALL_MUN, 0)],
+    ids=["PMT", "MUN"],
+)
+def test_compiled_pytorch_computes_the_same(config, overrides, stage, tmp_path):
+    asked = replace(work("train_step", config, overrides, tmp_path, stage=stage), tuned=True)
     row = steps.measure(asked, steps.start(workers.sides(asked)), repeats=1)
     assert row["difference"] < 1e-4
     assert row["first_s"]["torch"] > row["torch_s"]
