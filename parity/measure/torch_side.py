@@ -74,10 +74,13 @@ def _model(
     if work.kind == "inference":
         model.eval()
 
+        def rows_of() -> torch.Tensor:
+            rows = compute(pictures(), "visible")
+            return rows.clone() if work.tuned else rows  # the next call overwrites a CUDA graph's
+
         @torch.inference_mode()
         def features(times: int) -> np.ndarray:
-            rows_of = (compute(pictures(), "visible") for _ in range(times))
-            for queued in behind((rows.clone() for rows in rows_of) if work.tuned else rows_of, 1):
+            for queued in behind((rows_of() for _ in range(times)), 1):
                 rows = queued.cpu().numpy()
             return rows
 

@@ -18,18 +18,16 @@ from torch_ref.optimizers import SGD, AdamW
 
 def tune_layers(model: nn.Module, device: torch.device) -> torch.memory_format:
     """Prepare a model that is to be compiled. Returns the layout in which it takes its pictures."""
+    layout = torch.preserve_format
     for layer in model.modules():
         if isinstance(layer, ModalityPrototypes):  # PyTorch 2.13 loses the gradient of an output that is kept as well
             layer.forward = torch.compiler.disable(layer.forward)
-    if device.type != "cuda":
-        return torch.preserve_format
-    for layer in model.modules():
-        if isinstance(layer, Attention):
+        elif isinstance(layer, Attention) and device.type == "cuda":
             layer.forward = partial(_fused_attention, layer)
-    if not any(isinstance(layer, nn.BatchNorm2d) for layer in model.modules()):
-        return torch.preserve_format
-    model.to(memory_format=torch.channels_last)
-    return torch.channels_last
+        elif isinstance(layer, nn.BatchNorm2d) and device.type == "cuda":  # a ResNet
+            layout = torch.channels_last
+    model.to(memory_format=layout)
+    return layout
 
 
 def tune_optimizer(optimizer: AdamW | SGD, device: torch.device) -> None:

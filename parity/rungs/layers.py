@@ -254,8 +254,8 @@ HALF = [
     for subject, build, *inputs in (
         ("Linear", lambda models: models.vit.dense(_WIDTH, 3 * _WIDTH), values(*_SEQUENCE)),
         ("Attention", lambda models: models.vit.Attention(_WIDTH, _HEADS, 0.0, 0), values(*_SEQUENCE), None),
-        # CANN's fused attention takes heads of a multiple of 16 channels.
-        ("Attention, 3 heads", lambda models: models.vit.Attention(_WIDTH, 3, 0.0, 0), values(*_SEQUENCE), None),
+        # CANN's fused attention takes heads of a multiple of 16 channels. Scores of about 1, which their scale changes.
+        ("Attention, 3 heads", lambda models: models.vit.Attention(_WIDTH, 3, 0.0, 0), 10 * values(*_SEQUENCE), None),
         ("Block", lambda models: models.vit.Block(_WIDTH, _HEADS, 4, 0.0, 0.0, 0), values(*_SEQUENCE)),
         ("Bottleneck", lambda models: models.resnet.Bottleneck(32, 8, 1), feature_map(*_MAP)),
         ("NonLocal", lambda models: models.agw.NonLocal(32, 1), feature_map(*_MAP)),

@@ -32,6 +32,12 @@ def test_the_devices_column_notices(either, error):
     assert either.do("run_case", PLANTED[error], "graph") == []
 
 
+def test_another_scale_of_fused_attention_is_noticed(ascend_worker):
+    case = "2 Attention, 3 heads, float16"
+    assert ascend_worker.do("run_case", case, "graph", "attention") != []
+    assert ascend_worker.do("run_case", case, "graph") == []
+
+
 @pytest.mark.parametrize("error", PLANTED)
 def test_no_other_column_notices(monkeypatch, error):
     monkeypatch.setenv("STAND_IN_PLANT", error)

@@ -2,7 +2,8 @@
 OPERATOR(finite(parts = min(PARTS, blocks(count, LANES * ROWS))),
          float x[count..] -> bool finite[parts],
          grid(finite, packs(count, x), parts, 1))
-// The scale is halved, down to 1, by `factor` = 2 after a step that is not finite, and doubled after `window` that are.
+// The scale is divided by `factor`, down to 1, after a step that is not finite, and multiplied by it after `window` steps
+// that are.
 OPERATOR(adjust_scale(float factor, int window, int counts{VECTORS}),
          float &scale[] int &counter[] bool finite{counts}[counts[k]] -> bool applies[],
          grid(adjust_scale, 1, 1, 1))

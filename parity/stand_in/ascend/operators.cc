@@ -190,6 +190,13 @@ Definition transposed_product(const char *transposes_x, const char *transposes_y
   };
 }
 
+// What an operator works with inside.
+struct Unrounded {
+  Values values;
+  View view;
+  explicit Unrounded(const Dims &shape) : values(count(shape)), view(Type::float64, values.data(), shape) {}
+};
+
 // Attention in one operator: query, key, value and results are [N, T, heads * channels], "BSH"; softmax's largest scores
 // and sums, by which the gradient computes it again, [N, heads, T, 8], each of them eight times over.
 
@@ -205,7 +212,7 @@ View transposed(View x) {
   return x;
 }
 
-double scale_of_attention(Function call) { return planted("scalar") ? 1.01 * call.numbers[0] : call.numbers[0]; }
+double scale_of_attention(Function call) { return planted("attention") ? 1.1 * call.numbers[0] : call.numbers[0]; }
 
 // Stops unless nothing is masked, shifted or dropped. shift: the place of the first of four such tensors. place: of the
 // prefix, after which preTokens and other integers follow.
@@ -218,12 +225,9 @@ void expect_whole_attention(Function call, size_t shift, size_t place) {
     stop(call.operation + " of a prefix or a band, with dropout, or of another layout than BSH");
 }
 
-struct Scores {
-  Values values;
-  View view;
+struct Scores : Unrounded {
   Scores(const View &query, const View &key, double scale)
-      : values(query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]),
-        view(Type::float64, values.data(), {query.shape[0], query.shape[1], query.shape[2], key.shape[2]}) {
+      : Unrounded({query.shape[0], query.shape[1], query.shape[2], key.shape[2]}) {
     multiply(query, transposed(key), view, scale);
   }
 };
@@ -255,10 +259,9 @@ void attention_gradient(Function call) {
   auto softmax_of = [](double score, double most, double total) { return std::exp(score - most) / total; };
   map(softmax_of, scores.view, scores.view, call.tensor(8).part(3, 0, 1), call.tensor(9).part(3, 0, 1));
   multiply(transposed(scores.view), gradient, of_heads(call.tensor(21), heads));
-  Values products(out.size());
-  View product(Type::float64, products.data(), out.shape);
-  map([](double g, double y) { return g * y; }, product, gradient, out);
-  Values means = sum(product, {3});
+  Unrounded products(out.shape);
+  map([](double g, double y) { return g * y; }, products.view, gradient, out);
+  Values means = sum(products.view, {3});
   Dims kept = {value.shape[0], heads, query.shape[2], 1};
   map([](double p, double g, double mean) { return p * (g - mean); }, gradients.view, scores.view, gradients.view,
       View(Type::float64, means.data(), kept));
@@ -380,11 +383,16 @@ void layer_norm_gradient_by_name(const Call &call) {
                       call.out(0), call.out(1), call.out(2));
 }
 
+// Variances become 1 / deviations.
+void invert(const View &variances, double epsilon) {
+  map([=](double variance) { return 1 / std::sqrt(variance + epsilon); }, variances, variances);
+}
+
 void layer_norm_function(Function call) {
   double epsilon = added_to_variance(call.numbers[0]);
   View inverse = call.tensor(6);
   layer_norm(call.tensor(0), call.tensor(2), call.tensor(3), epsilon, call.tensor(4), call.tensor(5), inverse);
-  map([=](double variance) { return 1 / std::sqrt(variance + epsilon); }, inverse, inverse);
+  invert(inverse, epsilon);
 }
 
 void layer_norm_gradient_function(Function call) {
@@ -393,10 +401,8 @@ void layer_norm_gradient_function(Function call) {
 }
 
 // x1 + x2, whose LayerNorm is taken before it is rounded.
-struct Sum {
-  Values values;
-  View view;
-  Sum(const View &x, const View &y) : values(x.size()), view(Type::float64, values.data(), x.shape) {
+struct Sum : Unrounded {
+  Sum(const View &x, const View &y) : Unrounded(x.shape) {
     map([](double a, double b) { return a + b; }, view, x, y);
   }
 };
@@ -407,7 +413,7 @@ void sum_and_layer_norm(Function call) {
   double epsilon = added_to_variance(call.numbers[0]);
   View inverse = call.tensor(8);
   layer_norm(sum.view, call.tensor(2), call.tensor(3), epsilon, call.tensor(6), call.tensor(7), inverse);
-  map([=](double variance) { return 1 / std::sqrt(variance + epsilon); }, inverse, inverse);
+  invert(inverse, epsilon);
   cast(call.tensor(9), sum.view);
 }
 
