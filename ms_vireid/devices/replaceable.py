@@ -5,7 +5,7 @@
 
 `ms_vireid/programs` has the replacements, in one table for each program and device, whose keys are the declared methods
 and functions themselves. `python parity/report.py --programs` prints them all. Call a declared function through its
-module, as in `distance.masked_max(...)`: that is where its replacement is put.
+module, as in `distance.masked_mean(...)`: that is where its replacement is put.
 """
 
 import sys

@@ -10,7 +10,6 @@ from ms_vireid.command.arguments import number, require_choice, require_switch, 
 from ms_vireid.losses import distance as distances
 from ms_vireid.losses import mmd
 from ms_vireid.losses.batch import check_batch, group_centers, same_labels
-from ms_vireid.losses.distance import euclidean_distance
 
 
 def check_modalities(modalities: tuple[Tensor, ...], multiple: int = 1) -> None:
@@ -67,13 +66,12 @@ class IdentityAlignmentLoss(nn.Cell):
         rows = ops.cat((visible, infrared, auxiliary)).float()  # [3PK, C]
         centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
         identities = centers.shape[0] // 3
-        distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
+        centers, others = centers[2 * identities :], centers[: 2 * identities]  # a's, and v's and r's
+        distance = distances.euclidean_distance(centers, others)  # [P, 2P]
         identity = ops.arange(2 * identities) % identities  # [2P]
         same = same_labels(identity[:identities], identity)  # [P, 2P]
-        other = ~same
-        furthest, nearest = distances.masked_max(distance, same), distances.masked_min(distance, other)  # [P] each
-        hinge = ops.relu(self.margin + furthest - nearest) * other.any(-1)  # [P], Eq. 12
-        return hinge.sum() if self.reduction == "sum" else hinge.mean()
+        brackets = distances.hinge(distance, same, self.margin)  # [P], Eq. 12
+        return brackets.sum() if self.reduction == "sum" else brackets.mean()
 
 
 class ModalityAlignmentLoss(nn.Cell):

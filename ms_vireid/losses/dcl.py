@@ -5,7 +5,6 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.command.arguments import require_choice, whole_number
 from ms_vireid.losses import distance as distances
 from ms_vireid.losses.batch import check_batch, group_centers, same_labels
-from ms_vireid.losses.distance import euclidean_distance, masked_mean
 
 
 class DiscriminativeCenterLoss(nn.Cell):
@@ -38,9 +37,9 @@ class DiscriminativeCenterLoss(nn.Cell):
         centers = group_centers(groups)  # [P, C], Eq. 8
         center_labels = labels.reshape(2, -1, instances)[0, :, 0]  # [P]
 
-        distance = euclidean_distance(centers, features)  # [P, 2PK]
+        distance = distances.euclidean_distance(centers, features)  # [P, 2PK]
         positive = same_labels(center_labels, labels)  # [P, 2PK]
-        numerator = masked_mean(distance, positive).sum()
+        numerator = distances.masked_mean(distance, positive).sum()
         denominator = self.negative_distance(distance, ~positive).sum()
         defined = denominator > 0
         return ops.where(defined, numerator / ops.where(defined, denominator, 1.0), 0.0)  # Eq. 10
@@ -50,9 +49,5 @@ class DiscriminativeCenterLoss(nn.Cell):
         if self.negatives == "hard":
             return distances.masked_min(distance, negative)
         if self.negatives == "all":
-            return masked_mean(distance, negative)
-        threshold = masked_mean(distance, negative)  # [P], Eq. 9
-        nearer = ops.logical_and(negative, distance < threshold.unsqueeze(1))  # [P, 2PK]
-        none_nearer = ~nearer.any(-1)  # [P]
-        chosen = ops.logical_or(nearer, ops.logical_and(negative, none_nearer.unsqueeze(1)))  # [P, 2PK]
-        return masked_mean(distance, chosen)
+            return distances.masked_mean(distance, negative)
+        return distances.nearer_mean(distance, negative)  # Eq. 9

@@ -19,13 +19,13 @@ def safe_sqrt(squared: Tensor) -> Tensor:
     return ops.where(positive, ops.sqrt(ops.where(positive, squared, 1.0)), 0.0)
 
 
-@replaceable("cuda")
 def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     """Squared Euclidean distances of all pairs of rows: [..., n, C] and [..., m, C] -> [..., n, m]."""
     difference = x.unsqueeze(-2) - y.unsqueeze(-3)
     return (difference * difference).sum(-1)
 
 
+@replaceable("cuda")
 def euclidean_distance(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances of the rows of x [n, C] and y [m, C]: float32 [n, m].
 
@@ -50,22 +50,39 @@ def cosine_distance(x: Tensor, y: Tensor) -> Tensor:
     return 1.0 - unit_rows(x.float()) @ unit_rows(y.float()).T  # [n, m]
 
 
-@replaceable("cuda")
 def masked_max(values: Tensor, mask: Tensor) -> Tensor:
     """Row maxima of values [n, m] over a boolean mask [n, m]: [n]; ties share the gradient evenly; 0 over no entry."""
     return ops.where(mask, values, -LARGE).amax(-1) * mask.any(-1)
 
 
-@replaceable("cuda")
 def masked_min(values: Tensor, mask: Tensor) -> Tensor:
     """Row minima of values [n, m] over a boolean mask [n, m]: [n]; ties share the gradient evenly; 0 over no entry."""
     return ops.where(mask, values, LARGE).amin(-1) * mask.any(-1)
 
 
+@replaceable("cuda")
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Row means of values [n, m] over a boolean mask [n, m]: [n]; 0 over no entry."""
     mask = mask.float()
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)
+
+
+@replaceable("cuda")
+def nearer_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Row means of those values [n, m] that are below the row's mean over a boolean mask [n, m]; of all that the mask
+    has if none is below: [n]. The mean that they are compared with passes no gradient."""
+    nearer = ops.logical_and(mask, values < masked_mean(values, mask).unsqueeze(1))  # [n, m]
+    none_nearer = ~nearer.any(-1)  # [n]
+    return masked_mean(values, ops.logical_or(nearer, ops.logical_and(mask, none_nearer.unsqueeze(1))))
+
+
+@replaceable("cuda")
+def hinge(distance: Tensor, positive: Tensor, margin: float) -> Tensor:
+    """The furthest positive's distance less the nearest negative's plus the margin, but at least 0, of each row of
+    distances [n, m] with a boolean mask of the positives [n, m]: [n]. Equal distances share the gradient evenly; a row
+    without negatives is 0, with gradient 0."""
+    negative = ~positive
+    return ops.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin) * negative.any(-1)
 
 
 def masked_softmax(values: Tensor, mask: Tensor) -> Tensor:

@@ -2,9 +2,9 @@
 
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.losses import distance as distances
+from ms_vireid.losses import triplet
 from ms_vireid.losses.batch import check_batch, same_labels
-from ms_vireid.losses.distance import euclidean_distance
-from ms_vireid.losses.triplet import weighted_pair
 
 LARGEST = 88.0  # limit of the square, as released: exp(88) is still a float32
 
@@ -25,7 +25,8 @@ class EnhancedSquaredDifferenceLoss(nn.Cell):
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
         positive = same_labels(labels, labels)  # [n, n]
-        furthest_positive, closest_negative = weighted_pair(euclidean_distance(features, features), positive)  # [n]
+        distance = distances.euclidean_distance(features, features)  # [n, n]
+        furthest_positive, closest_negative = triplet.weighted_pair(distance, positive)  # [n] each
         difference = furthest_positive - closest_negative
         square = ops.square(difference).clamp(max=LARGEST)
         signed = ops.where(difference > 0, square, -square)

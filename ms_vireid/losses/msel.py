@@ -7,8 +7,8 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import require_choice, whole_number
 from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.losses import distance as distances
 from ms_vireid.losses.batch import check_batch, same_labels
-from ms_vireid.losses.distance import cosine_distance, euclidean_distance
 
 
 class ModalitySharedEnhancementLoss(nn.Cell):
@@ -41,8 +41,8 @@ class ModalitySharedEnhancementLoss(nn.Cell):
 
     def pairwise(self, features: Tensor) -> Tensor:
         if self.distance == "cosine":
-            return cosine_distance(features, features)
-        return euclidean_distance(features, features)
+            return distances.cosine_distance(features, features)
+        return distances.euclidean_distance(features, features)
 
 
 @ops.constexpr

@@ -6,9 +6,10 @@ In all of them an anchor without a negative (a batch of one identity) contribute
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import number, require_choice
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.losses import distance as distances
 from ms_vireid.losses.batch import check_batch, same_labels
-from ms_vireid.losses.distance import euclidean_distance, masked_softmax
+from ms_vireid.losses.distance import masked_softmax
 
 RELEASED_EPS = 1e-6  # added to the sum of WRT's weights, as released
 
@@ -18,13 +19,8 @@ def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
 
     The positives include the anchor itself, which never changes the maximum: its distance is 0.
     """
-    distance = euclidean_distance(features, features)  # [n, n]
-    positive = same_labels(labels, labels)  # [n, n]
-    negative = ~positive
-    hinge = ops.relu(
-        distances.masked_max(distance, positive) - distances.masked_min(distance, negative) + margin
-    )  # [n]
-    return hinge * negative.any(-1)
+    distance = distances.euclidean_distance(features, features)  # [n, n]
+    return distances.hinge(distance, same_labels(labels, labels), margin)
 
 
 class HardTripletLoss(nn.Cell):
@@ -94,7 +90,7 @@ class WeightedRegularizedTripletLoss(nn.Cell):
 
     def construct(self, features: Tensor, labels: Tensor) -> Tensor:
         check_batch(features, labels)
-        distance = euclidean_distance(features, features)  # [n, n]
+        distance = distances.euclidean_distance(features, features)  # [n, n]
         positive = same_labels(labels, labels)  # [n, n]
         negative = ~positive
         if self.weights == "softmax":
@@ -105,6 +101,7 @@ class WeightedRegularizedTripletLoss(nn.Cell):
         return (ops.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
 
 
+@replaceable("cuda")
 def weighted_pair(distance: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted distances to the positives and to the negatives as in WRT's release, from distances [n, n] and the mask
     of the positives: [n] each."""

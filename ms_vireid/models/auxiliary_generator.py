@@ -61,7 +61,7 @@ def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[:, :half], x[:, half:]
 
 
-@replaceable("graph")
+@replaceable("graph", "cuda")
 def scaled(scale: Parameter, layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A 1x1 convolution of x [N, C, H, W], times a layer scale."""
     return scale * layer(x)

@@ -52,6 +52,17 @@ def adamw_scalars(self: AdamW, step: int, learning_rates: Sequence[float]) -> np
 
 def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
     gradient, numbers = _if_applies(gradient, scalars, applies, _ADAMW_UNCHANGED)
+    _update_adamw(self, part, gradient, numbers)
+
+
+def ascend_adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
+    """Takes all scalars from one operator."""
+    gradient, numbers = _if_applies(gradient, scalars, applies, _ADAMW_UNCHANGED)
+    _update_adamw(self, part, gradient, ops.unstack(numbers))
+
+
+def _update_adamw(self: AdamW, part: Part, gradient: Tensor, numbers: Tensor | tuple[Tensor, ...]) -> None:
+    """numbers: `FusedScalars` of all groups."""
     eps, beta1, beta2 = numbers[_EPS], numbers[_BETA1], numbers[_BETA2]  # the same for all groups: each is a launch
     decaying = self.decays.index(max(self.decays))  # a group that decays: all that do, decay alike
     decay = numbers[_NUMBERS * decaying + _DECAY] if self.decays[part.group] > 0.0 else _ZERO
@@ -121,4 +132,4 @@ def _clamp(self: GroupOptimizer, part: Part) -> None:
 _ADAMW = {AdamW.scalars: adamw_scalars, AdamW.update: adamw}
 TABLE = _ADAMW | {SGD.update: sgd}
 GPU_GRAPH = _ADAMW | {SGD.update: gpu_sgd}
-ASCEND = _ADAMW | {SGD.update: ascend_sgd}
+ASCEND = _ADAMW | {AdamW.update: ascend_adamw, SGD.update: ascend_sgd}

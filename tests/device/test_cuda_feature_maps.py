@@ -159,6 +159,20 @@ def _assert_gradients(norm, passed):
     np.testing.assert_allclose(norm.grad_beta, grad_beta, rtol=0, atol=1e-6 * size)
 
 
+@each_type
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 9), (256, 128), (9, 211)])
+def test_a_weight_scaled_by_output(kernels, rows, columns, dtype):
+    weight, scale = random(rows, columns, 1, 1, dtype=dtype), random(1, rows, 1, 1, dtype=dtype, seed=1)
+    gradient = random(rows, columns, 1, 1, dtype=dtype, seed=2)
+    found, *gradients = (empty(*each.shape, dtype=dtype) for each in (weight, weight, scale))
+    kernels("scaled", weight, scale, found)
+    kernels("scaled_gradient", gradient, weight, scale, *gradients)
+    factors = scale.astype(np.float64).reshape(rows, 1, 1, 1)
+    assert_close(found, factors * weight)
+    assert_close(gradients[0], factors * gradient)
+    assert_close(gradients[1], (gradient * weight.astype(np.float64)).sum((1, 2, 3)).reshape(scale.shape))
+
+
 def test_moments_far_from_zero(kernels):
     """Squares of x itself would leave nothing of a variance of 4 beside a mean of 3000."""
     norm = Norm((6, 2, 9, 4), "float32", offset=3000.0)

@@ -5,54 +5,157 @@ import pytest
 
 from tests.device.cuda_kernels import aligned, assert_close, empty, random
 
+SHAPES = pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 9), (64, 64), (9, 211)])
+
 
 @pytest.mark.parametrize(
     ("sets", "n", "m", "columns"),
     [((), 1, 1, 1), ((), 7, 9, 211), ((), 64, 64, 32), ((3,), 4, 5, 7), ((2, 3), 3, 17, 260)],
 )
-def test_squared_distances(kernels, sets, n, m, columns):
+@pytest.mark.parametrize("root", [0, 1], ids=["squared", "root"])
+def test_distances(kernels, root, sets, n, m, columns):
     x, y = random(*sets, n, columns), random(*sets, m, columns, seed=1)
     found = empty(*sets, n, m)
-    kernels("squared_distances", x, y, found)
+    kernels("distances", x, y, found, root=root)
     difference = x[..., :, None, :].astype(np.float64) - y[..., None, :, :]
-    assert_close(found, (difference**2).sum(-1))
+    squared = (difference**2).sum(-1)
+    assert_close(found, np.sqrt(squared) if root else squared)
 
     gradient, grad_x, grad_y = random(*sets, n, m, seed=2), empty(*x.shape), empty(*y.shape)
-    kernels("squared_distances_gradient", gradient, x, y, grad_x, grad_y)
-    weighted = 2 * gradient[..., None] * difference
-    assert_close(grad_x, weighted.sum(-2))
-    assert_close(grad_y, -weighted.sum(-3))
+    kernels("distances_gradient", gradient, x, y, found, grad_x, grad_y, root=root)
+    scale = gradient / np.sqrt(squared) if root else 2 * gradient
+    assert_close(grad_x, (scale[..., None] * difference).sum(-2))
+    assert_close(grad_y, -(scale[..., None] * difference).sum(-3))
 
 
-def test_a_row_is_0_from_itself_and_as_far_there_as_back(kernels):
+@pytest.mark.parametrize("root", [0, 1], ids=["squared", "root"])
+def test_a_row_is_0_from_itself_and_as_far_there_as_back(kernels, root):
     x = random(9, 40)
+    x[5] = x[4]
     found = empty(9, 9)
-    kernels("squared_distances", x, x, found)
+    kernels("distances", x, x, found, root=root)
     assert not found.diagonal().any()
+    assert found[4, 5] == 0
     np.testing.assert_array_equal(found, found.T)
 
-
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 9), (64, 64), (9, 211)])
-@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["maxima", "minima"])
-def test_extremes_over_a_mask(kernels, sign, rows, columns):
-    values = aligned(np.round(random(rows, columns)))  # with equal ones
-    mask = aligned(random(rows, columns, seed=1) > 0)
-    mask[0] = False
-    found = empty(rows)
-    kernels("extremes", values, mask, found, sign=sign)
-    chosen = [row[kept] for row, kept in zip(values, mask, strict=True)]
-    of = max if sign > 0 else min
-    np.testing.assert_array_equal(found, [of(row) if len(row) else 0 for row in chosen])
-
-    gradient, grad_values = random(rows, seed=2), empty(rows, columns)
-    kernels("extremes_gradient", gradient, values, mask, found, grad_values)
-    extreme = mask & (values == found[:, None])
-    assert_close(grad_values, extreme * gradient[:, None].astype(np.float64) / np.maximum(extreme.sum(1), 1)[:, None])
+    grad_x, grad_y = empty(*x.shape), empty(*x.shape)
+    kernels("distances_gradient", random(9, 9, seed=2), x, x, found, grad_x, grad_y, root=root)
+    assert np.isfinite(grad_x).all()
+    assert np.isfinite(grad_y).all()
 
 
-def test_an_extreme_that_is_no_number(kernels):
-    values, mask = random(2, 40), aligned(np.ones((2, 40), bool))
-    values[0, 7], values[1] = np.nan, -np.inf
-    found = empty(2)
-    kernels("extremes", values, mask, found, sign=1.0)
-    np.testing.assert_array_equal(found, [np.nan, -np.inf])
+def test_a_distance_below_normal_numbers_is_0_and_what_is_no_number_stays(kernels):
+    x, y = aligned(np.float32([[1e-19], [2e-19], [np.nan], [np.inf]])), aligned(np.zeros((1, 1), np.float32))
+    found = empty(4, 1)
+    kernels("distances", x, y, found, root=1)
+    np.testing.assert_array_equal(found[:, 0], np.float32([0, 2e-19, np.nan, np.inf]))
+
+
+def masked(rows, columns):
+    """Values, some of them equal, and a mask: the first row has no entry in it, the last has all."""
+    values, mask = aligned(np.round(2 * random(rows, columns)) / 2), aligned(random(rows, columns, seed=1) > 0)
+    mask[-1], mask[0] = True, False
+    return values, mask
+
+
+@SHAPES
+@pytest.mark.parametrize("nearer", [0, 1], ids=["all", "nearer"])
+def test_masked_mean(kernels, nearer, rows, columns):
+    values, mask = masked(rows, columns)
+    values[rows // 2] = 1.5  # none is below the mean
+    found, gradient, grad_values = empty(rows), random(rows, seed=2), empty(rows, columns)
+    kernels("masked_mean", values, mask, found, nearer=nearer)
+    kernels("masked_mean_gradient", gradient, values, mask, grad_values, nearer=nearer)
+    for row in range(rows):
+        chosen = mask[row]
+        if nearer and (below := chosen & (values[row] < (values[row] * chosen).sum() / max(chosen.sum(), 1))).any():
+            chosen = below
+        count = max(chosen.sum(), 1)
+        np.testing.assert_allclose(found[row], (values[row] * chosen).sum() / count, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(grad_values[row], chosen * gradient[row] / count, rtol=1e-6)
+
+
+@SHAPES
+def test_hinge(kernels, rows, columns):
+    values, positive = masked(rows, columns)
+    found, gradient, grad_values = empty(rows), random(rows, seed=2), empty(rows, columns)
+    kernels("hinge", values, positive, found, margin=0.25)
+    kernels("hinge_gradient", gradient, values, positive, grad_values, margin=0.25)
+    some = False
+    for row, of, chosen in zip(range(rows), values, positive, strict=True):
+        furthest = of[chosen].max() if chosen.any() else 0
+        nearest = of[~chosen].min() if not chosen.all() else np.inf
+        expected = max(furthest - nearest + 0.25, 0)
+        some |= expected > 0
+        assert found[row] == expected
+        shares = (chosen & (of == furthest)).astype(np.float64), (~chosen & (of == nearest)).astype(np.float64)
+        furthest, nearest = (each / max(each.sum(), 1) for each in shares)
+        np.testing.assert_allclose(grad_values[row], gradient[row] * (expected > 0) * (furthest - nearest), rtol=1e-6)
+    assert some or columns == 1
+
+
+def test_a_hinge_of_what_is_no_number_is_none(kernels):
+    values, positive = random(3, 40), aligned(np.zeros((3, 40), bool))
+    positive[:, :20] = True
+    values[0, 7] = values[1, 33] = np.nan
+    found = empty(3)
+    kernels("hinge", values, positive, found, margin=0.5)
+    np.testing.assert_array_equal(np.isnan(found), [True, True, False])
+
+
+def slopes(function, values, step=1e-6):
+    """Derivatives of the sums of rows that `function` returns, by differences: as `values`."""
+    found = np.zeros_like(values)
+    for place in np.ndindex(*values.shape):
+        there, back = values.copy(), values.copy()
+        there[place] += step
+        back[place] -= step
+        found[place] = (function(there) - function(back)).sum() / (2 * step)
+    return found
+
+
+@SHAPES
+def test_weighted_pair(kernels, rows, columns):
+    values, positive = aligned(np.abs(random(rows, columns)) * 3), masked(rows, columns)[1]
+    gradient = random(2, rows, seed=2)
+
+    def means(of):
+        top = (of * positive).max(1, keepdims=True)
+        weights = np.exp(of * positive - top) * positive, np.exp(-of) * ~positive
+        return np.array([(of * weight).sum(1) / (weight.sum(1) + 0.1) for weight in weights])
+
+    found, grad_values = (empty(rows), empty(rows)), empty(rows, columns)
+    kernels("weighted_pair", values, positive, *found, eps=0.1)
+    kernels("weighted_pair_gradient", *map(aligned, gradient), values, positive, grad_values, eps=0.1)
+    precise = values.astype(np.float64)
+    np.testing.assert_allclose(found, means(precise), rtol=1e-5)
+    np.testing.assert_allclose(grad_values, slopes(lambda of: means(of) * gradient, precise), rtol=1e-4, atol=1e-6)
+
+
+def test_equal_furthest_positives_share_the_gradient_of_the_furthest(kernels):
+    values, positive = aligned(np.full((1, 4), 2, np.float32)), aligned(np.ones((1, 4), bool))
+    one, zero, grad_values = aligned(np.ones(1, np.float32)), aligned(np.zeros(1, np.float32)), empty(1, 4)
+    kernels("weighted_pair_gradient", one, zero, values, positive, grad_values, eps=0.5)
+    mean = 8 / 4.5
+    np.testing.assert_allclose(grad_values, np.full((1, 4), (3 - mean - mean * 0.5 / 4) / 4.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("sets", "n", "first"), [((), 2, 1), ((8,), 8, 4), ((2, 3), 11, 3)])
+def test_mean_discrepancies(kernels, sets, n, first):
+    rows = np.random.default_rng(3).normal(size=(*sets, n, 5))
+    squared = ((rows[..., :, None, :] - rows[..., None, :, :]) ** 2).sum(-1)
+    sides = np.array([1 / first] * first + [-1 / (n - first)] * (n - first))
+    bandwidth = (squared.sum((-2, -1)) / (n * (n - 1)) / 4 + 1e-9)[..., None, None]
+
+    def discrepancies(of):
+        return (np.outer(sides, sides) * sum(np.exp(-of / (bandwidth * 2**k)) for k in range(5))).sum((-2, -1))
+
+    given, found = aligned(squared.astype(np.float32)), empty(*sets)
+    numbers = {"first": first, "kernels": 5, "floor": 1e-9}
+    kernels("mean_discrepancies", given, found, **numbers)
+    np.testing.assert_allclose(found, discrepancies(squared), rtol=1e-5, atol=1e-6)
+
+    gradient, grad_squared = np.asarray(random(*sets, seed=2), np.float32), empty(*sets, n, n)
+    kernels("mean_discrepancies_gradient", gradient, given, grad_squared, **numbers)
+    weighted = slopes(lambda of: discrepancies(of) * gradient, squared)
+    np.testing.assert_allclose(grad_squared, weighted, rtol=1e-4, atol=1e-6)

@@ -80,12 +80,22 @@ PLANTED = {
     "AdamW without the weights' decay": Error("+ decay * w), a)", "), a)", "5 PMT stage 1, six updates"),
     "a momentum that is not Nesterov's": Error("a.nesterov ?", "false ?", "5 AGW, six updates"),
     "distances whose gradient of y is not transposed": Error(
-        "gradient[j * (a.transposed ? a.n : 1)]", "gradient[j]", "3 hard triplet"
+        "of_x ? i * a.m + j : j * a.m + i", "i * a.m + j", "3 hard triplet"
+    ),
+    "distances with the gradient of their squares": Error(
+        "a.out[pair] == 0 ? 0 : a.grad_out[pair] / a.out[pair]", "2 * a.grad_out[pair]", "3 hct"
     ),
     "distances that take an extreme's gradient": Error(
-        "a.mask[start + c] && a.values[start + c] == extreme ? a.grad_out",
-        "a.mask[start + c] ? a.grad_out",
-        "3 hard triplet",
+        "a.values[start + c] == (positive ? of.furthest : of.nearest)", "true", "3 hard triplet"
+    ),
+    "a mean of all negatives for that of the nearer": Error(
+        "(!below || values[c] < threshold)", "true", "3 dcl dynamic"
+    ),
+    "weights of WRT that are taken for constants": Error("(1 + d - of.furthest)", "1", "3 wrt"),
+    "negatives of WRT with the weights of positives": Error("1 - d + of.nearest", "1 + d - of.nearest", "3 wrt"),
+    "kernels of one width": Error("k++, rate /= 2", "k++", "3 ma"),
+    "a layer scale with its gradient from another output": Error(
+        "number(gradient.v[j]) * number(weight.v[j])", "number(gradient.v[j])", "2 CrossModalityLearner"
     ),
 }
 

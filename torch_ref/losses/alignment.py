@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
 from torch_ref.losses.batch import check_batch, group_centers, same_labels
-from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min
+from torch_ref.losses.distance import euclidean_distance, hinge
 from torch_ref.losses.mmd import squared_mmd
 
 
@@ -45,10 +45,8 @@ class IdentityAlignmentLoss(nn.Module):
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
         identity = torch.arange(2 * identities, device=rows.device) % identities  # [2P]
         same = same_labels(identity[:identities], identity)  # [P, 2P]
-        other = ~same
-        hinge = torch.relu(self.margin + masked_max(distance, same) - masked_min(distance, other))  # [P], Eq. 12
-        hinge = hinge * other.any(-1)
-        return hinge.sum() if self.reduction == "sum" else hinge.mean()
+        brackets = hinge(distance, same, self.margin)  # [P], Eq. 12
+        return brackets.sum() if self.reduction == "sum" else brackets.mean()
 
 
 class ModalityAlignmentLoss(nn.Module):

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ms_vireid.command.arguments import require_choice, whole_number
 from torch_ref.losses.batch import check_batch, group_centers, same_labels
-from torch_ref.losses.distance import euclidean_distance, masked_mean, masked_min
+from torch_ref.losses.distance import euclidean_distance, masked_mean, masked_min, nearer_mean
 
 
 class DiscriminativeCenterLoss(nn.Module):
@@ -35,8 +35,4 @@ class DiscriminativeCenterLoss(nn.Module):
             return masked_min(distance, negative)
         if self.negatives == "all":
             return masked_mean(distance, negative)
-        threshold = masked_mean(distance, negative)  # [P], Eq. 9
-        nearer = torch.logical_and(negative, distance < threshold.unsqueeze(1))  # [P, 2PK]
-        none_nearer = ~nearer.any(-1)  # [P]
-        chosen = torch.logical_or(nearer, torch.logical_and(negative, none_nearer.unsqueeze(1)))  # [P, 2PK]
-        return masked_mean(distance, chosen)
+        return nearer_mean(distance, negative)  # Eq. 9

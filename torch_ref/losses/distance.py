@@ -43,5 +43,16 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (values * mask).sum(-1) / mask.sum(-1).clamp(min=1.0)
 
 
+def nearer_mean(values: Tensor, mask: Tensor) -> Tensor:
+    nearer = torch.logical_and(mask, values < masked_mean(values, mask).unsqueeze(1))  # [n, m]
+    none_nearer = ~nearer.any(-1)  # [n]
+    return masked_mean(values, torch.logical_or(nearer, torch.logical_and(mask, none_nearer.unsqueeze(1))))
+
+
+def hinge(distance: Tensor, positive: Tensor, margin: float) -> Tensor:
+    negative = ~positive
+    return torch.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin) * negative.any(-1)
+
+
 def masked_softmax(values: Tensor, mask: Tensor) -> Tensor:
     return torch.softmax(torch.where(mask, values, -LARGE), -1) * mask

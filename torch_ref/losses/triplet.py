@@ -6,17 +6,14 @@ from torch import Tensor, nn
 
 from ms_vireid.command.arguments import number, require_choice
 from torch_ref.losses.batch import check_batch, same_labels
-from torch_ref.losses.distance import euclidean_distance, masked_max, masked_min, masked_softmax
+from torch_ref.losses.distance import euclidean_distance, hinge, masked_softmax
 
 RELEASED_EPS = 1e-6  # that WRT's release adds to the sum of its weights
 
 
 def batch_hard(features: Tensor, labels: Tensor, margin: float) -> Tensor:
     distance = euclidean_distance(features, features)  # [n, n]
-    positive = same_labels(labels, labels)  # [n, n]
-    negative = ~positive
-    hinge = torch.relu(masked_max(distance, positive) - masked_min(distance, negative) + margin)  # [n]
-    return hinge * negative.any(-1)
+    return hinge(distance, same_labels(labels, labels), margin)
 
 
 class HardTripletLoss(nn.Module):

@@ -174,7 +174,8 @@ __device__ inline Two sum_threads(Two own) {
   return total;
 }
 
-constexpr float LEAST = -3.402823466e38f;  // of finite numbers
+constexpr float LEAST = -3.402823466e38f, NORMAL = 1.175494351e-38f;  // of finite and of positive normal numbers
+#define INFINITE __int_as_float(0x7f800000)
 
 // An entry point of a kernel: declarations.py adds one for each type and width of packs that it is launched with.
 #ifdef __CUDACC_RTC__
