@@ -144,10 +144,10 @@ def _speaks() -> bool:
     return not launched() or (os.environ["MS_ROLE"] == "MS_WORKER" and os.environ.get("DEVICE_ID", "0") == "0")
 
 
-def announce_start() -> None:
-    """Say, as the first process of msrun on a machine, if the start of its device takes minutes. Call it before."""
+def prepare_start() -> None:
+    """As the first process of msrun on a machine, prepare a start that takes minutes, and say so. Call it before."""
     if _speaks() and _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated:
-        translation.announce(os.environ)
+        _prepare_translated()
 
 
 def cap_convolutions() -> None:
@@ -305,9 +305,15 @@ def _start_gpu() -> str:
     # "Invalid new ref count" at the second residual block.
     mindspore.set_context(disable_format_transform=True)
     if device.translated and not launched():  # a process of msrun learns later which GPU it has
-        translation.announce(os.environ)
+        taken = _prepare_translated()
         mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
+        translation.check(os.environ, taken)
     return f"{device}; {toolkit}"
+
+
+def _prepare_translated() -> int:
+    library = Path(_mindspore().__file__).parent / translation.LIBRARY
+    return translation.prepare(os.environ, library, len(cores()) or 1, _mindspore().get_context("device_id"))
 
 
 def _start_cpu() -> str:

@@ -21,7 +21,7 @@ def join() -> "MsrunGroup":
     if runtime.is_scheduler():
         end_with_workers()
     try:
-        runtime.announce_start()
+        runtime.prepare_start()
         communication.init()
     except RuntimeError as error:
         raise InputError(f"msrun: the processes did not come together ({str(error).splitlines()[0]})") from None

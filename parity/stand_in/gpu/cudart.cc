@@ -8,12 +8,11 @@
 #include <cstring>
 #include <iterator>
 #include <map>
-#include <filesystem>
-#include <fstream>
 #include <mutex>
 
 #include "machine.h"
 #include "stand_in.h"
+#include "translations.h"
 #include "values.h"
 
 namespace {
@@ -92,22 +91,10 @@ int fill(const char *name, void *memory, int value, size_t size) {
 }
 
 // What the driver does for a newer GPU when the first call needs a context: it translates MindSpore's modules one by
-// one, each into a file of its cache, if that can be written and has room.
+// one, but for those that its cache has.
 void translate() {
-  constexpr int MODULES = 407, SIZE = 1000, MICROSECONDS = 3000;  // of each; really 0.9 MB and 0.5 s
-  const char *disabled = getenv("CUDA_CACHE_DISABLE"), *room = getenv("CUDA_CACHE_MAXSIZE"), *home = getenv("HOME");
-  const char *chosen = getenv("CUDA_CACHE_PATH");
-  std::filesystem::path cache = chosen ? chosen : std::string(home ? home : "") + "/.nv/ComputeCache";
-  bool kept = !(disabled && atoi(disabled));
-  for (int module = 0; module < MODULES; module++) {
-    auto file = cache / std::to_string(module % 16) / std::to_string(module);
-    std::error_code failed;
-    if (kept && std::filesystem::exists(file, failed)) continue;
-    usleep(MICROSECONDS);
-    if (!kept || (room && SIZE * (module + 1) > atoll(room))) continue;
-    std::filesystem::create_directories(file.parent_path(), failed);
-    if (!failed) std::ofstream(file) << std::string(SIZE, 'x');
-  }
+  constexpr int MODULES = 407;
+  for (int module = translations(); module < MODULES; module++) translate_module(std::to_string(module));
 }
 
 // Before the first call that works on the device.
