@@ -85,7 +85,7 @@ declare_method(nn.GELU.construct, "numba", "graph")
 declare_method(nn.LayerNorm.construct, "numba", "eager", "graph", "cuda")
 declare_method(nn.Dense.construct, "numba", "graph")
 declare_method(nn.Conv2d.construct, "numba", "graph", "cuda")
-declare_method(nn.Conv2dTranspose.construct, "graph")
+declare_method(nn.Conv2dTranspose.construct, "graph", "cuda")
 declare_method(nn.BatchNorm2d.construct, "numba", "eager", "graph", "cuda")  # also BatchNorm1d's
 declare_method(nn.MaxPool2d.construct, "numba", "graph")
 declare_method(nn.AvgPool2d.construct, "graph")

@@ -38,6 +38,7 @@ class ResidualDepthwise(nn.Conv2d):
 class Concatenation(nn.Cell):
     """Feature maps [N, C, H, W] -> [N, sum of C, H, W]; a cell, so that training can recompute it."""
 
+    @replaceable("cuda")
     def construct(self, *maps: Tensor) -> Tensor:
         return ops.cat(maps, 1)
 
@@ -54,7 +55,6 @@ def _layer_scale(channels: int, kind: str) -> Parameter:
     return Parameter(ops.ones((1, channels if kind == "channel" else 1, 1, 1), ms.float32))
 
 
-@replaceable("cuda")
 def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     """Feature maps [N, C, H, W] -> two of [N, C / 2, H, W]."""
     half = x.shape[1] // 2
@@ -97,7 +97,7 @@ class IntraModalityLearner(nn.Cell):
         self.reduce = pointwise(expansion * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
-    @replaceable("numba")
+    @replaceable("numba", "cuda")
     def construct(self, x: Tensor) -> Tensor:
         """First-stage features of one modality, float32 [N, C, H, W] -> [N, C, H, W]."""
         first, second = halves(x)  # [N, C / 2, H, W] each, Eq. 1

@@ -61,6 +61,11 @@ class Program:
             self._computations[model] = Computation(table, self.compiled, half, self.layout_of)
         return self._computations[model]
 
+    def from_outside(self, cell: nn.Cell) -> Callable:
+        """A prepared cell as it is called by itself, with pictures and maps [N, C, H, W]: within, a program may order
+        maps in another way. Models take pictures and give rows by all programs."""
+        return cell
+
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         """Do what else this program does to a model."""
         if any(isinstance(cell, nn.Conv2d) for cell in cells):

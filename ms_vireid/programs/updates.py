@@ -132,4 +132,4 @@ def _clamp(self: GroupOptimizer, part: Part) -> None:
 _ADAMW = {AdamW.scalars: adamw_scalars, AdamW.update: adamw}
 TABLE = _ADAMW | {SGD.update: sgd}
 GPU_GRAPH = _ADAMW | {SGD.update: gpu_sgd}
-ASCEND = _ADAMW | {AdamW.update: ascend_adamw, SGD.update: ascend_sgd}
+ASCEND = _ADAMW | {AdamW.update: ascend_adamw, SGD.update: ascend_sgd}  # AdamW, PMT: 976 launches for 971

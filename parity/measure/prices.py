@@ -209,6 +209,15 @@ KINDS = (
         {"float32": 1.28e9, "float16": 9.11e8},
         _one_channel,
     ),
+    # The kernels of the next kind without those that turn maps; no GPU has run it.
+    Kind(
+        "convolution with channels last",
+        _CONVOLUTION,
+        "",
+        convolution,
+        {"float32": 1.28e11, "float16": 2.67e11},
+        _note("with channels last"),
+    ),
     Kind(
         "convolution",
         _CONVOLUTION,

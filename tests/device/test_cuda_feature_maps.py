@@ -9,27 +9,27 @@ from tests.device.cuda_kernels import ABSENT, LIMIT, aligned, assert_close, each
 
 EPS = 1e-5
 NUMBERS = {"eps": EPS, "momentum": 0.1}
-# [N, C, H, W]: one place, tails, pairs of half, whole packs, several runs a plane; several blocks a channel.
+# [N, H, W, C]: one place, tails, whole packs, strips that do not fill a block, several strips; several blocks a strip.
 MAPS = [
     (1, 1, 1, 1),
-    (2, 3, 1, 1),
-    (1, 2, 7, 5),
-    (3, 5, 9, 2),
-    (5, 2, 6, 6),
-    (17, 3, 4, 2),
-    (2, 2, 23, 48),
-    (4, 1, 36, 50),
-    (1, 2, 211, 31),
-    (4, 1, 144, 116),
-    (1, 2, 529, 124),
+    (2, 1, 1, 3),
+    (1, 7, 5, 2),
+    (3, 9, 2, 5),
+    (5, 6, 6, 8),
+    (17, 4, 2, 24),
+    (2, 23, 48, 2),
+    (4, 36, 50, 16),
+    (1, 31, 29, 264),
+    (2, 3, 3, 2056),
+    (4, 44, 36, 64),
 ]
 each_map = pytest.mark.parametrize("shape", MAPS, ids=str)
 
 
-def channel_parts(shape):
-    """Blocks among which a channel is divided."""
-    samples, _, height, width = shape
-    return max(1, samples * height * width // 2048)
+def map_parts(shape):
+    """Blocks among which a map's places are divided, for their sums."""
+    *places, channels = shape
+    return max(1, min(132, -(-32768 // channels), np.prod(places) // 64))
 
 
 class Norm:
@@ -38,18 +38,18 @@ class Norm:
     def __init__(self, shape, dtype, offset=0.0):
         self.x = aligned((random(*shape) * 2 + offset).astype(dtype))
         self.rest, self.gradient = (random(*shape, dtype=dtype, seed=seed) for seed in (1, 2))
-        channels = shape[1]
+        channels = shape[-1]
         self.gamma, self.beta, self.mean = (random(channels, seed=seed) for seed in (3, 4, 5))
         self.variance = aligned(random(channels, seed=6) ** 2)
         self.out, self.grad_x, self.grad_rest = (empty(*shape, dtype=dtype) for _ in range(3))
-        self.statistics, self.parts = empty(2, channels), empty(channels, channel_parts(shape), 2)
+        self.statistics, self.parts = empty(2, channels), empty(map_parts(shape) + 1, channels, 2)
         self.grad_gamma, self.grad_beta = empty(channels), empty(channels)
 
         x = self.x.astype(np.float64)
-        self.moments = x.mean((0, 2, 3)), x.var((0, 2, 3))
+        self.moments = x.mean((0, 1, 2)), x.var((0, 1, 2))
         self.inverse = 1 / np.sqrt(self.moments[1] + EPS)
-        self.normalised = (x - _over(self.moments[0])) * _over(self.inverse)
-        self.affine = self.normalised * _over(self.gamma) + _over(self.beta)
+        self.normalised = (x - self.moments[0]) * self.inverse
+        self.affine = self.normalised * self.gamma.astype(np.float64) + self.beta
         self.count = x.size // channels
 
     def parameters(self):
@@ -63,14 +63,9 @@ class Norm:
 
     def gradients(self, passed):
         """Of x, gamma and beta, of the gradient behind ReLU."""
-        sums, products = passed.sum((0, 2, 3)), (passed * self.normalised).sum((0, 2, 3))
-        centred = passed - _over(sums) / self.count - self.normalised * _over(products) / self.count
-        return centred * _over(self.gamma * self.inverse), products, sums
-
-
-def _over(channels):
-    """[C] beside [N, C, H, W]."""
-    return np.asarray(channels, np.float64)[:, None, None]
+        sums, products = passed.sum((0, 1, 2)), (passed * self.normalised).sum((0, 1, 2))
+        centred = passed - sums / self.count - self.normalised * products / self.count
+        return centred * self.gamma * self.inverse, products, sums
 
 
 @each_type
@@ -87,7 +82,7 @@ def test_batch_norm(kernels, shape, relu, dtype):
     for found, old, new in ((norm.mean, before[0], norm.moments[0]), (norm.variance, before[1], unbiased)):
         np.testing.assert_allclose(found, 0.9 * old + 0.1 * new, rtol=1e-6, atol=1e-6)
 
-    outputs = norm.grad_x, norm.parts, *_sums(norm), ABSENT
+    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), ABSENT
     kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), ABSENT, *outputs, relu=relu)
     passed = norm.gradient.astype(np.float64)
     _assert_gradients(norm, passed * (norm.out > 0) if relu else passed)
@@ -97,8 +92,8 @@ def test_batch_norm(kernels, shape, relu, dtype):
 @each_map
 def test_batch_norm_in_evaluation(kernels, shape, dtype):
     norm = Norm(shape, dtype)
-    normalised = (norm.x - _over(norm.mean)) / np.sqrt(_over(norm.variance) + EPS)
-    affine = normalised * _over(norm.gamma) + _over(norm.beta)
+    normalised = (norm.x - norm.mean.astype(np.float64)) / np.sqrt(norm.variance.astype(np.float64) + EPS)
+    affine = normalised * norm.gamma + norm.beta
     before = norm.mean.copy(), norm.variance.copy()
     for relu, rest in itertools.product((False, True), (ABSENT, norm.rest)):
         kernels("batch_norm_evaluation", *norm.parameters(), rest, norm.out, relu=relu, eps=EPS)
@@ -117,7 +112,7 @@ def test_batch_norm_plus_another_map(kernels, shape, dtype):
     kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
     assert_close(norm.out, np.maximum(added, 0))
 
-    outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
     kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
     passed = norm.gradient * (norm.out > 0)
     np.testing.assert_array_equal(norm.grad_rest, passed)
@@ -130,7 +125,7 @@ def test_batch_norm_plus_another_map(kernels, shape, dtype):
 def test_a_batch_norm_that_two_take_adds_up_their_gradients(kernels, shape, relu, dtype):
     norm, again = Norm(shape, dtype), random(*shape, dtype=dtype, seed=7)
     kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=relu, **NUMBERS)
-    outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
     kernels("batch_norm_gradient", norm.gradient, again, norm.x, *norm.saved(), norm.out, *outputs, relu=relu)
     both = (norm.gradient.astype(np.float32) + again).astype(dtype)  # as an addition between them would round
     passed = both * (norm.out > 0) if relu else both
@@ -139,8 +134,18 @@ def test_a_batch_norm_that_two_take_adds_up_their_gradients(kernels, shape, relu
 
 
 def test_a_second_gradient_has_to_be_kept(kernels, capfd):
-    norm = Norm((2, 3, 5, 4), "float32")
-    given = norm.gradient, norm.gradient, norm.x, *norm.saved(), ABSENT, norm.grad_x, norm.parts, *_sums(norm), ABSENT
+    norm = Norm((2, 5, 4, 3), "float32")
+    given = (
+        norm.gradient,
+        norm.gradient,
+        norm.x,
+        *norm.saved(),
+        ABSENT,
+        norm.grad_x,
+        norm.parts[:-1],
+        *_sums(norm),
+        ABSENT,
+    )
     assert kernels.status("batch_norm_gradient", *given, relu=True) != 0
     assert "operator batch_norm_gradient: grad_again without y" in capfd.readouterr().err
     assert np.isnan(norm.grad_x).all()
@@ -154,7 +159,7 @@ def _assert_gradients(norm, passed):
     grad_x, grad_gamma, grad_beta = norm.gradients(passed)
     scale = max(np.abs(norm.gamma * norm.inverse).max() * np.abs(passed).max(), 1e-30)  # grad_x of one place is 0
     assert np.abs(norm.grad_x - grad_x).max() <= 2 * LIMIT[norm.grad_x.dtype.name] * scale
-    size = np.abs(passed).sum((0, 2, 3)).max()
+    size = np.abs(passed).sum((0, 1, 2)).max()
     np.testing.assert_allclose(norm.grad_gamma, grad_gamma, rtol=0, atol=1e-5 * size)
     np.testing.assert_allclose(norm.grad_beta, grad_beta, rtol=0, atol=1e-6 * size)
 
@@ -163,40 +168,64 @@ def _assert_gradients(norm, passed):
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 9), (256, 128), (9, 211)])
 def test_a_weight_scaled_by_output(kernels, rows, columns, dtype):
     weight, scale = random(rows, columns, 1, 1, dtype=dtype), random(1, rows, 1, 1, dtype=dtype, seed=1)
-    gradient = random(rows, columns, 1, 1, dtype=dtype, seed=2)
-    found, *gradients = (empty(*each.shape, dtype=dtype) for each in (weight, weight, scale))
+    gradient, found = random(rows, 1, 1, columns, dtype=dtype, seed=2), empty(rows, 1, 1, columns, dtype=dtype)
+    gradients = [empty(*each.shape, dtype=dtype) for each in (weight, scale)]
     kernels("scaled", weight, scale, found)
     kernels("scaled_gradient", gradient, weight, scale, *gradients)
     factors = scale.astype(np.float64).reshape(rows, 1, 1, 1)
-    assert_close(found, factors * weight)
-    assert_close(gradients[0], factors * gradient)
-    assert_close(gradients[1], (gradient * weight.astype(np.float64)).sum((1, 2, 3)).reshape(scale.shape))
+    assert_close(found, factors * weight.reshape(found.shape))
+    assert_close(gradients[0], factors * gradient.reshape(weight.shape))
+    products = gradient.astype(np.float64) * weight.reshape(gradient.shape)
+    assert_close(gradients[1], products.sum((1, 2, 3)).reshape(scale.shape))
+
+
+@each_type
+def test_weights_in_the_order_of_maps(kernels, dtype):
+    shapes = [(5, 3, 7, 7), (64, 1, 1, 1), (1, 70, 12, 12), (9, 211, 3, 3), (3, 4100, 1, 1)]
+    weights = [random(*shape, dtype=dtype) for shape in shapes]
+    numbers = dict(zip(("rows", "columns", "sizes"), zip(*(shape[:3] for shape in shapes), strict=True), strict=True))
+    found = [empty(shape[0], *shape[2:], shape[1], dtype=dtype) for shape in shapes]
+    kernels("channels_last", *weights, *found, **numbers)
+    back = [empty(*shape, dtype=dtype) for shape in shapes]
+    kernels("channels_last_gradient", *found, *back, **numbers)
+    for weight, turned, again in zip(weights, found, back, strict=True):
+        np.testing.assert_array_equal(turned, weight.transpose(0, 2, 3, 1))
+        np.testing.assert_array_equal(again, weight)
+
+
+def test_strips_of_more_places_than_a_block_reads_twice(kernels):
+    norm = Norm((2, 257, 33, 264), "float16")
+    kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
+    assert_close(norm.out, np.maximum(norm.affine + norm.rest.astype(np.float64), 0))
+    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
+    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+    _assert_gradients(norm, (norm.gradient * (norm.out > 0)).astype(np.float64))
 
 
 def test_moments_far_from_zero(kernels):
     """Squares of x itself would leave nothing of a variance of 4 beside a mean of 3000."""
-    norm = Norm((6, 2, 9, 4), "float32", offset=3000.0)
+    norm = Norm((6, 9, 4, 2), "float32", offset=3000.0)
     kernels("batch_norm", *norm.parameters(), ABSENT, *norm.results(), relu=False, **NUMBERS)
     np.testing.assert_allclose(norm.statistics[1], norm.inverse, rtol=1e-5)
     np.testing.assert_allclose(norm.out, norm.affine, atol=1e-3)
 
 
 def test_what_is_no_number_stays_in_its_channel(kernels):
-    norm = Norm((2, 3, 5, 4), "float32")
-    norm.x[1, 1, 2, 3] = np.nan
-    norm.x[0, 2, 4, 1] = np.inf
+    norm = Norm((2, 5, 4, 3), "float32")
+    norm.x[1, 2, 3, 1] = np.nan
+    norm.x[0, 4, 1, 2] = np.inf
     kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
-    outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
     kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
     for values in (norm.out, norm.grad_x):
-        assert np.isfinite(values[:, 0]).all()
-        assert np.isnan(values[:, 1:]).all()
+        assert np.isfinite(values[..., 0]).all()
+        assert np.isnan(values[..., 1:]).all()
     assert np.isnan(norm.mean[1])
-    np.testing.assert_array_equal(norm.grad_rest[:, 1], norm.gradient[:, 1])  # as PyTorch's ReLU
+    np.testing.assert_array_equal(norm.grad_rest[..., 1], norm.gradient[..., 1])  # as PyTorch's ReLU
 
 
 def test_maps_between_packs(kernels):
-    shape = 2, 3, 4, 4
+    shape = 2, 3, 4, 8
     norm = Norm(shape, "float16")
     x, out = (np.empty(norm.x.size + 64, np.float16)[1 : norm.x.size + 1].reshape(shape) for _ in range(2))
     x[...] = norm.x
@@ -206,29 +235,35 @@ def test_maps_between_packs(kernels):
 
 
 @each_type
-@pytest.mark.parametrize(
-    ("batch", "channels", "height", "width"), [(1, 1, 1, 1), (5, 3, 5, 4), (3, 2, 40, 70), (2, 2, 33, 68)]
-)
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (5, 5, 4, 3), (3, 11, 9, 40), (2, 33, 18, 4), (1, 3, 6, 136)], ids=str)
 @pytest.mark.parametrize("size", [3, 5, 7])
-def test_gradient_of_depthwise_filters(kernels, batch, channels, height, width, size, dtype):
-    x, gradient = (random(batch, channels, height, width, dtype=dtype, seed=seed) for seed in (0, 1))
-    weight = random(channels, 1, size, size, dtype=dtype)
-    grad_x, grad_weight, sums = (
-        empty(*x.shape, dtype=dtype),
+@pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
+def test_depthwise(kernels, shape, size, residual, dtype):
+    (batch, height, _, channels), border = shape, size // 2
+    x, gradient = (random(*shape, dtype=dtype, seed=seed) for seed in (0, 1))
+    weight, out = random(channels, 1, size, size, dtype=dtype), empty(*shape, dtype=dtype)
+    kernels("depthwise", x, weight, out, residual=residual)
+
+    def windows(of):
+        """[N, H, W, C, size, size]"""
+        padded = np.pad(of.astype(np.float64), ((0, 0), (border, border), (border, border), (0, 0)))
+        return np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
+
+    given = np.maximum(x, 0) if residual else x
+    filters = weight[:, 0].astype(np.float64)
+    assert_close(out, np.einsum("nhwcij,cij->nhwc", windows(given), filters) + (x if residual else 0))
+
+    count = max(1, min(132, batch * height // 8))
+    grad_x, parts, grad_weight = (
+        empty(*shape, dtype=dtype),
+        empty(count, *weight.shape),
         empty(*weight.shape, dtype=dtype),
-        empty(channel_parts(x.shape), *weight.shape),
     )
-    border = (size // 2, size // 2)
-
-    def expected(of):
-        padded = np.pad(of.astype(np.float64), ((0, 0), (0, 0), border, border))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (2, 3))
-        return np.einsum("nchwij,nchw->cij", windows, gradient.astype(np.float64))[:, None]
-
-    kernels("depthwise_gradient", gradient, weight, x, grad_x, sums, grad_weight, residual=False)
-    assert_close(grad_weight, expected(x))
-    kernels("depthwise_gradient", gradient, weight, x, grad_x, sums, grad_weight, residual=True)
-    assert_close(grad_weight, expected(np.maximum(x, 0)))
+    kernels("depthwise_gradient", gradient, weight, x, grad_x, parts, grad_weight, residual=residual)
+    of_x = np.einsum("nhwcij,cij->nhwc", windows(gradient), filters[:, ::-1, ::-1])
+    assert_close(grad_x, of_x * (x > 0) + gradient if residual else of_x)
+    expected = np.einsum("nhwcij,nhwc->cij", windows(given), gradient.astype(np.float64))
+    assert_close(grad_weight, expected[:, None])
 
 
 @each_type
@@ -236,20 +271,21 @@ def test_gradient_of_depthwise_filters(kernels, batch, channels, height, width, 
 @pytest.mark.parametrize("power", [1.0, 2.5, 3.0])
 def test_gem(kernels, shape, power, dtype):
     x = aligned(np.abs(random(*shape, dtype=dtype)) + np.array(0.01, dtype))
-    pooled, grad_x = empty(*shape[:2]), empty(*shape, dtype=dtype)
+    samples, height, width, channels = shape
+    pooled, grad_x = empty(samples, channels), empty(*shape, dtype=dtype)
     kernels("gem", x, pooled, power=power, eps=1e-12)
     exact = x.astype(np.float64)
-    expected = (exact**power).mean((2, 3)) ** (1 / power)
+    expected = (exact**power).mean((1, 2)) ** (1 / power)
     assert_close(pooled, expected)
-    gradient = random(*shape[:2], seed=1)
+    gradient = random(samples, channels, seed=1)
     kernels("gem_gradient", gradient, pooled, x, grad_x, power=power)
-    factors = (gradient * expected ** (1 - power))[:, :, None, None] / (shape[2] * shape[3])
+    factors = (gradient * expected ** (1 - power))[:, None, None] / (height * width)
     assert_close(grad_x, factors * exact ** (power - 1))
 
 
 def test_gem_of_what_is_no_number(kernels):
-    x = aligned(np.abs(random(2, 2, 3, 3)))
-    x[0, 1, 2, 2], x[1, 0, 0, 1] = np.nan, np.inf
+    x = aligned(np.abs(random(2, 3, 3, 2)))
+    x[0, 2, 2, 1], x[1, 0, 1, 0] = np.nan, np.inf
     pooled = empty(2, 2)
     kernels("gem", x, pooled, power=3.0, eps=1e-12)
     assert np.isnan(pooled[0, 1])
@@ -258,50 +294,51 @@ def test_gem_of_what_is_no_number(kernels):
 
 
 @each_type
-@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 7, 9), (2, 1, 40, 22)])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 5, 4, 3), (1, 7, 9, 8), (2, 40, 22, 1)])
 def test_max_pool(kernels, shape, dtype):
     x = aligned(np.maximum(random(*shape, dtype=dtype), 0))  # as after ReLU: many that are equally large
-    batch, channels, height, width = shape
-    pooled_shape = batch, channels, (height + 1) // 2, (width + 1) // 2
+    batch, height, width, channels = shape
+    pooled_shape = batch, (height + 1) // 2, (width + 1) // 2, channels
     pooled, places = empty(*pooled_shape, dtype=dtype), aligned(np.full(pooled_shape, 99, np.uint8))
     kernels("max_pool", x, pooled, places)
     gradient, grad_x = random(*pooled_shape, dtype=dtype, seed=1), empty(*shape, dtype=dtype)
     kernels("max_pool_gradient", x, gradient, places, grad_x)
     expected = np.zeros(shape)
-    for n, c, v, u in np.ndindex(*pooled_shape):
+    for n, v, u, c in np.ndindex(*pooled_shape):
         window = [(y, w) for y in range(2 * v - 1, 2 * v + 2) for w in range(2 * u - 1, 2 * u + 2)]
         window = [place for place in window if 0 <= place[0] < height and 0 <= place[1] < width]
-        largest = max(window, key=lambda place: x[n, c][place])  # the first of several
-        assert pooled[n, c, v, u] == x[n, c][largest]
-        expected[n, c][largest] += gradient[n, c, v, u]
+        largest = max(window, key=lambda place: x[n, :, :, c][place])  # the first of several
+        assert pooled[n, v, u, c] == x[n, :, :, c][largest]
+        expected[n, :, :, c][largest] += gradient[n, v, u, c]
     assert_close(grad_x, expected)
 
 
 def test_max_pool_of_what_is_no_number(kernels):
-    x = random(1, 1, 6, 6)
-    x[0, 0, 2, 2], x[0, 0, 5, 5], x[0, 0, :2, :2] = np.nan, np.inf, -np.inf
-    pooled, places = empty(1, 1, 3, 3), aligned(np.zeros((1, 1, 3, 3), np.uint8))
+    x = random(1, 6, 6, 1)
+    x[0, 2, 2, 0], x[0, 5, 5, 0], x[0, :2, :2, 0] = np.nan, np.inf, -np.inf
+    pooled, places = empty(1, 3, 3, 1), aligned(np.zeros((1, 3, 3, 1), np.uint8))
     kernels("max_pool", x, pooled, places)
-    assert np.isnan(pooled[0, 0, 1, 1])
-    assert (pooled[0, 0, 2, 2], pooled[0, 0, 0, 0]) == (np.inf, -np.inf)
+    assert np.isnan(pooled[0, 1, 1, 0])
+    assert (pooled[0, 2, 2, 0], pooled[0, 0, 0, 0]) == (np.inf, -np.inf)
 
 
 @each_type
 @pytest.mark.parametrize(
     ("shape", "ratios"),
-    [((1, 1, 1, 1), (1,)), ((2, 3, 6, 12), (2, 3, 6)), ((3, 2, 24, 36), (2, 4, 6, 12)), ((1, 1, 9, 3), (3, 1))],
+    [((1, 1, 1, 1), (1,)), ((2, 6, 12, 3), (2, 3, 6)), ((3, 24, 36, 8), (2, 4, 6, 12)), ((1, 9, 3, 1), (3, 1))],
 )
 def test_average_pools(kernels, shape, ratios, dtype):
-    x, (batch, channels, height, width) = random(*shape, dtype=dtype), shape
-    shapes = [(batch, channels, height // ratio, width // ratio) for ratio in ratios]
+    x, (batch, height, width, channels) = random(*shape, dtype=dtype), shape
+    shapes = [(batch, height // ratio, width // ratio, channels) for ratio in ratios]
     pooled = [empty(*of, dtype=dtype) for of in shapes]
     kernels("average_pools", x, *pooled, ratios=ratios)
     for found, ratio in zip(pooled, ratios, strict=True):
-        windows = x.astype(np.float64).reshape(batch, channels, height // ratio, ratio, width // ratio, ratio)
-        assert_close(found, windows.mean((3, 5)))
+        windows = x.astype(np.float64).reshape(batch, height // ratio, ratio, width // ratio, ratio, channels)
+        assert_close(found, windows.mean((2, 4)))
     gradients, grad_x = [random(*of, dtype=dtype, seed=k) for k, of in enumerate(shapes)], empty(*shape, dtype=dtype)
     kernels("average_pools_gradient", x, *gradients, grad_x, ratios=ratios)
-    shares = [np.kron(g.astype(np.float64), np.ones((r, r))) / r**2 for g, r in zip(gradients, ratios, strict=True)]
+    pairs = zip(gradients, ratios, strict=True)
+    shares = [gradient.astype(np.float64).repeat(r, 1).repeat(r, 2) / r**2 for gradient, r in pairs]
     assert_close(grad_x, sum(shares))
 
 
@@ -309,11 +346,11 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
     results = []
     for order in ("forward", "backward"):
         monkeypatch.setenv("STAND_IN_ORDER", order)
-        norm, weight = Norm((19, 3, 24, 12), "float32"), random(3, 1, 5, 5)
+        norm, weight = Norm((19, 24, 12, 3), "float32"), random(3, 1, 5, 5)
         kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
-        outputs = norm.grad_x, norm.parts, *_sums(norm), norm.grad_rest
+        outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
         kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
-        filters = empty(*norm.x.shape), empty(channel_parts(norm.x.shape), *weight.shape), empty(*weight.shape)
+        filters = empty(*norm.x.shape), empty(19 * 24 // 8, *weight.shape), empty(*weight.shape)
         kernels("depthwise_gradient", norm.gradient, weight, norm.x, *filters, residual=False)
         results.append((norm.out, norm.mean, norm.variance, norm.statistics, *outputs, *filters))
     for first, second in zip(*results, strict=True):

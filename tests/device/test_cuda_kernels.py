@@ -269,32 +269,6 @@ def test_softmax_of_what_is_no_number(kernels):
     np.testing.assert_allclose(out[0, 0, 2:].sum(-1), 1, rtol=1e-6)
 
 
-@each_type
-@pytest.mark.parametrize(
-    ("batch", "channels", "height", "width"), [(1, 1, 1, 1), (2, 3, 5, 4), (1, 2, 40, 70), (1, 2, 33, 68)]
-)
-@pytest.mark.parametrize("size", [3, 5, 7])
-def test_depthwise_convolution(kernels, batch, channels, height, width, size, dtype):
-    x, weight = random(batch, channels, height, width, dtype=dtype), random(channels, 1, size, size, dtype=dtype)
-    gradient, out = random(*x.shape, dtype=dtype, seed=2), empty(*x.shape, dtype=dtype)
-
-    def convolved(of, by):
-        padded = np.pad(of.astype(np.float64), ((0, 0), (0, 0), *((size // 2, size // 2),) * 2))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (2, 3))
-        return np.einsum("nchwij,cij->nchw", windows, by[:, 0].astype(np.float64))
-
-    kernels("depthwise", x, weight, out, residual=False)
-    assert_close(out, convolved(x, weight))
-    kernels("depthwise", x, weight, out, residual=True)
-    assert_close(out, convolved(np.maximum(x, 0), weight) + x)
-    flipped = weight[:, :, ::-1, ::-1]
-    sums, grad_weight = empty(1, *weight.shape), empty(*weight.shape, dtype=dtype)
-    kernels("depthwise_gradient", gradient, weight, x, out, sums, grad_weight, residual=False)
-    assert_close(out, convolved(gradient, flipped))
-    kernels("depthwise_gradient", gradient, weight, x, out, sums, grad_weight, residual=True)
-    assert_close(out, convolved(gradient, flipped) * (x > 0) + gradient)
-
-
 def test_addresses_between_packs(kernels):
     """A tensor that does not begin at a multiple of 16 bytes is read one element at a time."""
     x, bias = random(9 * 16 + 1)[1:].reshape(9, 16), random(17, seed=1)[1:]

@@ -49,15 +49,36 @@ PLANTED = {
     "a LayerNorm's gradient without its second mean": Error("(s - sum - n * product) * scale", "(s - sum) * scale"),
     "noise of another row": Error("row_starts[number]", "row_starts[number / 2]", WHOLE),
     "a depth-wise gradient that is not flipped": Error(
-        "a.flipped ? K * K - 1 - thread : thread", "thread", "2 IntraModalityLearner, 7x7 first"
+        "a.flipped ? K * K - 1 - place : place", "place", "2 IntraModalityLearner, 7x7 first"
     ),
-    "a BatchNorm without the last places of a map": Error("(left + LANES - 1) / LANES", "left / LANES", "2 BatchNorm"),
+    "a depth-wise convolution of a row read backwards": Error(
+        "from + x, a.channels", "from + a.width - 1 - x, a.channels", "2 IntraModalityLearner, 7x7 first"
+    ),
+    "a BatchNorm without the last place of a map": Error(
+        "(first + (k) * strip.step < places)", "(first + (k) * strip.step < places - 1)", "2 BatchNorm"
+    ),
+    "sums of one pack of channels for all": Error("totals[strip.column() + j]", "totals[j]", "2 BatchNorm"),
+    "weights in the order of pictures": Error("shared[i % some * places + i / some]", "shared[i]", "2 Bottleneck"),
+    "weights' gradients in the order of maps": Error(
+        "shared[i % places * some + i / places]", "shared[i]", "2 Bottleneck"
+    ),
+    "a pooled place of another column": Error(
+        "place % a.pooled_width * 2 - 1", "place / a.pooled_width * 2 - 1", "2 ResNet stem"
+    ),
+    "a line widened without its weight's square": Error(
+        "weight * weight * moments.second", "weight * moments.second", "2 NonLocal, width 1"
+    ),
+    "a line's gradient without the mean of the map's": Error(
+        "sum_warp(sum) - of_all.first", "sum_warp(sum)", "2 NonLocal, width 1"
+    ),
     "a running variance that is biased": Error("count / (count - 1.0f)", "1.0f", "2 BatchNorm"),
     "an evaluation about variances": Error(
-        "(a, a.running_mean[blockIdx.x], inverse)", "(a, a.running_variance[blockIdx.x], inverse)", "4 AGW small"
+        "mean[j] = a.running_mean[strip.channel + j];",
+        "mean[j] = a.running_variance[strip.channel + j];",
+        "4 AGW small",
     ),
     "a BatchNorm's gradient that no ReLU stops": Error(
-        "if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;", "", "2 Bottleneck, projected"
+        "if (a.relu && !a.y && !of.passes(x[k].v[j], j)) g = 0;", "", "2 Bottleneck, projected"
     ),
     "a block's input that gets one of its gradients alone": Error(
         "number(gradient[k].v[j]) + number(again[k].v[j])", "number(gradient[k].v[j])", "4 AGW small, gradients"

@@ -1,217 +1,244 @@
 // BatchNorm in training: y = [ReLU](gamma (x - mean) / deviation + beta [+ rest]), with each channel's mean and standard
-// deviation. A block takes a part of one channel, a warp a run of places in one sample, a lane RUN packs of it at a time:
-// `run` packs a run, `runs` of them a plane. A `whole` channel is one block's, in one launch.
-#define RUNS size = height * width, runs = blocks(size / pack, RUN * LANES), run = blocks(size / pack, runs), \
-             whole = samples * height * width <= WHOLE
+// deviation over all places. One launch takes sums over parts of the places, and the next one computes with them; for a
+// `whole` map one does both.
 
-// statistics: means and 1 / deviations. momentum: of new statistics in the running averages.
-OPERATOR(batch_norm(int relu, float eps, float momentum, count = CHANNEL_PARTS,
-                    pack = map_packs(height * width, x, rest, y), RUNS),
+// statistics: means and 1 / deviations. momentum: of new statistics in the running averages. Behind the parts of moments
+// stands what they are taken about.
+OPERATOR(batch_norm(int relu, float eps, float momentum, count = MAP_PARTS, PLACES_OF_MAP,
+                    pack = packs(channels, x, rest, y), WHOLE_STRIPS),
          T MAP(x) float gamma[channels] float beta[channels] float &running_mean[channels]
          float &running_variance[channels] T MAP(rest?)
-         -> T MAP(y) float statistics[2, channels] float parts[channels, count, 2],
-         whole ? grid(batch_norm_whole, pack, channels, 1)
-         : grid(batch_norm_moments(x, parts), pack, channels, count) || grid(batch_norm, pack, channels, count))
-OPERATOR(batch_norm_evaluation(int relu, float eps, pack = map_packs(height * width, x, rest, y), RUNS),
+         -> T MAP(y) float statistics[2, channels] float parts[count + 1, channels, 2],
+         whole ? grid(batch_norm_whole, pack, strips, 1)
+         : grid(batch_norm_moments(x, parts), pack, strips, count) || over_strips(batch_norm, pack, strips, places))
+OPERATOR(batch_norm_evaluation(int relu, float eps, PLACES_OF_MAP, pack = packs(channels, x, rest, y), STRIPS),
          T MAP(x) float gamma[channels] float beta[channels] float running_mean[channels]
          float running_variance[channels] T MAP(rest?) -> T MAP(y),
-         grid(batch_norm_evaluation, pack, channels, min(blocks(samples * runs, ROWS), blocks(BLOCKS, channels))))
+         over_strips(batch_norm_evaluation, pack, strips, places))
 // grad_y: of what follows ReLU, with y; with y absent ReLU's argument is computed again. grad_again: a second gradient of
 // y, added as a sum of the type T.
-OPERATOR(batch_norm_gradient(int relu, count = CHANNEL_PARTS,
-                             pack = map_packs(height * width, grad_y, grad_again, x, y, grad_x, grad_rest), RUNS),
+OPERATOR(batch_norm_gradient(int relu, count = MAP_PARTS, PLACES_OF_MAP,
+                             pack = packs(channels, grad_y, grad_again, x, y, grad_x, grad_rest), WHOLE_STRIPS),
          T MAP(grad_y) T MAP(grad_again?) T MAP(x) float gamma[channels] float beta[channels]
          float statistics[2, channels] T MAP(y?)
-         -> T MAP(grad_x) float parts[channels, count, 2] float grad_gamma[channels] float grad_beta[channels]
+         -> T MAP(grad_x) float parts[count, channels, 2] float grad_gamma[channels] float grad_beta[channels]
          T MAP(grad_rest?y),
          grad_again && !y ? refuse(call, "grad_again without y")
-         : whole ? grid(batch_norm_gradient_whole, pack, channels, 1)
-         : grid(batch_norm_gradient_sums, pack, channels, count) || grid(batch_norm_gradient, pack, channels, count))
+         : whole ? grid(batch_norm_gradient_whole, pack, strips, 1)
+         : grid(batch_norm_gradient_sums, pack, strips, count)
+           || over_strips(batch_norm_gradient, pack, strips, places))
 
+// Numbers near the channels' means: the means of NEAR places.
+template <class T, int W> __device__ void near_means(const BatchNorm &a, const Strip<W> &strip, float *means) {
+  Two sums[W] = {};
+  if (!strip.idle)
+    for (int k = strip.lane; k < NEAR; k += strip.lanes) {
+      Pack<T, W> x = strip.template read<T>(a.x, static_cast<long long>(k) * a.places / NEAR, a.channels);
+      EACH(j, W) sums[j].first += number(x.v[j]);
+    }
+  const Two *totals = sum_places<W>(strip, sums);
+  if (!strip.idle) {
+    EACH(j, W) means[j] = totals[strip.column() + j].first / NEAR;
+  }
+}
+
+// Sums of distances from `near_means`, and of their squares, of this thread's places.
 template <class T, int W>
-struct Run {
-  long long first;
-  int packs;  // of this lane
-  template <class Arguments> __device__ Run(const Arguments &shape, int number) {
-    int start = number % shape.runs * shape.run;
-    long long plane = static_cast<long long>(number / shape.runs) * shape.channels + blockIdx.x;
-    first = plane * shape.size + (start + threadIdx.x) * W;
-    int left = min(shape.run, shape.size / W - start) - static_cast<int>(threadIdx.x);
-    packs = left > 0 ? (left + LANES - 1) / LANES : 0;
-  }
-  __device__ long long place(int k) const { return first + k * LANES * W; }
-  // All loads before the first use, so that they wait together.
-  __device__ void read(const void *data, Pack<T, W> *values) const {
-    EACH(k, RUN)
-      if (k < packs) values[k] = load<T, W>(data, place(k));
-  }
-};
-#define EACH_RUN(number, shape)                                                                     \
-  for (int number = blockIdx.y * ROWS + threadIdx.y; number < shape.samples * shape.runs; \
-       number += gridDim.y * ROWS)
-
-// Keep the sums over the block's threads as this part's.
-__device__ inline void keep_part(float *parts, Two own) {
-  Two total = sum_threads(own);
-  if (!threadIdx.x && !threadIdx.y) reinterpret_cast<Two *>(parts)[blockIdx.x * gridDim.y + blockIdx.y] = total;
+__device__ void add_moments(const BatchNorm &a, const Strip<W> &strip, float *origin, Two *sums) {
+  near_means<T, W>(a, strip, origin);
+  EACH(j, W) sums[j] = {0, 0};
+  if (!strip.idle)
+    EACH_RUN(first, strip, a.places) {
+      Pack<T, W> x[RUN];
+      EACH(k, RUN)
+        if (THERE_IS(k, first, strip, a.places)) x[k] = strip.template read<T>(a.x, first + k * strip.step, a.channels);
+      EACH(k, RUN)
+        if (THERE_IS(k, first, strip, a.places))
+          EACH(j, W) {
+            float distance = number(x[k].v[j]) - origin[j];
+            sums[j].first += distance, sums[j].second += distance * distance;
+          }
+    }
 }
-
-// The sums over the channel's parts, in every thread.
-__device__ inline Two sum_parts_of_channel(const float *parts) {
-  Two total = {0, 0};
-  for (unsigned i = threadIdx.x; i < gridDim.y; i += LANES) {
-    Two part = reinterpret_cast<const Two *>(parts)[blockIdx.x * gridDim.y + i];
-    total.first += part.first, total.second += part.second;
-  }
-  return {sum_warp(total.first), sum_warp(total.second)};
-}
-
-// A number near the channel's mean, which moments are taken about: the mean of one place in up to LANES samples.
-template <class T, class Arguments> __device__ float near_mean(const void *x, const Arguments &shape) {
-  long long sample = threadIdx.x % shape.samples;
-  return sum_warp(at<T>(x, (sample * shape.channels + blockIdx.x) * shape.size + shape.size / 2)) / LANES;
-}
-
-// Sums of distances from `near_mean`, and of their squares, of this thread's places.
-template <class T, int W> __device__ Two moments_of(const BatchNorm &a) {
-  float origin = near_mean<T>(a.x, a), sum = 0, squares = 0;
-  EACH_RUN(number_of_run, a) {
-    Run<T, W> run(a, number_of_run);
-    Pack<T, W> x[RUN];
-    run.read(a.x, x);
-    EACH(k, RUN)
-      if (k < run.packs)
-        EACH(j, W) {
-          float distance = number(x[k].v[j]) - origin;
-          sum += distance, squares += distance * distance;
-        }
-  }
-  return {sum, squares};
+template <class T, int W> __device__ void batch_norm_moments(const BatchNorm &a) {
+  Strip<W> strip(a);
+  float origin[W];
+  Two sums[W];
+  add_moments<T, W>(a, strip, origin, sums);
+  keep_part<W>(strip, a.parts, a.channels, sums);
+  if (strip.idle || strip.lane || blockIdx.y) return;
+  EACH(j, W) a.parts[(static_cast<long long>(a.count) * a.channels + strip.channel + j) * 2] = origin[j];
 }
 
 // The same bits forward and backward.
 __device__ inline float normalise(float x, float mean, float scale, float beta) { return fmaf(x - mean, scale, beta); }
 
 template <class T, int W, class Arguments>
-__device__ void normalise_channel(const Arguments &a, float mean, float inverse) {
-  float scale = a.gamma[blockIdx.x] * inverse, beta = a.beta[blockIdx.x];
-  EACH_RUN(number_of_run, a) {
-    Run<T, W> run(a, number_of_run);
+__device__ void normalise_strip(const Arguments &a, const Strip<W> &strip, const float *mean, const float *inverse) {
+  float scale[W], beta[W];
+  EACH(j, W) scale[j] = a.gamma[strip.channel + j] * inverse[j], beta[j] = a.beta[strip.channel + j];
+  EACH_RUN(first, strip, a.places) {
     Pack<T, W> x[RUN], rest[RUN];
-    run.read(a.x, x);
-    if (a.rest) run.read(a.rest, rest);
     EACH(k, RUN)
-      if (k < run.packs) {
+      if (THERE_IS(k, first, strip, a.places)) {
+        x[k] = strip.template read<T>(a.x, first + k * strip.step, a.channels);
+        if (a.rest) rest[k] = strip.template read<T>(a.rest, first + k * strip.step, a.channels);
+      }
+    EACH(k, RUN)
+      if (THERE_IS(k, first, strip, a.places)) {
         EACH(j, W) {
-          float y = normalise(number(x[k].v[j]), mean, scale, beta);
+          float y = normalise(number(x[k].v[j]), mean[j], scale[j], beta[j]);
           if (a.rest) y += number(rest[k].v[j]);
           x[k].v[j] = rounded<T>(a.relu && y < 0 ? 0 : y);
         }
-        store(a.y, run.place(k), x[k]);
+        store(a.y, (first + static_cast<long long>(k) * strip.step) * a.channels + strip.channel, x[k]);
       }
   }
 }
 
 // Normalise by the moments; update the running averages, that of variances by the unbiased one.
-template <class T, int W> __device__ void normalise_by(const BatchNorm &a, Two moments) {
-  int channel = blockIdx.x, count = a.samples * a.size;
-  float distance = moments.first / count, mean = near_mean<T>(a.x, a) + distance;
-  float variance = moments.second / count - distance * distance;
-  variance = variance < 0 ? 0 : variance;
-  float inverse = 1 / sqrtf(variance + a.eps);
-  if (!blockIdx.y && !threadIdx.x && !threadIdx.y) {
-    float momentum = a.momentum, unbiased = variance * (count > 1 ? count / (count - 1.0f) : 1);
-    a.statistics[channel] = mean, a.statistics[a.channels + channel] = inverse;
-    a.running_mean[channel] = (1 - momentum) * a.running_mean[channel] + momentum * mean;
+template <class T, int W>
+__device__ void normalise_by(const BatchNorm &a, const Strip<W> &strip, const float *origin, const Two *moments) {
+  if (strip.idle) return;
+  float mean[W], inverse[W], momentum = a.momentum;
+  int count = a.places;
+  EACH(j, W) {
+    int channel = strip.channel + j;
+    float distance = moments[j].first / count, variance = moments[j].second / count - distance * distance;
+    variance = variance < 0 ? 0 : variance;
+    mean[j] = origin[j] + distance, inverse[j] = 1 / sqrtf(variance + a.eps);
+    if (blockIdx.y || strip.lane) continue;
+    float unbiased = variance * (count > 1 ? count / (count - 1.0f) : 1);
+    a.statistics[channel] = mean[j], a.statistics[a.channels + channel] = inverse[j];
+    a.running_mean[channel] = (1 - momentum) * a.running_mean[channel] + momentum * mean[j];
     a.running_variance[channel] = (1 - momentum) * a.running_variance[channel] + momentum * unbiased;
   }
-  normalise_channel<T, W>(a, mean, inverse);
-}
-
-template <class T, int W> __device__ void batch_norm_moments(const BatchNorm &a) {
-  keep_part(a.parts, moments_of<T, W>(a));
+  normalise_strip<T, W>(a, strip, mean, inverse);
 }
 template <class T, int W> __device__ void batch_norm(const BatchNorm &a) {
-  normalise_by<T, W>(a, sum_parts_of_channel(a.parts));
+  Strip<W> strip(a);
+  Two moments[W];
+  sum_of_parts<W>(strip, a.parts, a.count, a.channels, moments);
+  float origin[W];
+  EACH(j, W)
+    origin[j] = strip.idle ? 0 : a.parts[(static_cast<long long>(a.count) * a.channels + strip.channel + j) * 2];
+  normalise_by<T, W>(a, strip, origin, moments);
 }
 template <class T, int W> __device__ void batch_norm_whole(const BatchNorm &a) {
-  normalise_by<T, W>(a, sum_threads(moments_of<T, W>(a)));
+  Strip<W> strip(a);
+  float origin[W];
+  Two moments[W];
+  add_moments<T, W>(a, strip, origin, moments);
+  const Two *totals = sum_places<W>(strip, moments);
+  EACH(j, W) moments[j] = totals[j];  // of its one pack
+  normalise_by<T, W>(a, strip, origin, moments);
 }
 
 // In evaluation, by the running averages.
 template <class T, int W> __device__ void batch_norm_evaluation(const BatchNormEvaluation &a) {
-  float inverse = 1 / sqrtf(a.running_variance[blockIdx.x] + a.eps);
-  normalise_channel<T, W>(a, a.running_mean[blockIdx.x], inverse);
+  Strip<W> strip(a);
+  if (strip.idle) return;
+  float mean[W], inverse[W];
+  EACH(j, W) {
+    mean[j] = a.running_mean[strip.channel + j];
+    inverse[j] = 1 / sqrtf(a.running_variance[strip.channel + j] + a.eps);
+  }
+  normalise_strip<T, W>(a, strip, mean, inverse);
 }
 
-// A channel's numbers in the backward pass.
-struct Normalised {
-  float mean, inverse, scale, beta;
-  __device__ Normalised(const BatchNormGradient &a) {
-    mean = a.statistics[blockIdx.x], inverse = a.statistics[a.channels + blockIdx.x];
-    scale = a.gamma[blockIdx.x] * inverse, beta = a.beta[blockIdx.x];
+// The channels' numbers in the backward pass.
+template <int W> struct Normalised {
+  float mean[W], inverse[W], scale[W], beta[W];
+  __device__ Normalised(const BatchNormGradient &a, int channel) {
+    EACH(j, W) {
+      mean[j] = a.statistics[channel + j], inverse[j] = a.statistics[a.channels + channel + j];
+      scale[j] = a.gamma[channel + j] * inverse[j], beta[j] = a.beta[channel + j];
+    }
   }
   // Whether ReLU passes the gradient on; y is computed again.
-  template <class T> __device__ bool passes(T x) const {
-    return !(number(rounded<T>(normalise(number(x), mean, scale, beta))) <= 0);
+  template <class T> __device__ bool passes(T x, int j) const {
+    return !(number(rounded<T>(normalise(number(x), mean[j], scale[j], beta[j]))) <= 0);
   }
 };
 
 // Sums of the gradient behind ReLU, which is also the gradient of rest, and of its products with the normalised x.
-template <class T, int W> __device__ Two gradients_of(const BatchNormGradient &a) {
-  Normalised channel(a);
-  float sum = 0, products = 0;
-  EACH_RUN(number_of_run, a) {
-    Run<T, W> run(a, number_of_run);
-    Pack<T, W> gradient[RUN], x[RUN], y[RUN], again[RUN];
-    run.read(a.grad_y, gradient), run.read(a.x, x);
-    if (a.y && a.relu) run.read(a.y, y);
-    if (a.grad_again) run.read(a.grad_again, again);
-    EACH(k, RUN)
-      if (k < run.packs) {
-        EACH(j, W) {
-          if (a.grad_again) gradient[k].v[j] = rounded<T>(number(gradient[k].v[j]) + number(again[k].v[j]));
-          bool stops = a.relu && (a.y ? number(y[k].v[j]) <= 0 : !channel.passes(x[k].v[j]));
-          if (stops) gradient[k].v[j] = rounded<T>(0);
-          float g = number(gradient[k].v[j]);
-          sum += g, products += g * ((number(x[k].v[j]) - channel.mean) * channel.inverse);
+template <class T, int W> __device__ void add_gradients(const BatchNormGradient &a, const Strip<W> &strip, Two *sums) {
+  EACH(j, W) sums[j] = {0, 0};
+  if (!strip.idle) {
+    Normalised<W> of(a, strip.channel);
+    EACH_RUN(first, strip, a.places) {
+      Pack<T, W> gradient[RUN], x[RUN], y[RUN], again[RUN];
+      EACH(k, RUN)
+        if (THERE_IS(k, first, strip, a.places)) {
+          int place = first + k * strip.step;
+          gradient[k] = strip.template read<T>(a.grad_y, place, a.channels);
+          x[k] = strip.template read<T>(a.x, place, a.channels);
+          if (a.y && a.relu) y[k] = strip.template read<T>(a.y, place, a.channels);
+          if (a.grad_again) again[k] = strip.template read<T>(a.grad_again, place, a.channels);
         }
-        if (a.y) store(a.grad_rest, run.place(k), gradient[k]);
-      }
+      EACH(k, RUN)
+        if (THERE_IS(k, first, strip, a.places)) {
+          EACH(j, W) {
+            if (a.grad_again) gradient[k].v[j] = rounded<T>(number(gradient[k].v[j]) + number(again[k].v[j]));
+            bool stops = a.relu && (a.y ? number(y[k].v[j]) <= 0 : !of.passes(x[k].v[j], j));
+            if (stops) gradient[k].v[j] = rounded<T>(0);
+            float g = number(gradient[k].v[j]);
+            sums[j].first += g, sums[j].second += g * ((number(x[k].v[j]) - of.mean[j]) * of.inverse[j]);
+          }
+          if (a.y)
+            store(a.grad_rest, (first + static_cast<long long>(k) * strip.step) * a.channels + strip.channel, gradient[k]);
+        }
+    }
   }
-  return {sum, products};
+}
+template <class T, int W> __device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
+  Strip<W> strip(a);
+  Two sums[W];
+  add_gradients<T, W>(a, strip, sums);
+  keep_part<W>(strip, a.parts, a.channels, sums);
 }
 
 // gamma / deviation (g - mean of g - normalised x times mean of g normalised x), g the gradient behind ReLU.
-template <class T, int W> __device__ void differentiate_by(const BatchNormGradient &a, Two sums) {
-  Normalised channel(a);
+template <class T, int W>
+__device__ void differentiate_by(const BatchNormGradient &a, const Strip<W> &strip, const Two *sums) {
+  if (strip.idle) return;
+  Normalised<W> of(a, strip.channel);
   const void *behind_relu = a.y ? a.grad_rest : a.grad_y;
-  if (!blockIdx.y && !threadIdx.x && !threadIdx.y)
-    a.grad_beta[blockIdx.x] = sums.first, a.grad_gamma[blockIdx.x] = sums.second;
-  float count = a.samples * a.size, mean = sums.first / count;
-  float slope = sums.second / count * channel.inverse;
-  EACH_RUN(number_of_run, a) {
-    Run<T, W> run(a, number_of_run);
+  float mean[W], slope[W];
+  EACH(j, W) {
+    mean[j] = sums[j].first / a.places, slope[j] = sums[j].second / a.places * of.inverse[j];
+    if (!blockIdx.y && !strip.lane)
+      a.grad_beta[strip.channel + j] = sums[j].first, a.grad_gamma[strip.channel + j] = sums[j].second;
+  }
+  EACH_RUN(first, strip, a.places) {
     Pack<T, W> gradient[RUN], x[RUN];
-    run.read(behind_relu, gradient), run.read(a.x, x);
     EACH(k, RUN)
-      if (k < run.packs) {
+      if (THERE_IS(k, first, strip, a.places)) {
+        gradient[k] = strip.template read<T>(behind_relu, first + k * strip.step, a.channels);
+        x[k] = strip.template read<T>(a.x, first + k * strip.step, a.channels);
+      }
+    EACH(k, RUN)
+      if (THERE_IS(k, first, strip, a.places)) {
         EACH(j, W) {
           float g = number(gradient[k].v[j]);
-          if (a.relu && !a.y && !channel.passes(x[k].v[j])) g = 0;
-          x[k].v[j] = rounded<T>(channel.scale * (g - mean - (number(x[k].v[j]) - channel.mean) * slope));
+          if (a.relu && !a.y && !of.passes(x[k].v[j], j)) g = 0;
+          x[k].v[j] = rounded<T>(of.scale[j] * (g - mean[j] - (number(x[k].v[j]) - of.mean[j]) * slope[j]));
         }
-        store(a.grad_x, run.place(k), x[k]);
+        store(a.grad_x, (first + static_cast<long long>(k) * strip.step) * a.channels + strip.channel, x[k]);
       }
   }
 }
-
-template <class T, int W> __device__ void batch_norm_gradient_sums(const BatchNormGradient &a) {
-  keep_part(a.parts, gradients_of<T, W>(a));
-}
 template <class T, int W> __device__ void batch_norm_gradient(const BatchNormGradient &a) {
-  differentiate_by<T, W>(a, sum_parts_of_channel(a.parts));
+  Strip<W> strip(a);
+  Two sums[W];
+  sum_of_parts<W>(strip, a.parts, a.count, a.channels, sums);
+  differentiate_by<T, W>(a, strip, sums);
 }
 template <class T, int W> __device__ void batch_norm_gradient_whole(const BatchNormGradient &a) {
-  differentiate_by<T, W>(a, sum_threads(gradients_of<T, W>(a)));
+  Strip<W> strip(a);
+  Two sums[W];
+  add_gradients<T, W>(a, strip, sums);
+  const Two *totals = sum_places<W>(strip, sums);
+  EACH(j, W) sums[j] = totals[j];
+  differentiate_by<T, W>(a, strip, sums);
 }

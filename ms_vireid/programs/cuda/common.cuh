@@ -3,8 +3,14 @@
 // For declarations.py, which reads what kernels take and how they are launched, and generates their arguments.
 #define OPERATOR(...)
 #define KERNEL(...)
-#define MAP(name) name[samples, channels, height, width]
-#define CHANNEL_PARTS max(1, min(min(PARTS, blocks(BLOCKS, channels)), samples * height * width / PLACES))
+#define MAP(name) name[samples, height, width, channels]
+#define PLACES_OF_MAP places = samples * height * width
+#define MAP_PARTS max(1, min(min(PARTS, blocks(SUMMED, channels)), samples * height * width / PLACES))
+// A block takes `across` packs of channels, `strips` of them a map.
+#define STRIPS across = min(LANES, channels / pack), strips = blocks(channels / pack, across)
+// The same, but a map of few places and many channels is `whole`: a block takes one pack of channels of all its places.
+#define WHOLE_STRIPS whole = places <= WHOLE && channels / pack >= LANES, \
+                     across = whole ? 1 : min(LANES, channels / pack), strips = blocks(channels / pack, across)
 
 #define EACH(i, count) _Pragma("unroll") for (int i = 0; i < count; i++)
 
@@ -172,6 +178,73 @@ __device__ inline Two sum_threads(Two own) {
   Two total = {0, 0};
   for (int y = 0; y < ROWS; y++) total.first += shared[y].first, total.second += shared[y].second;
   return total;
+}
+
+// A thread's W channels, and its places: a block has `lanes` places at a time, all blocks along y one after the other.
+template <int W> struct Strip {
+  int lane, lanes, channel, place, step, columns;
+  bool idle;
+  template <class Map> __device__ explicit Strip(const Map &map) {
+    int thread = threadIdx.y * LANES + threadIdx.x;
+    columns = map.across * W, lanes = LANES * ROWS / map.across, lane = thread / map.across;
+    channel = (blockIdx.x * map.across + thread % map.across) * W;
+    idle = lane >= lanes || channel >= map.channels;
+    place = blockIdx.y * lanes + lane, step = gridDim.y * lanes;
+  }
+  __device__ int column() const { return channel - blockIdx.x * columns; }
+  template <class T> __device__ Pack<T, W> read(const void *data, long long place, int channels) const {
+    return load<T, W>(data, place * channels + channel);
+  }
+};
+// Places of this thread, RUN at a time, of which `k` is there if there_is(k, ...).
+#define EACH_RUN(first, strip, places) for (int first = strip.place; first < places; first += RUN * strip.step)
+#define THERE_IS(k, first, strip, places) (first + (k) * strip.step < places)
+
+// The sums of a block's places for each of its channels, [columns], always in the same order: for all threads.
+template <int W> __device__ const Two *sum_places(const Strip<W> &strip, const Two *own) {
+  __shared__ Two shared[LANES * ROWS * W], some[LANES * ROWS], totals[LANES * W];
+  int thread = threadIdx.y * LANES + threadIdx.x, columns = strip.columns, groups = LANES * ROWS / columns;
+  auto add = [&](const Two *from, int first, int number, int step) {
+    Two total = {0, 0};
+    for (int i = first; i < number; i += step)
+      total.first += from[i * columns + thread % columns].first, total.second += from[i * columns + thread % columns].second;
+    return total;
+  };
+  __syncthreads();
+  if (!strip.idle) {
+    EACH(j, W) shared[strip.lane * columns + strip.column() + j] = own[j];
+  }
+  __syncthreads();
+  if (thread < groups * columns) some[thread] = add(shared, thread / columns, strip.lanes, groups);
+  __syncthreads();
+  if (thread < columns) totals[thread] = add(some, 0, groups, 1);
+  __syncthreads();
+  return totals;
+}
+
+// The sums of all blocks' parts, [count, channels], of this thread's channels.
+template <int W> __device__ void sum_of_parts(const Strip<W> &strip, const float *parts, int count, int channels, Two *sums) {
+  EACH(j, W) sums[j] = {0, 0};
+  if (!strip.idle)
+#pragma unroll 4
+    for (int part = strip.lane; part < count; part += strip.lanes)
+      EACH(j, W) {
+        Two of_part = reinterpret_cast<const Two *>(parts)[static_cast<long long>(part) * channels + strip.channel + j];
+        sums[j].first += of_part.first, sums[j].second += of_part.second;
+      }
+  const Two *totals = sum_places<W>(strip, sums);
+  if (!strip.idle) {
+    EACH(j, W) sums[j] = totals[strip.column() + j];
+  }
+}
+
+// Keep a block's sums as its part.
+template <int W> __device__ void keep_part(const Strip<W> &strip, float *parts, int channels, const Two *own) {
+  const Two *totals = sum_places<W>(strip, own);
+  if (strip.idle || strip.lane) return;
+  EACH(j, W)
+    reinterpret_cast<Two *>(parts)[static_cast<long long>(blockIdx.y) * channels + strip.channel + j] =
+        totals[strip.column() + j];
 }
 
 constexpr float LEAST = -3.402823466e38f, NORMAL = 1.175494351e-38f;  // of finite and of positive normal numbers

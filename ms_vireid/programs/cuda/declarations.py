@@ -455,7 +455,7 @@ def _entries() -> str:
     return "\n".join(sorted(entries))
 
 
-_WIDTHS = {"packs": (4, 1), "quads": (4, 1), "map_packs": (4, 2, 1), "1": (1,)}  # in float; launcher.h
+_WIDTHS = {"packs": (4, 1), "quads": (4, 1), "1": (1,)}  # in float; launcher.h
 
 
 def _taken_by(kernel: str, operator: Operator) -> Operator:

@@ -1,164 +1,123 @@
-// Depth-wise convolution with an odd kernel, stride 1 and "same" padding, W neighbouring places a thread. residual: of
-// ReLU(x), plus x.
-#define TILES planes = samples * channels, tile_rows = blocks(height, blocks(height, TILE_ROWS)), \
-    tiles = blocks(height, tile_rows) * blocks(width, TILE_COLUMNS)
-OPERATOR(depthwise(int residual, TILES),
+// Depth-wise convolution with an odd kernel, stride 1 and "same" padding. residual: of ReLU(x), plus x. A thread takes a
+// pack of channels, and ALONG neighbouring places of a row.
+#define ROWS_OF_RUNS runs = samples * height * blocks(width, ALONG)
+OPERATOR(depthwise(int residual, ROWS_OF_RUNS, pack = quads(channels, x, out), STRIPS),
          T MAP(x) T weight[channels, 1, size, size]
          -> T MAP(out),
-         grid_of_size(depthwise(x, weight, out), size, quads(width, x, out), tiles, min(planes, PLANES)))
-OPERATOR(depthwise_gradient(int residual, TILES, count = CHANNEL_PARTS, columns = channels * size * size),
+         grid_of_size(depthwise(x, weight, out), size, pack, strips,
+                      min(PLANES, max(1, runs / (LANES * ROWS / across * RUN)))))
+OPERATOR(depthwise_gradient(int residual, ROWS_OF_RUNS, pack = quads(channels, grad_out, x, grad_x), STRIPS,
+                            count = max(1, min(PARTS, samples * height / ROWS)), columns = channels * size * size),
          T MAP(grad_out) T weight[channels, 1, size, size]
          T MAP(x)
          -> T MAP(grad_x) float parts[count, channels, 1, size, size]
          T grad_weight[channels, 1, size, size],
-         grid_of_size(depthwise(x = grad_out, weight, input = x, out = grad_x, flipped = 1), size,
-                      quads(width, grad_out, x, grad_x), tiles, min(planes, PLANES))
-         || grid_of_size(depthwise_filter(grad_out, x, parts), size, quads(width, grad_out, x), channels, count)
+         grid_of_size(depthwise(x = grad_out, weight, input = x, out = grad_x, flipped = 1), size, pack, strips,
+                      min(PLANES, max(1, runs / (LANES * ROWS / across * RUN))))
+         || grid_of_size(depthwise_filter(grad_out, x, parts), size, 1, blocks(channels, LANES), count)
          || grid(sum_parts(parts, out = grad_weight), 1, blocks(columns, LANES), 1))
-KERNEL(depthwise(int residual, int flipped, int planes, int channels, int height, int width, int tile_rows),
+KERNEL(depthwise(int residual, int flipped, int samples, int channels, int height, int width, int across, int runs),
        T x T weight T input -> T out)
-
-// A block's packs in rows of `packs`, one a thread at a time, without a division a pack.
-struct Walk {
-  int x, y, packs, rows_a_step, packs_a_step;
-  __device__ Walk(unsigned packs) : packs(packs) {
-    unsigned thread = threadIdx.y * LANES + threadIdx.x;
-    y = thread / packs, x = thread - y * packs;
-    rows_a_step = LANES * ROWS / packs, packs_a_step = LANES * ROWS - rows_a_step * packs;
-  }
-  __device__ void next() {
-    x += packs_a_step, y += rows_a_step;
-    if (x >= packs) x -= packs, y++;
-  }
-};
-
-template <class T, int K, int W>
-struct Tile {
-  static constexpr int R = K / 2, BORDER = (R + W - 1) / W * W; // at both sides of a row, in whole packs
-  static constexpr int ROW = TILE_COLUMNS + 2 * BORDER, SIZE = (TILE_ROWS + K - 1) * ROW;
-  int rows, columns, top, left;
-  Walk surrounded, inside;
-  template <class Maps>
-  __device__ static int across(const Maps &maps) { return (maps.width + TILE_COLUMNS - 1) / TILE_COLUMNS; }
-  template <class Maps> __device__ Tile(const Maps &maps, int number)
-      : rows(min(maps.tile_rows, maps.height - number / across(maps) * maps.tile_rows)),
-        columns(min(TILE_COLUMNS, maps.width - number % across(maps) * TILE_COLUMNS)),
-        top(number / across(maps) * maps.tile_rows),
-        left(number % across(maps) * TILE_COLUMNS),
-        surrounded((columns + 2 * BORDER) / W),
-        inside(columns / W) {}
-  // The tile and its border of a plane, 0 outside of it; or ReLU of that. All threads of the block wait for each other.
-  template <class Maps>
-  __device__ void read(const Maps &maps, const void *x, long long start, bool relu, float *tile) const {
-    __syncthreads();  // the last tile has been read
-#pragma unroll 2
-    for (Walk i = surrounded; i.y < rows + K - 1; i.next()) {
-      int y = top + i.y - R, column = left + i.x * W - BORDER;
-      Pack<float, W> pack = {};
-      if (y >= 0 && y < maps.height && column >= 0 && column < maps.width) {
-        Pack<T, W> read = load<T, W>(x, start + y * maps.width + column);
-        EACH(j, W) {
-          float value = number(read.v[j]);
-          pack.v[j] = relu && value < 0 ? 0 : value;
-        }
-      }
-      store(tile, i.y * ROW + i.x * W, pack);
-    }
-    __syncthreads();
-  }
-  // What the windows of a pack's places see in a row: those of place j from j on.
-  __device__ static void read_row(const float *tile, const Walk &i, int v, float (&row)[W + 2 * R]) {
-    constexpr int FIRST = BORDER - R;
-    EACH(k, 1 + 2 * BORDER / W) {
-      Pack<float, W> pack = load<float, W>(tile, (i.y + v) * ROW + (i.x + k) * W);
-      EACH(j, W)
-        if (k * W + j >= FIRST && k * W + j < FIRST + W + 2 * R) row[k * W + j - FIRST] = pack.v[j];
-    }
-  }
-  template <class Maps> __device__ long long place(const Maps &maps, const Walk &i) const {
-    return static_cast<long long>(top + i.y) * maps.width + left + i.x * W;
-  }
-};
-#define TILE(T, K, W) alignas(16) __shared__ float tile[Tile<T, K, W>::SIZE]
 
 // With `residual`, of ReLU(x), plus x. With `flipped`, the gradient of x; with `residual`, masked by ReLU's, plus the
 // gradient.
 template <class T, int K, int W> __device__ void depthwise(const Depthwise &a) {
-  TILE(T, K, W);
-  __shared__ float weight[K * K];
-  Tile<T, K, W> of(a, blockIdx.x);
-  int thread = threadIdx.y * LANES + threadIdx.x;
-  for (int plane = blockIdx.y; plane < a.planes; plane += gridDim.y) {
-    long long start = static_cast<long long>(plane) * a.height * a.width;
-    __syncthreads();  // the last plane's weight has been read
-    if (thread < K * K) {
-      int place = a.flipped ? K * K - 1 - thread : thread;
-      weight[thread] = at<T>(a.weight, plane % a.channels * K * K + place);
+  constexpr int R = K / 2;
+  __shared__ float weight[K * K][LANES * W];
+  Strip<W> strip(a);
+  int thread = threadIdx.y * LANES + threadIdx.x, first = blockIdx.x * strip.columns;
+  for (int i = thread; i < K * K * strip.columns; i += LANES * ROWS) {
+    int channel = i / (K * K), place = i % (K * K);
+    if (first + channel < a.channels)
+      weight[a.flipped ? K * K - 1 - place : place][channel] = at<T>(a.weight, first * K * K + i);
+  }
+  __syncthreads();
+  if (strip.idle) return;
+  int across = (a.width + ALONG - 1) / ALONG, column = strip.column();
+  bool relu = a.residual && !a.flipped;
+  for (int run = strip.place; run < a.runs; run += strip.step) {
+    int y = run / across % a.height, left = run % across * ALONG;
+    long long row = static_cast<long long>(run / across) * a.width;  // of all samples
+    float sums[ALONG][W] = {};
+#pragma unroll 1
+    for (int v = 0; v < K; v++) {
+      if (y + v - R < 0 || y + v - R >= a.height) continue;
+      long long from = row + static_cast<long long>(v - R) * a.width;
+      EACH(u, ALONG + K - 1) {
+        int x = left + u - R;
+        if (x < 0 || x >= a.width) continue;
+        Pack<T, W> values = strip.template read<T>(a.x, from + x, a.channels);
+        EACH(i, ALONG)
+          if (u - i >= 0 && u - i < K)
+            EACH(j, W) {
+              float value = number(values.v[j]);
+              sums[i][j] += weight[v * K + u - i][column + j] * (relu && value < 0 ? 0 : value);
+            }
+      }
     }
-    of.read(a, a.x, start, a.residual && !a.flipped, tile);
-    for (Walk i = of.inside; i.y < of.rows; i.next()) {
-      float sums[W] = {}, row[W + K - 1];
-#pragma unroll 1  // on an H100 7x7 takes 0.089 ms of float16 so, unrolled 0.124
-      for (int v = 0; v < K; v++) {
-        of.read_row(tile, i, v, row);
-        EACH(u, K) EACH(j, W) sums[j] += weight[v * K + u] * row[u + j];
-      }
-      long long place = start + of.place(a, i);
+    EACH(i, ALONG) {
+      if (left + i >= a.width) break;
       Pack<T, W> x, input, out;
-      if (a.residual) x = load<T, W>(a.x, place);
-      if (a.residual && a.flipped) input = load<T, W>(a.input, place);
+      if (a.residual) x = strip.template read<T>(a.x, row + left + i, a.channels);
+      if (a.residual && a.flipped) input = strip.template read<T>(a.input, row + left + i, a.channels);
       EACH(j, W) {
-        if (a.residual && a.flipped) sums[j] = number(input.v[j]) > 0 ? sums[j] : 0;
-        if (a.residual) sums[j] += number(x.v[j]);
-        out.v[j] = rounded<T>(sums[j]);
+        float sum = sums[i][j];
+        if (a.residual && a.flipped) sum = number(input.v[j]) > 0 ? sum : 0;
+        if (a.residual) sum += number(x.v[j]);
+        out.v[j] = rounded<T>(sum);
       }
-      store(a.out, place, out);
+      store(a.out, (row + left + i) * a.channels + strip.channel, out);
     }
   }
 }
 
-// The gradient of a channel's filter, with `residual` of ReLU(x): its sums over a part of all samples.
+// The gradient of the channels' filters, with `residual` of ReLU(x): its sums over a part of all rows. A thread has a
+// channel, and goes along a row with as many places of x as the filter is wide.
 template <class T, int K, int W> __device__ void depthwise_filter(const DepthwiseGradient &a) {
-  TILE(T, K, W);
-  __shared__ float shared[ROWS][K * K];
+  constexpr int R = K / 2;
+  __shared__ float shared[ROWS][LANES];
+  int channel = blockIdx.x * LANES + threadIdx.x;
   float sums[K * K] = {};
-  int samples = a.planes / a.channels;
-  for (int number_of_tile = 0; number_of_tile < a.tiles; number_of_tile++) {
-    Tile<T, K, W> of(a, number_of_tile);
-    for (int sample = blockIdx.y; sample < samples; sample += gridDim.y) {
-      long long plane = static_cast<long long>(sample) * a.channels + blockIdx.x;
-      long long start = plane * a.height * a.width;
-      of.read(a, a.x, start, a.residual, tile);
-      for (Walk i = of.inside; i.y < of.rows; i.next()) {
-        Pack<T, W> gradient = load<T, W>(a.grad_out, start + of.place(a, i));
-        float row[W + K - 1];
-        EACH(v, K) {
-          of.read_row(tile, i, v, row);
-          EACH(u, K) EACH(j, W) sums[v * K + u] += number(gradient.v[j]) * row[u + j];
+  if (channel < a.channels)
+    for (int row = blockIdx.y * ROWS + threadIdx.y; row < a.samples * a.height; row += gridDim.y * ROWS) {
+      int y = row % a.height;
+      long long gradients = static_cast<long long>(row) * a.width * a.channels + channel;
+      EACH(v, K) {
+        if (y + v - R < 0 || y + v - R >= a.height) continue;
+        long long values = gradients + static_cast<long long>(v - R) * a.width * a.channels;
+        auto value_at = [&](int x) {
+          float value = x < a.width ? at<T>(a.x, values + static_cast<long long>(x) * a.channels) : 0;
+          return a.residual && value < 0 ? 0 : value;
+        };
+        float window[K] = {};
+        EACH(u, R) window[R + 1 + u] = value_at(u);
+        for (int x = 0; x < a.width; x++) {
+          EACH(u, K - 1) window[u] = window[u + 1];
+          window[K - 1] = value_at(x + R);
+          float gradient = at<T>(a.grad_out, gradients + static_cast<long long>(x) * a.channels);
+          EACH(u, K) sums[v * K + u] += gradient * window[u];
         }
       }
     }
-  }
   EACH(k, K * K) {
-    float sum = sum_warp(sums[k]);
-    if (!threadIdx.x) shared[threadIdx.y][k] = sum;
+    __syncthreads();
+    shared[threadIdx.y][threadIdx.x] = sums[k];
+    __syncthreads();
+    float total = 0;
+    for (int y = 0; y < ROWS; y++) total += shared[y][threadIdx.x];
+    if (!threadIdx.y && channel < a.channels)
+      a.parts[(static_cast<long long>(blockIdx.y) * a.channels + channel) * K * K + k] = total;
   }
-  __syncthreads();
-  int k = threadIdx.y * LANES + threadIdx.x;
-  if (k >= K * K) return;
-  float total = 0;
-  for (int y = 0; y < ROWS; y++) total += shared[y][k];
-  a.parts[(static_cast<long long>(blockIdx.y) * a.channels + blockIdx.x) * K * K + k] = total;
 }
 
-#define OF_TYPE(kernel, Arguments, K, name, T)                            \
-  ENTRY(kernel##_##K##_##name##_4, Arguments, kernel<T, K, 4>)            \
-  ENTRY(kernel##_##K##_##name##_1, Arguments, kernel<T, K, 1>)
-#define OF_SIZE(K)                                         \
-  OF_TYPE(depthwise, Depthwise, K, float, float)           \
-  OF_TYPE(depthwise, Depthwise, K, half, Half)             \
-  OF_TYPE(depthwise_filter, DepthwiseGradient, K, float, float) \
-  OF_TYPE(depthwise_filter, DepthwiseGradient, K, half, Half)
+#define OF_TYPE(kernel, Arguments, K, W, name, T) ENTRY(kernel##_##K##_##name##_##W, Arguments, kernel<T, K, W>)
+#define OF_SIZE(K)                                              \
+  OF_TYPE(depthwise, Depthwise, K, 4, float, float)             \
+  OF_TYPE(depthwise, Depthwise, K, 4, half, Half)               \
+  OF_TYPE(depthwise, Depthwise, K, 1, float, float)             \
+  OF_TYPE(depthwise, Depthwise, K, 1, half, Half)               \
+  OF_TYPE(depthwise_filter, DepthwiseGradient, K, 1, float, float) \
+  OF_TYPE(depthwise_filter, DepthwiseGradient, K, 1, half, Half)
 OF_SIZE(3)
 OF_SIZE(5)
 OF_SIZE(7)

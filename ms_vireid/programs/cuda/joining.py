@@ -10,7 +10,7 @@ from functools import cache
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.models import auxiliary_generator, mun
+from ms_vireid.models import mun
 from ms_vireid.programs import contiguous
 from ms_vireid.programs.cuda.declarations import constants
 from ms_vireid.programs.cuda.operators import made
@@ -73,7 +73,7 @@ class Split(nn.Cell):
         return _join(axis)(*gradients), 0, 0
 
 
-_joined, _separated = Join(), Split()
+_joined, separated = Join(), Split()
 
 
 def _of_one_type(tensors: tuple[Tensor, ...]) -> bool:
@@ -90,15 +90,10 @@ def cat(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
     return _joined(tensors, axis % tensors[0].ndim)
 
 
-def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    samples, channels, height, width = x.shape
-    return _separated(x, ((samples, channels // 2, height, width),) * 2, 1)
-
-
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     if rows.shape[0] == count:
         return (rows,)
-    return _separated(rows, ((count, *rows.shape[1:]),) * (rows.shape[0] // count), 0)
+    return separated(rows, ((count, *rows.shape[1:]),) * (rows.shape[0] // count), 0)
 
 
 def stack(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
@@ -123,6 +118,5 @@ TABLE = {
     ops.cat: cat,  # MUN: 5.5 / 5.2 for 1.5 / 0.8, AGW: 0.2 for 0.1, PMT: 0.2 for 0.1
     ops.stack: stack,  # one copy less
     mun.in_parts: in_parts,  # MUN: 30 launches less
-    auxiliary_generator.halves: halves,  # MUN: 1.8 for 0.3 / 0.2
     contiguous.join: aligned,  # PMT: 3.0 / 2.7 for 0.3 / 0.2, AGW: 1.3 / 0.7 for 0.1, MUN: 1.6 / 0.9 for 0.2
 }

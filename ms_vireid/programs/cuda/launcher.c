@@ -181,7 +181,7 @@ void equals(Call *call, int from_end, int64_t size) {
 }
 
 #define SLOTS 1000
-#define MOST_NUMBERS 24
+#define MOST_NUMBERS 192
 static struct {
   const Operator *operator;
   double numbers[MOST_NUMBERS];

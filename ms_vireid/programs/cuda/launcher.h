@@ -87,7 +87,6 @@ static inline int pack_width(int width, int otherwise, int size, int unit, const
        sizeof((const void *[]){__VA_ARGS__}) / sizeof(void *))
 #define packs(...) PACK(16 / ELEMENT, 1, __VA_ARGS__)                       /* 16 bytes, or one element */
 #define quads(...) PACK(4, 1, __VA_ARGS__)                                  /* four, or one */
-#define map_packs(...) PACK(16 / ELEMENT, PACK(2, 1, __VA_ARGS__), __VA_ARGS__) /* 16 bytes, two, or one */
 
 static inline int grid(Call *call, const char *kernel, const void *arguments, int pack, unsigned x, unsigned y) {
   char name[80];
@@ -103,15 +102,21 @@ static inline int grid_of_size(Call *call, const char *kernel, const void *argum
   return grid(call, name, arguments, pack, x, y);
 }
 
-/* Over columns and rows, for sums of columns; over rows, one a warp; over places of planes; over elements. */
+/* Over columns and rows, for sums of columns; over rows, one a warp; over elements. */
 static inline int over_columns(Call *call, const char *kernel, const void *arguments, int pack, int rows, int columns) {
   return grid(call, kernel, arguments, pack, blocks(columns, LANES * pack), parts_of(rows));
 }
 static inline int over_rows(Call *call, const char *kernel, const void *arguments, int pack, int rows) {
   return grid(call, kernel, arguments, pack, 1, min(blocks(rows, ROWS), PLANES));
 }
-static inline int over_planes(Call *call, const char *kernel, const void *arguments, int pack, int planes, int places) {
-  return grid(call, kernel, arguments, pack, blocks(places, LANES * ROWS), min(planes, PLANES));
+/* Over the places of a map's strips of channels. */
+static inline int over_strips(Call *call, const char *kernel, const void *arguments, int pack, int strips, int places) {
+  return grid(call, kernel, arguments, pack, strips, max(1, min(blocks(BLOCKS, strips), places / PLACES)));
+}
+/* Over packs of the channels of all places, sample by sample. */
+static inline int over_packs(Call *call, const char *kernel, const void *arguments, int pack, int channels, int samples,
+                             int places) {
+  return grid(call, kernel, arguments, pack, blocks(places * (channels / pack), LANES * ROWS), min(samples, PLANES));
 }
 static inline int over_elements(Call *call, const char *kernel, const void *arguments, int pack, int count) {
   return grid(call, kernel, arguments, pack, blocks(count, LANES * ROWS * pack), 1);

@@ -1,120 +1,144 @@
-// Generalised-mean pooling, (mean over all places of x^power + eps)^(1 / power), and its gradient; a warp takes a plane.
-OPERATOR(gem(float power, float eps, planes = samples * channels, size = height * width),
+// Generalised-mean pooling, (mean over all places of x^power + eps)^(1 / power), and its gradient; a block takes a strip
+// of channels of one sample.
+OPERATOR(gem(float power, float eps, places = height * width, pack = packs(channels, x), STRIPS),
          T MAP(x) -> float pooled[samples, channels],
-         grid(gem, map_packs(size, x), blocks(planes, ROWS), 1))
-OPERATOR(gem_gradient(float power, planes = samples * channels, size = height * width),
+         grid(gem, pack, strips, samples))
+OPERATOR(gem_gradient(float power, places = height * width, pack = packs(channels, x, grad_x), STRIPS),
          float grad_pooled[samples, channels] float pooled[samples, channels] T MAP(x)
          -> T MAP(grad_x),
-         grid(gem_gradient, map_packs(size, x, grad_x), blocks(planes, ROWS), 1))
+         grid(gem_gradient, pack, strips, samples))
 
 __device__ inline float power_of(float x, float power) {
   return power == 1 ? x : power == 2 ? x * x : power == 3 ? x * x * x : powf(x, power);
 }
-#define EACH_PLANE(plane, planes) \
-  for (int plane = blockIdx.x * ROWS + threadIdx.y; plane < planes; plane += gridDim.x * ROWS)
 
 template <class T, int W> __device__ void gem(const Gem &a) {
-  EACH_PLANE(plane, a.planes) {
-    long long start = static_cast<long long>(plane) * a.size;
-    float sum = 0;
+  Strip<W> strip(a);
+  Two sums[W] = {};
+  long long start = static_cast<long long>(blockIdx.y) * a.places;
+  if (!strip.idle)
 #pragma unroll 4
-    for (int i = threadIdx.x * W; i < a.size; i += LANES * W) {
-      Pack<T, W> x = load<T, W>(a.x, start + i);
-      EACH(j, W) sum += power_of(number(x.v[j]), a.power);
+    for (int place = strip.lane; place < a.places; place += strip.lanes) {
+      Pack<T, W> x = strip.template read<T>(a.x, start + place, a.channels);
+      EACH(j, W) sums[j].first += power_of(number(x.v[j]), a.power);
     }
-    sum = sum_warp(sum);
-    if (!threadIdx.x) a.pooled[plane] = powf(sum / a.size + a.eps, 1 / a.power);
-  }
+  const Two *totals = sum_places<W>(strip, sums);
+  if (strip.idle || strip.lane) return;
+  EACH(j, W)
+    a.pooled[static_cast<long long>(blockIdx.y) * a.channels + strip.channel + j] =
+        powf(totals[strip.column() + j].first / a.places + a.eps, 1 / a.power);
 }
 
 template <class T, int W> __device__ void gem_gradient(const GemGradient &a) {
-  EACH_PLANE(plane, a.planes) {
-    long long start = static_cast<long long>(plane) * a.size;
-    float factor = a.grad_pooled[plane] * powf(a.pooled[plane], 1 - a.power) / a.size;
+  Strip<W> strip(a);
+  if (strip.idle) return;
+  long long start = static_cast<long long>(blockIdx.y) * a.places;
+  float factor[W];
+  EACH(j, W) {
+    long long of = static_cast<long long>(blockIdx.y) * a.channels + strip.channel + j;
+    factor[j] = a.grad_pooled[of] * powf(a.pooled[of], 1 - a.power) / a.places;
+  }
 #pragma unroll 4
-    for (int i = threadIdx.x * W; i < a.size; i += LANES * W) {
-      Pack<T, W> x = load<T, W>(a.x, start + i);
-      EACH(j, W) x.v[j] = rounded<T>(factor * power_of(number(x.v[j]), a.power - 1));
-      store(a.grad_x, start + i, x);
-    }
+  for (int place = strip.lane; place < a.places; place += strip.lanes) {
+    Pack<T, W> x = strip.template read<T>(a.x, start + place, a.channels);
+    EACH(j, W) x.v[j] = rounded<T>(factor[j] * power_of(number(x.v[j]), a.power - 1));
+    store(a.grad_x, (start + place) * a.channels + strip.channel, x);
   }
 }
 
-// Max pooling by 3x3 windows of stride 2 with a border of one, and average pooling in several sizes at once.
-#define POOLED planes = samples * channels, pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2
-OPERATOR(max_pool(POOLED),
-         T MAP(x)
-         -> T pooled[samples, channels, pooled_height, pooled_width]
-         uint8 places[samples, channels, pooled_height, pooled_width],
-         over_planes(max_pool, 1, planes, pooled_height * pooled_width))
-OPERATOR(max_pool_gradient(POOLED),
-         T MAP(x) T grad_pooled[samples, channels, pooled_height, pooled_width]
-         uint8 places[samples, channels, pooled_height, pooled_width] -> T MAP(grad_x),
-         over_planes(max_pool_gradient(grad_pooled, places, grad_x), 1, planes, height * width))
+// Max pooling by 3x3 windows of stride 2 with a border of one, and average pooling in several sizes at once: a thread
+// takes a pack of channels of one place.
+#define POOLED pooled_height = (height + 1) / 2, pooled_width = (width + 1) / 2
+#define POOLED_MAP(name) name[samples, pooled_height, pooled_width, channels]
+OPERATOR(max_pool(POOLED, pack = packs(channels, x, pooled)),
+         T MAP(x) -> T POOLED_MAP(pooled) uint8 POOLED_MAP(window),
+         over_packs(max_pool, pack, channels, samples, pooled_height * pooled_width))
+OPERATOR(max_pool_gradient(POOLED, pack = packs(channels, grad_pooled, grad_x)),
+         T MAP(x) T POOLED_MAP(grad_pooled) uint8 POOLED_MAP(window) -> T MAP(grad_x),
+         over_packs(max_pool_gradient(grad_pooled, window, grad_x), pack, channels, samples, height * width))
 // inverses: 2^31 / ratio and less than 1 more.
-OPERATOR(average_pools(int ratios{RATIOS}, planes = samples * channels, ratio = least(ratios, ratios_count)),
+OPERATOR(average_pools(int ratios{RATIOS}, ratio = least(ratios, ratios_count)),
          T MAP(x)
-         -> T pooled{ratios}[samples, channels, height / ratios[k], width / ratios[k]],
-         over_planes(average_pools, 1, planes, height / ratio * (width / ratio)))
-OPERATOR(average_pools_gradient(int ratios{RATIOS}, unsigned inverses{ratios} = (1u << 31) / ratios[k] + 1,
-                                planes = samples * channels, pack = quads(width, grad_x)),
+         -> T pooled{ratios}[samples, height / ratios[k], width / ratios[k], channels],
+         over_packs(average_pools, packs(channels, x, pooled[0]), channels, samples, height / ratio * (width / ratio)))
+OPERATOR(average_pools_gradient(int ratios{RATIOS}, unsigned inverses{ratios} = (1u << 31) / ratios[k] + 1),
          T MAP(x)
-         T grad_pooled{ratios}[samples, channels, height / ratios[k], width / ratios[k]]
+         T grad_pooled{ratios}[samples, height / ratios[k], width / ratios[k], channels]
          -> T MAP(grad_x),
-         over_planes(average_pools_gradient(grad_pooled, grad_x), pack, planes, height * width / pack))
+         over_packs(average_pools_gradient(grad_pooled, grad_x), packs(channels, grad_pooled[0], grad_x), channels, samples,
+                    height * width))
 
-#define EACH_PLACE(plane, place, planes, places)                                                       \
-  for (int plane = blockIdx.y; plane < planes; plane += gridDim.y)                                     \
-    for (int place = (blockIdx.x * ROWS + threadIdx.y) * LANES + threadIdx.x; place < places;          \
-         place += gridDim.x * ROWS * LANES)
+// A thread's pack of channels, and its place in a sample.
+#define EACH_PACK_OF(map, W, place, channel, places)                                                        \
+  for (int thread = (blockIdx.x * ROWS + threadIdx.y) * LANES + threadIdx.x, of_place = map.channels / W,   \
+           place = thread / of_place, channel = thread % of_place * W; place < places; place = places)
 
 // The largest of each window, and where in it the first of these is; what is no number is larger than all numbers.
 template <class T, int W> __device__ void max_pool(const MaxPool &a) {
-  EACH_PLACE(plane, place, a.planes, a.pooled_height * a.pooled_width) {
-    int top = place / a.pooled_width * 2 - 1, left = place % a.pooled_width * 2 - 1;
-    long long start = static_cast<long long>(plane) * a.height * a.width;
-    int begin = (top < 0 ? 3 : 0) + (left < 0 ? 1 : 0), first = begin;
-    float most = 0;
-    EACH(k, 9) {
-      int y = top + k / 3, x = left + k % 3;
-      if (y < 0 || y >= a.height || x < 0 || x >= a.width) continue;
-      float value = at<T>(a.x, start + y * a.width + x);
-      if (k == begin || value > most || value != value) most = value, first = k;
+  EACH_PACK_OF(a, W, place, channel, a.pooled_height * a.pooled_width)
+    for (int sample = blockIdx.y; sample < a.samples; sample += gridDim.y) {
+      int top = place / a.pooled_width * 2 - 1, left = place % a.pooled_width * 2 - 1;
+      long long start = static_cast<long long>(sample) * a.height * a.width;
+      int begin = (top < 0 ? 3 : 0) + (left < 0 ? 1 : 0);
+      float most[W];
+      Pack<unsigned char, W> first;
+      EACH(k, 9) {
+        int y = top + k / 3, x = left + k % 3;
+        if (y < 0 || y >= a.height || x < 0 || x >= a.width) continue;
+        Pack<T, W> values = load<T, W>(a.x, (start + y * a.width + x) * a.channels + channel);
+        EACH(j, W) {
+          float value = number(values.v[j]);
+          if (k == begin || value > most[j] || value != value) most[j] = value, first.v[j] = k;
+        }
+      }
+      Pack<T, W> pooled;
+      EACH(j, W) pooled.v[j] = rounded<T>(most[j]);
+      long long to = static_cast<long long>(sample) * a.pooled_height * a.pooled_width + place;
+      store(a.pooled, to * a.channels + channel, pooled);
+      store(a.window, to * a.channels + channel, first);
     }
-    long long to = static_cast<long long>(plane) * a.pooled_height * a.pooled_width + place;
-    static_cast<T *>(a.pooled)[to] = rounded<T>(most), a.places[to] = first;
-  }
 }
 
 // Each place of x gets the gradients of the windows, up to four, whose first largest it is.
 template <class T, int W> __device__ void max_pool_gradient(const MaxPoolGradient &a) {
-  EACH_PLACE(plane, place, a.planes, a.height * a.width) {
-    int y = place / a.width, x = place % a.width;
-    long long start = static_cast<long long>(plane) * a.pooled_height * a.pooled_width;
-    float sum = 0;
-    for (int v = y / 2; v <= (y + 1) / 2 && v < a.pooled_height; v++)
-      for (int u = x / 2; u <= (x + 1) / 2 && u < a.pooled_width; u++) {
-        long long from = start + v * a.pooled_width + u;
-        if (a.places[from] == (y - 2 * v + 1) * 3 + x - 2 * u + 1) sum += at<T>(a.grad_pooled, from);
-      }
-    static_cast<T *>(a.grad_x)[static_cast<long long>(plane) * a.height * a.width + place] = rounded<T>(sum);
-  }
+  EACH_PACK_OF(a, W, place, channel, a.height * a.width)
+    for (int sample = blockIdx.y; sample < a.samples; sample += gridDim.y) {
+      int y = place / a.width, x = place % a.width;
+      long long start = static_cast<long long>(sample) * a.pooled_height * a.pooled_width;
+      float sums[W] = {};
+      for (int v = y / 2; v <= (y + 1) / 2 && v < a.pooled_height; v++)
+        for (int u = x / 2; u <= (x + 1) / 2 && u < a.pooled_width; u++) {
+          long long from = (start + v * a.pooled_width + u) * a.channels + channel;
+          Pack<unsigned char, W> first = load<unsigned char, W>(a.window, from);
+          Pack<T, W> gradient = load<T, W>(a.grad_pooled, from);
+          EACH(j, W)
+            if (first.v[j] == (y - 2 * v + 1) * 3 + x - 2 * u + 1) sums[j] += number(gradient.v[j]);
+        }
+      Pack<T, W> out;
+      EACH(j, W) out.v[j] = rounded<T>(sums[j]);
+      store(a.grad_x, (static_cast<long long>(sample) * a.height * a.width + place) * a.channels + channel, out);
+    }
 }
 
 // The averages of windows of ratio x ratio places, for several ratios that divide height and width.
 template <class T, int W> __device__ void average_pools(const AveragePools &a) {
-  for (int k = 0; k < a.ratios_count; k++) {
-    int ratio = a.ratios[k], pooled_width = a.width / ratio, places = a.height / ratio * pooled_width;
-    EACH_PLACE(plane, place, a.planes, places) {
-      long long start = static_cast<long long>(plane) * a.height * a.width;
-      start += place / pooled_width * ratio * a.width + place % pooled_width * ratio;
-      float sum = 0;
-      for (int y = 0; y < ratio; y++)
+  for (int number_of_ratio = 0; number_of_ratio < a.ratios_count; number_of_ratio++) {
+    int ratio = a.ratios[number_of_ratio], pooled_width = a.width / ratio, places = a.height / ratio * pooled_width;
+    EACH_PACK_OF(a, W, place, channel, places)
+      for (int sample = blockIdx.y; sample < a.samples; sample += gridDim.y) {
+        long long start = static_cast<long long>(sample) * a.height * a.width;
+        start += place / pooled_width * ratio * a.width + place % pooled_width * ratio;
+        float sums[W] = {};
+        for (int y = 0; y < ratio; y++)
 #pragma unroll 4
-        for (int x = 0; x < ratio; x++) sum += at<T>(a.x, start + y * a.width + x);
-      static_cast<T *>(a.pooled[k])[static_cast<long long>(plane) * places + place] =
-          rounded<T>(sum / (ratio * ratio));
-    }
+          for (int x = 0; x < ratio; x++) {
+            Pack<T, W> values = load<T, W>(a.x, (start + y * a.width + x) * a.channels + channel);
+            EACH(j, W) sums[j] += number(values.v[j]);
+          }
+        Pack<T, W> out;
+        EACH(j, W) out.v[j] = rounded<T>(sums[j] / (ratio * ratio));
+        store(a.pooled[number_of_ratio], (static_cast<long long>(sample) * places + place) * a.channels + channel, out);
+      }
   }
 }
 
@@ -123,22 +147,22 @@ __device__ inline int quotient(int x, unsigned inverse) {
   return static_cast<int>(static_cast<unsigned long long>(x) * inverse >> 31);
 }
 
-// W neighbouring places of a row get their shares of the gradients of all windows that they are in.
+// Each place gets its shares of the gradients of all windows that it is in.
 template <class T, int W> __device__ void average_pools_gradient(const AveragePoolsGradient &a) {
-  int packs = a.width / W;
-  EACH_PLACE(plane, place, a.planes, a.height * packs) {
-    int y = place / packs, x = place % packs * W;
-    float sums[W];
-    EACH(j, W) sums[j] = 0;
-    for (int k = 0; k < a.ratios_count; k++) {
-      int ratio = a.ratios[k], pooled_width = a.width / ratio;
-      float share = 1.0f / (ratio * ratio);
-      long long row = static_cast<long long>(plane) * (a.height / ratio) + quotient(y, a.inverses[k]);
-      EACH(j, W)
-        sums[j] += share * at<T>(a.grad_pooled[k], row * pooled_width + quotient(x + j, a.inverses[k]));
+  EACH_PACK_OF(a, W, place, channel, a.height * a.width)
+    for (int sample = blockIdx.y; sample < a.samples; sample += gridDim.y) {
+      int y = place / a.width, x = place % a.width;
+      float sums[W] = {};
+      for (int k = 0; k < a.ratios_count; k++) {
+        int ratio = a.ratios[k], pooled_width = a.width / ratio;
+        float share = 1.0f / (ratio * ratio);
+        long long row = static_cast<long long>(sample) * (a.height / ratio) + quotient(y, a.inverses[k]);
+        long long from = (row * pooled_width + quotient(x, a.inverses[k])) * a.channels + channel;
+        Pack<T, W> gradient = load<T, W>(a.grad_pooled[k], from);
+        EACH(j, W) sums[j] += share * number(gradient.v[j]);
+      }
+      Pack<T, W> out;
+      EACH(j, W) out.v[j] = rounded<T>(sums[j]);
+      store(a.grad_x, (static_cast<long long>(sample) * a.height * a.width + place) * a.channels + channel, out);
     }
-    Pack<T, W> out;
-    EACH(j, W) out.v[j] = rounded<T>(sums[j]);
-    store(a.grad_x, (static_cast<long long>(plane) * a.height + y) * a.width + x, out);
-  }
 }

@@ -1,8 +1,8 @@
-// The weight of a 1x1 convolution whose outputs are scaled by channel: a warp an output.
-OPERATOR(scaled(), T weight[rows, columns, 1, 1] T scale[1, rows, 1, 1] -> T out[rows, columns, 1, 1],
+// The weight of a 1x1 convolution whose outputs are scaled by channel, in the order of maps: a warp an output.
+OPERATOR(scaled(), T weight[rows, columns, 1, 1] T scale[1, rows, 1, 1] -> T out[rows, 1, 1, columns],
          over_rows(scaled, packs(columns, weight, out), rows))
 OPERATOR(scaled_gradient(),
-         T grad_out[rows, columns, 1, 1] T weight[rows, columns, 1, 1] T scale[1, rows, 1, 1]
+         T grad_out[rows, 1, 1, columns] T weight[rows, columns, 1, 1] T scale[1, rows, 1, 1]
          -> T grad_weight[rows, columns, 1, 1] T grad_scale[1, rows, 1, 1],
          over_rows(scaled_gradient, packs(columns, grad_out, weight, grad_weight), rows))
 

@@ -24,7 +24,9 @@ int compute(Convolution what, Described x, const void *x_data, Described filter,
             const void *beta) {
   if (int error = fits(x, filter, convolution, y)) return error;
   static const char *names[] = {"Forward", "BackwardData", "BackwardFilter"};  // in the order of Convolution
-  count_call("cudnnConvolution" + std::string(names[static_cast<int>(what)]), {x, filter, y});
+  bool last = x->strides[1] == 1 && y->strides[1] == 1 && (x->shape[1] > 1 || y->shape[1] > 1);
+  count_call("cudnnConvolution" + std::string(names[static_cast<int>(what)]), {x, filter, y},
+             last ? " with channels last" : "");
   if (!computes()) return SUCCESS;
   auto of_each_axis = [&](const int *given) { return dims(given, convolution->rank); };
   convolve(what, view(x, x_data), view(filter, filter_data), view(y, y_data), of_each_axis(convolution->stride),

@@ -22,11 +22,11 @@ View view(Described tensor, const void *data) {
   return View(*type_of(tensor->type), data, shape_of(tensor), dims(tensor->strides, tensor->rank));
 }
 
-void count_call(const std::string &name, std::initializer_list<Described> tensors) {
+void count_call(const std::string &name, std::initializer_list<Described> tensors, const std::string &note) {
   std::string work;
   for (Described tensor : tensors)
     if (tensor && tensor->rank) work += (work.empty() ? "" : " ") + described(view(tensor, nullptr));
-  count_launch(name, work);
+  count_launch(name, work + note);
 }
 
 double scalar(Described tensor, const void *given) {

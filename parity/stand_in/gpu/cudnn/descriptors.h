@@ -41,8 +41,9 @@ View view(Described tensor, const void *data);
 // What is computed but not yet written; the values must outlive the view.
 inline View view(const Values &computed, const Dims &shape) { return View(Type::float64, computed.data(), shape); }
 
-// Counts a launch with the tensors that it works on; null is one that is not given.
-void count_call(const std::string &name, std::initializer_list<Described> tensors);
+// Counts a launch with the tensors that it works on, of which null is one that is not given, and what else its cost
+// depends on.
+void count_call(const std::string &name, std::initializer_list<Described> tensors, const std::string &note = "");
 
 // alpha and beta are double for tensors of double, else float.
 double scalar(Described tensor, const void *given);
