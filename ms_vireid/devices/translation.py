@@ -73,8 +73,9 @@ def modules(library: Path) -> list[int]:
     file is no such library, or holds none."""
     try:
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            address, place, size = _sections(data)[b".nv_fatbin"]
-            starts = sorted(value - address + place for value in _addresses(data))
+            sections = _sections(data)
+            address, place, size = sections[b".nv_fatbin"]
+            starts = sorted(value - address + place for value in _addresses(data, sections))
             if not starts or not place <= starts[0] <= starts[-1] < place + size <= len(data):
                 return []
     except (OSError, LookupError, ValueError, struct.error):
@@ -93,9 +94,8 @@ def _sections(data: mmap.mmap) -> dict[bytes, list[int]]:
     return {data[names + name : data.find(b"\0", names + name)]: where for name, _, _, *where in headers}
 
 
-def _addresses(data: mmap.mmap) -> list[int]:
+def _addresses(data: mmap.mmap, sections: dict[bytes, list[int]]) -> list[int]:
     """Return the address of each module's code, which its wrapper has once the library is loaded."""
-    sections = _sections(data)
     first, place, size = sections[b".nvFatBinSegment"]
     _, relocations, length = sections[b".rela.dyn"]
     relocated = {

@@ -141,12 +141,22 @@ def scaled(scale: Parameter, layer: nn.Conv2d, x: Tensor) -> Tensor:
     return ops.Conv2D(weight.shape[0], 1, data_format="NHWC")(x, weight)
 
 
-def _without_kernels(self: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """Of rows, and with statistics of several processes."""
-    return nn.BatchNorm2d.construct(self, x) if x.ndim == 2 else last(nn.BatchNorm2d.construct(self, first(x)))
-
-
-def _followed(x: Tensor, rest: Tensor | None, relu: bool, twice: bool) -> Tensor | tuple[Tensor, Tensor]:
+def mindspores_batch_norm(
+    self: nn.BatchNorm1d | nn.BatchNorm2d,
+    x: Tensor,
+    rest: Tensor | None = None,
+    relu: bool = False,
+    twice: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """As `batch_norm`, of rows, with statistics of several processes, and where convolutions are recomputed: MindSpore
+    keeps what a cell with a gradient of its own is given."""
+    if x.ndim == 2:
+        x = nn.BatchNorm2d.construct(self, x)
+    elif not isinstance(self.bn_train, ops.BatchNorm):
+        x = last(nn.BatchNorm2d.construct(self, first(x)))
+    else:
+        normalise = ops.BatchNorm(self.training, self.eps, self.momentum, "NHWC")
+        x = normalise(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
     x = x if rest is None else x + rest
     x = ops.relu(x) if relu else x
     return (x, x) if twice else x
@@ -161,7 +171,7 @@ def batch_norm(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """With what follows in a residual network: adding `rest`, ReLU. twice: the output as two, for `in_order`."""
     if x.ndim == 2 or not isinstance(self.bn_train, ops.BatchNorm):
-        return _followed(_without_kernels(self, x), rest, relu, twice)
+        return mindspores_batch_norm(self, x, rest, relu, twice)
     # By value: in a bprop a parameter of a tuple may be another layer's of the same shape (MindSpore 2.10).
     parameters = self.gamma.value(), self.beta.value(), self.moving_mean, self.moving_variance
     added = ABSENT if rest is None else rest
@@ -172,21 +182,6 @@ def batch_norm(
     cell = _batch_norm if rest is None else of_sum
     outputs = differentiated(cell, x, *parameters, added, relu=relu, eps=self.eps, momentum=self.momentum)
     return (outputs[0], outputs[-1]) if twice else outputs[0]
-
-
-def mindspores_batch_norm(
-    self: nn.BatchNorm1d | nn.BatchNorm2d,
-    x: Tensor,
-    rest: Tensor | None = None,
-    relu: bool = False,
-    twice: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """Where convolutions are recomputed: MindSpore keeps what a cell with a gradient of its own is given."""
-    if x.ndim == 2 or not isinstance(self.bn_train, ops.BatchNorm):
-        return _followed(_without_kernels(self, x), rest, relu, twice)
-    normalise = ops.BatchNorm(self.training, self.eps, self.momentum, "NHWC")
-    x = normalise(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[0]
-    return _followed(x, rest, relu, twice)
 
 
 def _weights(block: nn.Cell) -> tuple[Tensor, ...]:
