@@ -49,14 +49,12 @@ def build_step(
     def update(images, labels, key, progress, scalars):
         terms, gradients = gradients_of(images, labels, key, progress)
         finite = None
-        if scaler is not None:
-            terms, gradients = terms[1:], optimizer.unscale(gradients, scaler.scale_value)
         if gradient_mean is not None:
             gradients = gradient_mean(gradients)  # one device's overflow reaches all
+        if scaler is not None:
+            terms, (gradients, finite) = terms[1:], half.unscaled(scaler, gradients)
         if clip_norm is not None:
             gradients = optimizer.clip(gradients, clip_norm)
-        if scaler is not None:
-            finite = half.adjusted(scaler, gradients)
         optimizer(layout.parts, gradients, scalars, finite)
         return terms
 

@@ -4,12 +4,15 @@ v, r and a are the visible, infrared and auxiliary half-batches [PK, ...], ident
 of all three is of one identity, and a's row i was made from v's and r's.
 """
 
+from functools import cache
+
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
 from ms_vireid.losses import distance as distances
 from ms_vireid.losses import mmd
-from ms_vireid.losses.batch import check_batch, group_centers, same_labels
+from ms_vireid.losses.batch import check_batch, group_centers
 
 
 def check_modalities(modalities: tuple[Tensor, ...], multiple: int = 1) -> None:
@@ -68,10 +71,15 @@ class IdentityAlignmentLoss(nn.Cell):
         identities = centers.shape[0] // 3
         centers, others = centers[2 * identities :], centers[: 2 * identities]  # a's, and v's and r's
         distance = distances.euclidean_distance(centers, others)  # [P, 2P]
-        identity = ops.arange(2 * identities) % identities  # [2P]
-        same = same_labels(identity[:identities], identity)  # [P, 2P]
-        brackets = distances.hinge(distance, same, self.margin)  # [P], Eq. 12
+        brackets = distances.hinge(distance, _same(identities), self.margin)  # [P], Eq. 12
         return brackets.sum() if self.reduction == "sum" else brackets.mean()
+
+
+@ops.constexpr
+@cache
+def _same(identities: int) -> Tensor:
+    """Which of v's and r's centres are of each identity of a: bool [P, 2P]."""
+    return Tensor(np.tile(np.eye(identities, dtype=bool), 2))
 
 
 class ModalityAlignmentLoss(nn.Cell):

@@ -32,7 +32,7 @@ class StageLoss(nn.Cell):
     def values(self, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
         return tuple([term(outputs, labels) for term in self.terms])
 
-    @replaceable("graph")
+    @replaceable("graph", "cuda")
     def total(self, values: tuple[Tensor, ...]) -> Tensor:
         return sum([w * value for w, value in zip(self.weights, values)])  # noqa: B905 (graph mode does not know strict=)
 

@@ -187,7 +187,7 @@ class VisionTransformer(nn.Cell):
             x = self.recomputed_block(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
         return self.norm(x)[:, 0]  # [N, D]
 
-    @replaceable("cuda")
+    @replaceable("graph", "cuda")
     def noise_of(self, key: Tensor, shape: tuple[int, int, int]) -> Noise:
         """Draw what the dropouts and drop paths of a forward pass over [N, T, D] share."""
         return draw_noise(key, shape, self.path_rates, self.pos_drop.rate, self.shard)

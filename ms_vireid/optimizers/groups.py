@@ -93,12 +93,6 @@ class GroupOptimizer(nn.Cell):
         share = (max_norm / (ops.sqrt(squares) + self.NORM_EPS)).clamp(max=1.0)
         return tuple([gradient * share for gradient in gradients])
 
-    @replaceable("cuda")
-    def unscale(self, gradients: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, ...]:
-        """Divide gradients by the scale of their loss, a scalar."""
-        factor = ops.reciprocal(scale)
-        return tuple([gradient * factor for gradient in gradients])
-
     def state(self) -> list[Parameter]:
         """Return what a checkpoint needs besides the weights and the number of steps."""
         return [state for states in zip(*(part.states for part in self.parts), strict=True) for state in states]

@@ -66,13 +66,15 @@ class HalfWeights:
 
 
 @replaceable("cuda")
-def adjusted(scaler: DynamicLossScaler, gradients: tuple[Tensor, ...]) -> Tensor:
-    """Adjust the scale of a float16 loss to a step's gradients. Returns whether these are finite: a boolean scalar, by
-    the sum of each tensor."""
+def unscaled(scaler: DynamicLossScaler, gradients: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
+    """Divide a step's gradients by the scale of their float16 loss, and adjust the scale to them. Returns them, and
+    whether they are finite: a boolean scalar, by the sum of each tensor."""
+    factor = ops.reciprocal(scaler.scale_value)
+    gradients = tuple([gradient * factor for gradient in gradients])
     sums = [gradient.sum().reshape(1) for gradient in gradients]
     finite = ops.isfinite(ops.cat(sums)).all()
     scaler.adjust(finite)
-    return finite
+    return gradients, finite
 
 
 @replaceable("cuda")

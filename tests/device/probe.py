@@ -137,8 +137,8 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
     layout = computation.layout(optimizer)
 
     def update(first, second, scalars):
-        gradients = optimizer.unscale(layout.joined((first, second)), scaler.scale_value)
-        return optimizer(layout.parts, gradients, scalars, half.adjusted(scaler, gradients))
+        gradients, finite = half.unscaled(scaler, layout.joined((first, second)))
+        return optimizer(layout.parts, gradients, scalars, finite)
 
     step = computation.computed(update)
 

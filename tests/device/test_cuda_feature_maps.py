@@ -237,21 +237,13 @@ def test_maps_between_packs(kernels):
 @each_type
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (5, 5, 4, 3), (3, 11, 9, 40), (2, 33, 18, 4), (1, 3, 6, 136)], ids=str)
 @pytest.mark.parametrize("size", [3, 5, 7])
-@pytest.mark.parametrize("residual", [False, True], ids=["", "residual"])
-def test_depthwise(kernels, shape, size, residual, dtype):
-    (batch, height, _, channels), border = shape, size // 2
+def test_depthwise(kernels, shape, size, dtype):
+    batch, height, _, channels = shape
     x, gradient = (random(*shape, dtype=dtype, seed=seed) for seed in (0, 1))
     weight, out = random(channels, 1, size, size, dtype=dtype), empty(*shape, dtype=dtype)
-    kernels("depthwise", x, weight, out, residual=residual)
-
-    def windows(of):
-        """[N, H, W, C, size, size]"""
-        padded = np.pad(of.astype(np.float64), ((0, 0), (border, border), (border, border), (0, 0)))
-        return np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
-
-    given = np.maximum(x, 0) if residual else x
-    filters = weight[:, 0].astype(np.float64)
-    assert_close(out, np.einsum("nhwcij,cij->nhwc", windows(given), filters) + (x if residual else 0))
+    kernels("depthwise", x, weight, out)
+    expected, of_x, of_weight = by_channel(np.maximum(x, 0), weight, gradient)
+    assert_close(out, expected + x)
 
     count = max(1, min(132, batch * height // 8))
     grad_x, parts, grad_weight = (
@@ -259,11 +251,47 @@ def test_depthwise(kernels, shape, size, residual, dtype):
         empty(count, *weight.shape),
         empty(*weight.shape, dtype=dtype),
     )
-    kernels("depthwise_gradient", gradient, weight, x, grad_x, parts, grad_weight, residual=residual)
-    of_x = np.einsum("nhwcij,cij->nhwc", windows(gradient), filters[:, ::-1, ::-1])
-    assert_close(grad_x, of_x * (x > 0) + gradient if residual else of_x)
-    expected = np.einsum("nhwcij,nhwc->cij", windows(given), gradient.astype(np.float64))
-    assert_close(grad_weight, expected[:, None])
+    kernels("depthwise_gradient", gradient, weight, x, grad_x, parts, grad_weight)
+    assert_close(grad_x, of_x * (x > 0) + gradient)
+    assert_close(grad_weight, of_weight)
+
+
+def by_channel(x, weight, gradient):
+    """A depth-wise convolution of x [N, H, W, C], and the gradients of x and of the weight [C, 1, size, size]."""
+    size = weight.shape[-1]
+
+    def windows(of):
+        """[N, H, W, C, size, size]"""
+        border = (size // 2,) * 2
+        padded = np.pad(of.astype(np.float64), ((0, 0), border, border, (0, 0)))
+        return np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
+
+    filters = weight[:, 0].astype(np.float64)
+    return (
+        np.einsum("nhwcij,cij->nhwc", windows(x), filters),
+        np.einsum("nhwcij,cij->nhwc", windows(gradient), filters[:, ::-1, ::-1]),
+        np.einsum("nhwcij,nhwc->cij", windows(x), gradient.astype(np.float64))[:, None],
+    )
+
+
+@each_type
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (5, 5, 4, 3), (3, 11, 9, 40), (1, 3, 6, 136)], ids=str)
+@pytest.mark.parametrize("sizes", [(5, 7), (7, 5), (3, 3), (7, 3)], ids=str)
+def test_depthwise_halves(kernels, shape, sizes, dtype):
+    (batch, height, width, channels), count = shape, max(1, min(132, shape[0] * shape[1] // 8))
+    x, gradient = (random(batch, height, width, 2 * channels, dtype=dtype, seed=seed) for seed in (0, 1))
+    weights = [random(channels, 1, size, size, dtype=dtype, seed=size) for size in sizes]
+    out, grad_x = empty(*x.shape, dtype=dtype), empty(*x.shape, dtype=dtype)
+    parts = [empty(count, *weight.shape) for weight in weights]
+    grad_weights = [empty(*weight.shape, dtype=dtype) for weight in weights]
+    kernels("depthwise_halves", *weights, x, out)
+    kernels("depthwise_halves_gradient", *weights, x, gradient, grad_x, *parts, *grad_weights)
+    for half, weight, grad_weight in zip((0, 1), weights, grad_weights, strict=True):
+        own = (..., slice(half * channels, (half + 1) * channels))
+        expected, of_x, of_weight = by_channel(x[own], weight, gradient[own])
+        assert_close(out[own], expected)
+        assert_close(grad_x[own], of_x)
+        assert_close(grad_weight, of_weight)
 
 
 @each_type
@@ -351,7 +379,7 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
         outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
         kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
         filters = empty(*norm.x.shape), empty(19 * 24 // 8, *weight.shape), empty(*weight.shape)
-        kernels("depthwise_gradient", norm.gradient, weight, norm.x, *filters, residual=False)
+        kernels("depthwise_gradient", norm.gradient, weight, norm.x, *filters)
         results.append((norm.out, norm.mean, norm.variance, norm.statistics, *outputs, *filters))
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)

@@ -159,3 +159,19 @@ def test_mean_discrepancies(kernels, sets, n, first):
     kernels("mean_discrepancies_gradient", gradient, given, grad_squared, **numbers)
     weighted = slopes(lambda of: discrepancies(of) * gradient, squared)
     np.testing.assert_allclose(grad_squared, weighted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (0.5, 2.0, 0.0), tuple(np.linspace(-1, 1, 16))], ids=len)
+def test_weighted_sum(kernels, weights):
+    values, gradient, total = random(len(weights)), random(1, seed=1), empty(1)
+    terms, gradients = ([aligned(of[i : i + 1]) for i in range(len(weights))] for of in (values, empty(len(weights))))
+    kernels("weighted_sum", *terms, total, weights=weights)
+    assert_close(total, [np.dot(values.astype(np.float64), weights)])
+    kernels("weighted_sum_gradient", gradient, *gradients, weights=weights)
+    assert_close(np.concatenate(gradients), gradient * np.array(weights))
+
+
+def test_losses_of_no_number_have_none(kernels):
+    terms, total = [aligned(np.float32([value])) for value in (1, np.nan)], empty(1)
+    kernels("weighted_sum", *terms, total, weights=(1.0, 1.0))
+    assert np.isnan(total).all()

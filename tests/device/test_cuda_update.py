@@ -6,7 +6,7 @@ import pytest
 from ms_vireid.optimizers.sgd import Scalars
 from ms_vireid.programs.cuda.declarations import constants
 from ms_vireid.programs.updates import FusedScalars
-from tests.device.cuda_kernels import ABSENT, aligned, assert_close, each_type, empty, random
+from tests.device.cuda_kernels import ABSENT, aligned, assert_close, empty, random
 
 SIZES = [1, 7, 128, 1283, 3072]
 UNUSED = np.zeros(1, np.float32)  # an output that nobody writes
@@ -77,14 +77,6 @@ def test_a_weight_that_is_no_number_is_not_limited(kernels):
     np.testing.assert_array_equal(weight, [np.nan, 0, 0.5, 1])
 
 
-@each_type
-@each_size
-def test_gradients_without_their_scale(kernels, size, dtype):
-    x, out = random(size, dtype=dtype), empty(size, dtype=dtype)
-    kernels("unscaled", x, aligned(np.array(1024, np.float32)), out)
-    assert_close(out, x.astype(np.float64) / 1024)
-
-
 @each_size
 def test_copies_in_half(kernels, size):
     weight, copy = random(size), empty(size, dtype="float16")
@@ -98,17 +90,18 @@ def test_gradients_that_overflow_update_nothing(worker, optimizer):
     assert changes == [[True, 1024.0], [False, 512.0], [True, 512.0]]
 
 
-@pytest.mark.parametrize("size", [*SIZES, 300_001])
+@pytest.mark.parametrize("size", [*SIZES, 300_001, 2_200_000])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, np.finfo(np.float32).max])
 def test_gradients_are_finite_or_not(kernels, size, value):
-    finite = aligned(np.empty(min(constants()["PARTS"], -(-size // 256)), bool))
-    gradient = random(size)
+    finite = aligned(np.empty(min(constants()["BLOCKS"], -(-size // 256)), bool))
+    gradient, scale, out = random(size), aligned(np.array(1024, np.float32)), empty(size)
     for place in {0, size // 2, size - 1}:
         gradient[place], before = value, gradient[place]
-        kernels("finite", gradient, finite)
+        kernels("unscaled", gradient, scale, out, finite)
         assert finite.all() == np.isfinite(value)
+        np.testing.assert_array_equal(out, gradient / np.float32(1024))
         gradient[place] = before
-    kernels("finite", gradient, finite)
+    kernels("unscaled", gradient, scale, out, finite)
     assert finite.all()
 
 

@@ -52,7 +52,7 @@ PLANTED = {
         "a.flipped ? K * K - 1 - place : place", "place", "2 IntraModalityLearner, 7x7 first"
     ),
     "a depth-wise convolution of a row read backwards": Error(
-        "from + x, a.channels", "from + a.width - 1 - x, a.channels", "2 IntraModalityLearner, 7x7 first"
+        "of_row + x, stride", "of_row + a.width - 1 - x, stride", "2 IntraModalityLearner, 7x7 first"
     ),
     "a BatchNorm without the last place of a map": Error(
         "(first + (k) * strip.step < places)", "(first + (k) * strip.step < places - 1)", "2 BatchNorm"
@@ -95,8 +95,24 @@ PLANTED = {
     "a tensor joined where the next one begins": Error(
         "blockIdx.x) < a.ends", "blockIdx.x) <= a.ends", "5 AGW, six updates"
     ),
-    "halves of maps that are not split where they meet": Error(
-        "unsigned rows = (column + offset) / width;", "unsigned rows = 0;", "2 IntraModalityLearner, 7x7 first"
+    "maps that are not split where they meet": Error(
+        "unsigned rows = (column + offset) / width;", "unsigned rows = 0;", "2 CrossModalityLearner"
+    ),
+    "halves of maps by each other's filters": Error(
+        "half ? a.second : a.first", "half ? a.first : a.second", "2 IntraModalityLearner, 7x7 first"
+    ),
+    "filters with the gradient of the other half": Error(
+        "static_cast<const T *>(a.grad_out) + first",
+        "static_cast<const T *>(a.grad_out)",
+        "2 IntraModalityLearner, 7x7 first",
+    ),
+    "a loss's gradient with the weight of another": Error(
+        "a.weights[k] * *a.grad_out", "a.weights[0] * *a.grad_out", "5 PMT stage 2, float16"
+    ),
+    "a whole map's gradient with the sums of one channel": Error(
+        "EACH(j, W) sums[j] = totals[j];\n  differentiate_by",
+        "EACH(j, W) sums[j] = totals[0];\n  differentiate_by",
+        "4 AGW small, gradients",
     ),
     "AdamW without the weights' decay": Error("+ decay * w), a)", "), a)", "5 PMT stage 1, six updates"),
     "a momentum that is not Nesterov's": Error("a.nesterov ?", "false ?", "5 AGW, six updates"),

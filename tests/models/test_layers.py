@@ -7,6 +7,7 @@ from mindspore import Tensor
 from ms_vireid.command.errors import InputError
 from ms_vireid.models.layers import Dropout, DropPath, GeM
 from ms_vireid.models.noise import draw_noise, mix, path_factors, position_noise, to_int32
+from ms_vireid.programs.graph import ascend
 from torch_ref.models.layers import GeM as TorchGeM
 
 
@@ -49,6 +50,17 @@ def test_dropout_zeroes_its_rate_and_scales_the_rest():
     assert set(np.unique(kept)) == {0.0, np.float32(1 / 0.9)}
     # 163,840 draws of probability 0.1: standard deviation 0.0007.
     assert (kept == 0).mean() == pytest.approx(0.1, abs=0.004)
+
+
+@pytest.mark.parametrize("parts", [1, 4, 16])
+def test_masks_that_are_drawn_at_once_are_those_of_their_layers(parts):
+    noise = position_noise(Tensor(7, ms.int32), 6, 5).reshape(2, 3, 5)
+    kept = ascend._kept(noise, Dropout(0.1, 0).limit, 13, parts)
+    assert len(kept) == 13
+    for layer, mask in enumerate(kept):
+        one = Dropout(0.1, layer, parts)
+        expected = (one.numbers(noise) >= one.limit).reshape(2, 3, 5 * parts)
+        np.testing.assert_array_equal(mask.asnumpy(), expected.asnumpy())
 
 
 def test_masks_of_layers_parts_and_steps_are_independent():

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
-from torch_ref.losses.batch import check_batch, group_centers, same_labels
+from torch_ref.losses.batch import check_batch, group_centers
 from torch_ref.losses.distance import euclidean_distance, hinge
 from torch_ref.losses.mmd import squared_mmd
 
@@ -43,8 +43,7 @@ class IdentityAlignmentLoss(nn.Module):
         centers = group_centers(rows.reshape(-1, self.num_instances, rows.shape[1]))  # [3P, C]
         identities = centers.shape[0] // 3
         distance = euclidean_distance(centers[2 * identities :], centers[: 2 * identities])  # [P, 2P], a to v and r
-        identity = torch.arange(2 * identities, device=rows.device) % identities  # [2P]
-        same = same_labels(identity[:identities], identity)  # [P, 2P]
+        same = torch.eye(identities, dtype=torch.bool, device=rows.device).tile(2)  # [P, 2P]
         brackets = hinge(distance, same, self.margin)  # [P], Eq. 12
         return brackets.sum() if self.reduction == "sum" else brackets.mean()
 

@@ -8,6 +8,7 @@ enum {
   WIDEST = 1024,     /* columns of a row that a warp holds in registers, at most, */
   MOST_TOKENS = 512, /* and of softmax, of whose warps more must run at a time */
   MAPS = 3,          /* of a non-local block */
+  TERMS = 16,        /* of a loss, at most */
   VECTORS = 8,       /* whose gradients are added up at once, at most */
   SAMPLE_PARTS = 16, /* of the samples, over which a non-local block's gradients are summed, at most */
   RUN = 4,           /* packs of a channel that a lane loads at a time */

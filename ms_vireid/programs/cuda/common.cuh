@@ -182,16 +182,16 @@ __device__ inline Two sum_threads(Two own) {
 
 // A thread's W channels, and its places: a block has `lanes` places at a time, all blocks along y one after the other.
 template <int W> struct Strip {
-  int lane, lanes, channel, place, step, columns;
+  int lane, lanes, start, channel, place, step, columns;
   bool idle;
-  template <class Map> __device__ explicit Strip(const Map &map) {
+  template <class Map> __device__ explicit Strip(const Map &map, int block = blockIdx.x) {
     int thread = threadIdx.y * LANES + threadIdx.x;
     columns = map.across * W, lanes = LANES * ROWS / map.across, lane = thread / map.across;
-    channel = (blockIdx.x * map.across + thread % map.across) * W;
+    start = block * columns, channel = start + thread % map.across * W;
     idle = lane >= lanes || channel >= map.channels;
     place = blockIdx.y * lanes + lane, step = gridDim.y * lanes;
   }
-  __device__ int column() const { return channel - blockIdx.x * columns; }
+  __device__ int column() const { return channel - start; }
   template <class T> __device__ Pack<T, W> read(const void *data, long long place, int channels) const {
     return load<T, W>(data, place * channels + channel);
   }

@@ -254,3 +254,20 @@ template <class T, int W> __device__ void mean_discrepancies_gradient(const Mean
       a.grad_squared[static_cast<long long>(set) * a.n * a.n + c] = a.grad_out[set] * of.share(c) * of.at(c).second;
   }
 }
+
+// A weighted sum of losses, [1] each: what has no dimension would come back as a number, not a tensor.
+OPERATOR(weighted_sum(float weights{TERMS}), float values{weights}[1] -> float out[1], grid(weighted_sum, 1, 1, 1))
+OPERATOR(weighted_sum_gradient(float weights{TERMS}),
+         float grad_out[1] -> float grad_values{weights}[1], grid(weighted_sum_gradient, 1, 1, 1))
+
+template <class T, int W> __device__ void weighted_sum(const WeightedSum &a) {
+  if (threadIdx.x || threadIdx.y) return;
+  float sum = 0;
+  for (int k = 0; k < a.weights_count; k++) sum += a.weights[k] * *a.values[k];
+  *a.out = sum;
+}
+
+template <class T, int W> __device__ void weighted_sum_gradient(const WeightedSumGradient &a) {
+  int k = threadIdx.y * LANES + threadIdx.x;
+  if (k < a.weights_count) *a.grad_values[k] = a.weights[k] * *a.grad_out;
+}

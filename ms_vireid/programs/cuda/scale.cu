@@ -1,7 +1,8 @@
-// float16's loss scale: whether gradients are finite, in parts, and what follows for the scale from all of them.
-OPERATOR(finite(parts = min(PARTS, blocks(count, LANES * ROWS))),
-         float x[count..] -> bool finite[parts],
-         grid(finite, packs(count, x), parts, 1))
+// float16's loss scale: gradients without it, whether they are finite, in parts, and what follows for the scale from all
+// of them.
+OPERATOR(unscaled(parts = min(BLOCKS, blocks(count, LANES * ROWS))),
+         float x[count..] float scale[] -> float out[count..] bool finite[parts],
+         grid(unscaled, packs(count, x, out), parts, 1))
 // The scale is divided by `factor`, down to 1, after a step that is not finite, and multiplied by it after `window` steps
 // that are.
 OPERATOR(adjust_scale(float factor, int window, int counts{VECTORS}),
@@ -10,11 +11,18 @@ OPERATOR(adjust_scale(float factor, int window, int counts{VECTORS}),
 
 constexpr float MOST = -LEAST;
 
-template <class T, int W> __device__ void finite(const Finite &a) {
-  float others = 0;
-  for (long long i = first_element<W>(); i < a.count; i += static_cast<long long>(gridDim.x) * LANES * ROWS * W) {
-    Pack<float, W> x = load<float, W>(a.x, i);
-    EACH(j, W) others += !(fabsf(x.v[j]) <= MOST);
+template <class T, int W> __device__ void unscaled(const Unscaled &a) {
+  float others = 0, factor = 1 / *a.scale;
+  long long step = static_cast<long long>(gridDim.x) * LANES * ROWS * W;
+  for (long long first = first_element<W>(); first < a.count; first += RUN * step) {
+    Pack<float, W> x[RUN];
+    EACH(k, RUN)
+      if (first + k * step < a.count) x[k] = load<float, W>(a.x, first + k * step);
+    EACH(k, RUN)
+      if (first + k * step < a.count) {
+        EACH(j, W) x[k].v[j] *= factor, others += !(fabsf(x[k].v[j]) <= MOST);
+        store(a.out, first + k * step, x[k]);
+      }
   }
   bool all = !sum_threads({others, 0}).first;
   if (!threadIdx.x && !threadIdx.y) a.finite[blockIdx.x] = all;

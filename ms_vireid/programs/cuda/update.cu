@@ -8,8 +8,6 @@ OPERATOR(sgd(int nesterov, int group, int lr, int decay, int momentum, float sma
          float &weight[count..] float &momentum_buffer[count..] float gradient[count..] float scalars[groups, columns]
          bool applies?[] -> float unused[1],
          over_elements(sgd, packs(count, weight, momentum_buffer, gradient), count))
-OPERATOR(unscaled(), T x[count..] float scale[] -> T out[count..],
-         over_elements(unscaled, packs(count, x, out), count))
 OPERATOR(halved(), half &copy[count..] float weight[count..] -> float unused[1],
          over_elements(halved, packs(count, copy, weight), count))
 
@@ -55,16 +53,6 @@ template <class T, int W> __device__ void sgd(const Sgd &a) {
   }
   store(a.weight, place, weight);
   store(a.momentum_buffer, place, buffer);
-}
-
-// Gradients without their loss scale.
-template <class T, int W> __device__ void unscaled(const Unscaled &a) {
-  long long place = first_element<W>();
-  if (place >= a.count) return;
-  float factor = 1 / a.scale[0];
-  Pack<T, W> pack = load<T, W>(a.x, place);
-  EACH(j, W) pack.v[j] = rounded<T>(number(pack.v[j]) * factor);
-  store(a.out, place, pack);
 }
 
 // Copies of weights in half.

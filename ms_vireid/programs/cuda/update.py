@@ -7,7 +7,7 @@ from mindspore import Parameter, Tensor, ops
 from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.optimizers import SGD, AdamW
-from ms_vireid.optimizers.groups import GroupOptimizer, Part
+from ms_vireid.optimizers.groups import Part
 from ms_vireid.optimizers.sgd import Scalars
 from ms_vireid.programs import half
 from ms_vireid.programs.cuda.declarations import constants
@@ -16,7 +16,7 @@ from ms_vireid.programs.updates import FusedScalars
 
 _ADAMW = {name: place for place, name in enumerate(FusedScalars._fields)}
 _SGD = {name: place for place, name in enumerate(Scalars._fields)}
-_adjusted = half.adjusted
+_unscaled = half.unscaled
 Limits = tuple[float, float] | None
 Numbers = tuple[tuple[str, ...], tuple]  # names and values
 
@@ -51,28 +51,22 @@ def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tenso
     operator_like(WRITES, "sgd", names, values)(part.weight, *part.states, gradient, scalars, applies)
 
 
-def unscale(self: GroupOptimizer, gradients: tuple[Tensor, ...], scale: Tensor) -> tuple[Tensor, ...]:
-    unscaled = ()
-    for gradient in gradients:
-        unscaled += (operator("unscaled")(gradient, scale),)
-    return unscaled
-
-
 @ops.constexpr
 @cache
 def _numbers_of_scale(counts: tuple[int, ...], factor: int, window: int) -> Numbers:
     return ("factor", "window", "counts"), (factor, window, counts)
 
 
-def adjusted(scaler: DynamicLossScaler, gradients: tuple[Tensor, ...]) -> Tensor:
+def unscaled(scaler: DynamicLossScaler, gradients: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Tensor]:
     if len(gradients) > constants()["VECTORS"]:
-        return _adjusted(scaler, gradients)
-    finite, counts = (), ()
+        return _unscaled(scaler, gradients)
+    results, finite, counts = (), (), ()
     for gradient in gradients:
-        finite += (operator("finite")(gradient),)
-        counts += (finite[-1].shape[0],)
+        result, of_parts = operator("unscaled")(gradient, scaler.scale_value)
+        results, finite, counts = (*results, result), (*finite, of_parts), (*counts, of_parts.shape[0])
     names, values = _numbers_of_scale(counts, scaler.scale_factor, scaler.scale_window)
-    return operator_like(WRITES, "adjust_scale", names, values)(scaler.scale_value, scaler.counter, *finite)[0]
+    applies = operator_like(WRITES, "adjust_scale", names, values)(scaler.scale_value, scaler.counter, *finite)[0]
+    return results, applies
 
 
 def write_half(copy: Parameter, weight: Parameter) -> None:
@@ -84,7 +78,6 @@ def write_half(copy: Parameter, weight: Parameter) -> None:
 TABLE = {
     AdamW.update: adamw,  # PMT: 1.1 for 1.0, and 7 launches; MUN: 0.7 for 0.6, and 11 launches
     SGD.update: sgd,  # AGW: 1.0 for 0.2
-    GroupOptimizer.unscale: unscale,  # PMT: 1.1 for 0.3, MUN: 0.7 for 0.2, AGW: 0.3 for 0.1
-    half.adjusted: adjusted,  # in float16 13 launches and 6 copies less
+    half.unscaled: unscaled,  # PMT: 1.1 for 0.3, MUN: 0.7 for 0.2, AGW: 0.3 for 0.1; 13 launches and 6 copies less
     half.write: write_half,  # PMT: 0.6 for 0.2, AGW: 0.2 for 0.1, MUN: 0.2 for 0.1
 }

@@ -3,6 +3,8 @@
 CANN compiles launches "by name" at their first use.
 """
 
+from functools import cache
+
 import mindspore as ms
 from mindspore import Tensor, mint, nn, ops
 from mindspore.ops import auto_generate
@@ -12,12 +14,14 @@ from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
 from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.mun import MUN, in_parts
-from ms_vireid.models.noise import Noise
+from ms_vireid.models.noise import Noise, draw_noise, mask_numbers
 from ms_vireid.programs import updates
 from ms_vireid.programs.graph import common
 
 _convolution = auto_generate.Conv2DExt()
 _FUSED = 16  # channels of a head that fused attention takes, and their multiples
+_AT_ONCE = 12  # masks of the noise's width, whose numbers take 4 bytes an element until they are compared
+Masks = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # what dropouts keep: of activations as wide as the noise; wider
 
 
 def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
@@ -38,12 +42,42 @@ def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
     return x + self.drop_path2(self.mlp(normalised, noise), noise)
 
 
-def dropout(self: Dropout, x: Tensor, noise: Noise | None) -> Tensor:
+def noise_of(self: vit.VisionTransformer, key: Tensor, shape: tuple[int, int, int]) -> Noise | tuple[Masks, Tensor]:
+    """Draws the masks of several layers at once; where blocks are recomputed, their layers do."""
+    noise, factors = draw_noise(key, shape, self.path_rates, self.pos_drop.rate, self.shard)
+    if self.recompute_blocks or self.pos_drop.rate == 0.0:
+        return noise, factors
+    layers, parts, limit = len(self.blocks), self.blocks[0].mlp.drop1.parts, self.pos_drop.limit
+    return (_kept(noise, limit, 1 + 2 * layers, 1), _kept(noise, limit, layers, parts)), factors
+
+
+def _kept(noise: Tensor, limit: int, layers: int, parts: int) -> tuple[Tensor, ...]:
+    """What the dropouts of layers 0, 1, ... keep, bool [N, T, parts * C] each."""
+    (samples, tokens, width), kept, step = noise.shape, (), max(1, _AT_ONCE // parts)
+    for first in range(0, layers, step):
+        numbers = _numbers(first, min(first + step, layers), parts)
+        of_layers = (noise.unsqueeze(-2).unsqueeze(0) * numbers).reshape(-1, tokens, parts * width)
+        kept += mint.split(of_layers >= limit, samples)  # before or behind a split, reshaping copies
+    return kept
+
+
+@ops.constexpr
+@cache
+def _numbers(first: int, end: int, parts: int) -> Tensor:
+    """Of the masks of layers: int32 [layers, 1, 1, parts, 1]."""
+    numbers = [mask_numbers(layer, parts) for layer in range(first, end)]
+    return Tensor(numbers, ms.int32).reshape(end - first, 1, 1, parts, 1)
+
+
+def dropout(self: Dropout, x: Tensor, noise: Noise | tuple[Masks, Tensor] | None) -> Tensor:
     """By a product with what is kept: `masked_fill` copies before it fills."""
     if not self.training or self.rate == 0.0:
         return x
-    kept = self.numbers(noise[0]) >= self.limit
-    x = x * kept.reshape(x.shape)
+    drawn = isinstance(noise[0], tuple)
+    if drawn:
+        x = x * noise[0][int(self.parts > 1)][self.layer]
+    else:
+        x = x * (self.numbers(noise[0]) >= self.limit).reshape(x.shape)
     return x * self.scale if self.scale != 1.0 else x
 
 
@@ -126,6 +160,7 @@ TABLE = {
     **common.TABLE,
     vit.Attention.construct: attention,  # PMT amp: 1,055 launches for 827; peak 7.2 GiB for 5.8
     vit.Block.construct: block,  # PMT: 1,000 launches for 976, amp: 852 for 827
+    vit.VisionTransformer.noise_of: noise_of,  # PMT: 971 launches for 908, amp: 822 for 759
     Dropout.construct: dropout,  # PMT: 1,050 launches for 976, amp: 901 for 827
     DropPath.construct: drop_path,  # PMT: 999 launches for 976, 131 by name for 108
     nn.GELU.construct: gelu,  # PMT: 1,132 launches for 976; peak 14.6 GiB for 10.9
