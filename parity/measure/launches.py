@@ -58,6 +58,7 @@ _REPLACED = {
     "GPU": _ON_BOTH | {"scaled": "MUN", "ModalityPrototypes": "MUN", "cat": "MUN"},
     "Ascend": _ON_BOTH
     | {
+        "VisionTransformer": "PMT",
         "Block": "PMT",
         "Dropout": "PMT",
         "DropPath": "PMT",
