@@ -54,10 +54,11 @@ def noise_of(self: vit.VisionTransformer, key: Tensor, shape: tuple[int, int, in
 def _kept(noise: Tensor, limit: int, layers: int, parts: int) -> tuple[Tensor, ...]:
     """What the dropouts of layers 0, 1, ... keep, bool [N, T, parts * C] each."""
     (samples, tokens, width), kept, step = noise.shape, (), max(1, _AT_ONCE // parts)
+    positions = noise.reshape(1, samples, tokens, 1, width)
     for first in range(0, layers, step):
-        numbers = _numbers(first, min(first + step, layers), parts)
-        of_layers = (noise.unsqueeze(-2).unsqueeze(0) * numbers).reshape(-1, tokens, parts * width)
-        kept += mint.split(of_layers >= limit, samples)  # before or behind a split, reshaping copies
+        numbers = positions * _numbers(first, min(first + step, layers), parts)
+        # Right before or behind a split, reshaping copies.
+        kept += mint.split(numbers.reshape(-1, tokens, parts * width) >= limit, samples)
     return kept
 
 
@@ -73,11 +74,11 @@ def dropout(self: Dropout, x: Tensor, noise: Noise | tuple[Masks, Tensor] | None
     """By a product with what is kept: `masked_fill` copies before it fills."""
     if not self.training or self.rate == 0.0:
         return x
-    drawn = isinstance(noise[0], tuple)
-    if drawn:
-        x = x * noise[0][int(self.parts > 1)][self.layer]
+    if isinstance(noise[0], tuple):
+        kept = noise[0][int(self.parts > 1)][self.layer]
     else:
-        x = x * (self.numbers(noise[0]) >= self.limit).reshape(x.shape)
+        kept = (self.numbers(noise[0]) >= self.limit).reshape(x.shape)
+    x = x * kept
     return x * self.scale if self.scale != 1.0 else x
 
 
