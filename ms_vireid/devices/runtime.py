@@ -27,7 +27,10 @@ _MESSAGES = {
 }
 # MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
 NO_CUDA = {"CUDA_HOME": "/nonexistent"}
-ONE_THREAD = "MS_DEV_HOST_BLOCKING_RUN"  # MindSpore's: 1 runs its tasks in the thread that gives them
+# MindSpore's: 1 runs its tasks in the thread that gives them. It otherwise runs a compiled step, and each operator
+# outside of one, in threads of its own, for which the main thread waits without sleeping, on a core that the loader
+# could use (AsyncRQueue in its async_r_queue.cc).
+ONE_THREAD = "MS_DEV_HOST_BLOCKING_RUN"
 LAUNCH_GROUP = "MS_VIREID_LAUNCH_GROUP"  # 0 leaves MindSpore's launch group unset
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
@@ -213,17 +216,6 @@ def unbind() -> None:
         os.sched_setaffinity(0, cores())
 
 
-def to_device(array):
-    """Copy a C-contiguous NumPy array to the device. On a GPU or NPU the copy is queued and reads the array itself:
-    leave it unchanged until results computed from the tensor have been read. An ordinary tensor would be copied on the
-    host as well, and to the device when first needed, with two waits for everything queued before."""
-    mindspore = _mindspore()
-    target = mindspore.get_context("device_target")
-    if target == "CPU":
-        return mindspore.Tensor(array)
-    return mindspore.Tensor.from_numpy(array).move_to(target, blocking=False)
-
-
 def round_products(allowed: bool = True) -> str:
     """Let products round their float32 inputs to ten of 23 bits, as convolutions do by default: to TF32 on a GPU and to
     HF32 on an Ascend. A CPU computes in full precision, as does a GPU older than 8.0. Call it after `set_up` and before
@@ -259,6 +251,7 @@ def _find_ascend() -> None:
 
 def _start_ascend() -> str:
     _find_ascend()
+    os.environ.setdefault(ONE_THREAD, "1")
     with environment(NO_CUDA):
         _select("Ascend")
     if (chip := _ascend_chip()) == COMPILES_WHOLE:
@@ -294,9 +287,6 @@ def _find_gpu() -> tuple[gpu.Gpu, gpu.Toolkit]:
 
 def _start_gpu() -> str:
     device, toolkit = _find_gpu()
-    # MindSpore otherwise runs a compiled step, and each operator outside of one, in threads of its own, for which the
-    # main thread waits without sleeping, on a core that the loader could use (AsyncRQueue in its async_r_queue.cc). On
-    # an Ascend the main thread copies the next pictures meanwhile.
     os.environ.setdefault(ONE_THREAD, "1")
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")

@@ -1,54 +1,65 @@
-"""Copies of pictures to the device, through page-locked memory on a GPU. Imports mindspore: import it after
+"""Copies to the device, from page-locked memory on a GPU and an Ascend. Imports mindspore: import it after
 `runtime.set_up`."""
 
 import ctypes
 import time
 import weakref
 from collections import deque
-from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, mint
 
-from ms_vireid.devices import gpu, runtime
+from ms_vireid.devices import gpu
 
 _BUFFERS = 2  # the host prepares a batch while the device copies the one before
 _FOR_ALL_CONTEXTS = 1  # cudaHostRegisterPortable
 _POLL_S = 1e-4
 
 
-class Sent(NamedTuple):
-    """A tensor on the device, and the array that the device may still read: keep it until results computed from the
-    tensor have been read. None on a GPU and on a CPU."""
-
-    tensor: Tensor
-    array: np.ndarray | None
-
-
 class Staging:
     """Queues copies of arrays of one shape to the device. The arrays may change afterwards.
 
-    A GPU copies from ordinary memory at a fifth of the speed, and only once all queued before is done, while the host
-    waits: 8 of 59 ms of AGW's step on an H100. From page-locked memory such a batch takes 0.6 ms, and the host goes on.
+    A GPU and an Ascend copy from ordinary memory slowly, and only once all queued before is done, while the host waits:
+    8 of 59 ms of AGW's step on an H100. From page-locked memory such a batch takes 0.6 ms, and the host goes on.
     """
 
     def __init__(self):
         self._ring: deque[_Buffer] = deque()
 
-    def send(self, array: np.ndarray, rows: int | None = None) -> Sent:
+    def send(self, array: np.ndarray, rows: int | None = None) -> Tensor:
         """Queue a copy of float32 [n, ...] as [rows, ...], with zeros behind it; rows: default n."""
         shape = (rows or len(array), *array.shape[1:])
-        target = ms.get_context("device_target")
-        if target == "CPU":
-            return Sent(runtime.to_device(padded(array, shape)), None)
-        if target == "Ascend":  # no buffers: once there is an event of MindSpore's, all its graphs wait for streams
-            whole = padded(array, shape).copy()
-            return Sent(runtime.to_device(whole), whole)
+        if ms.get_context("device_target") != "GPU":
+            return to_device(padded(array, shape))
         if not self._ring or self._ring[0].array.shape != shape:
             self._ring = deque(_Buffer(shape) for _ in range(_BUFFERS))
         self._ring.rotate()
-        return Sent(self._ring[0].send(array), None)
+        return self._ring[0].send(array)
+
+
+def to_device(array: np.ndarray) -> Tensor:
+    """Queue a copy of a C-contiguous float32 array to the device. A GPU reads the array: leave it unchanged until
+    the copy is done. An ordinary tensor would be copied on the host as well, and to the device when first needed, with
+    two waits for everything queued before."""
+    target = ms.get_context("device_target")
+    if target == "CPU":
+        return Tensor(array)
+    source = _page_locked(array) if target == "Ascend" else Tensor.from_numpy(array)
+    return source.move_to(target, blocking=False)
+
+
+def _page_locked(array: np.ndarray) -> Tensor:
+    """Copy a float32 array to page-locked memory, which MindSpore on an Ascend keeps until the device has copied it: it
+    has the stream call back (`AscendResManager::BaseCopy`). Buffers of our own would need an event of MindSpore's,
+    after which all its graphs wait for streams. Without such memory the array is left where it is, and a copy waits.
+    """
+    try:
+        locked = mint.empty(array.shape, dtype=ms.float32, device="CPU", pin_memory=True)
+        np.copyto(locked.asnumpy(), array)
+    except RuntimeError:
+        return Tensor.from_numpy(array)
+    return locked
 
 
 class _Buffer:
@@ -68,7 +79,7 @@ class _Buffer:
             time.sleep(_POLL_S)
         self.array[: len(array)] = array
         self.array[len(array) :] = 0
-        tensor = runtime.to_device(self.array)
+        tensor = to_device(self.array)
         self.copied.record()
         return tensor
 

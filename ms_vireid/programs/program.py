@@ -20,7 +20,7 @@ from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.devices.replaceable import Table
-from ms_vireid.devices.staging import Staging
+from ms_vireid.devices.staging import Staging, to_device
 from ms_vireid.programs.contiguous import ContiguousWeights, Layout
 from ms_vireid.programs.half import HalfWeights
 from ms_vireid.programs.replacing import functions_in_place, replace_methods
@@ -159,7 +159,7 @@ class Computation:
             first, compiled = not compiled, True
             with announced(f"the features of {kind} pictures") if first else nullcontext():
                 full_batch = staging.send(pictures, batch_size)  # the graph takes no other
-                return Queued(compute(full_batch.tensor), len(pictures), full_batch.array)
+                return Queued(compute(full_batch), len(pictures))
 
         return queue
 
@@ -179,7 +179,7 @@ class Step:
         self._announce = announce
         self._compiled = False
         self._staging = Staging()
-        self._sent = ()  # inputs of the last step, kept while they may still be copied to the device
+        self._sent = ()  # numbers of the last step, kept while they may still be copied to the device
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
@@ -190,9 +190,8 @@ class Step:
         Returns the terms of `update`: float32 [terms], on the device. Reading them waits for the step.
         """
         packed = _packed(labels, key, progress, scalars)
-        sent = self._staging.send(images)
-        inputs = sent.tensor, runtime.to_device(packed)
-        self._sent = sent, packed, inputs
+        inputs = self._staging.send(images), to_device(packed)
+        self._sent = packed, inputs
         first, self._compiled = not self._compiled, True
         if self._half is not None and first:  # the weights may have been loaded since
             self._half.refresh()
@@ -204,11 +203,10 @@ class Step:
 
 
 class Queued(NamedTuple):
-    """Queued features, [at least count, C], and their pictures where these may still be copied to the device."""
+    """Queued features, [at least count, C]."""
 
     rows: Tensor
     count: int
-    pictures: np.ndarray | None = None
 
     def read(self) -> np.ndarray:
         """Wait for the features: float32 [count, C]."""

@@ -28,8 +28,10 @@ SONAMES = (LIBRARY,)
 MEMORY = 64 * 2**30  # bytes
 VERSION = "9.0.0"  # of CANN, as runtime.cc tells it too
 
-COPIES = {"aclrtMemcpy", "aclrtMemcpyAsync"}
+_WAITING_COPY = "aclrtMemcpyAsync, which waits for ordinary memory"
+COPIES = {"aclrtMemcpy", "aclrtMemcpyAsync", _WAITING_COPY}
 WAITS = {
+    _WAITING_COPY,
     "aclrtMemcpy",
     "aclrtSynchronizeDeviceWithTimeout",
     "aclrtSynchronizeEvent",

@@ -6,6 +6,7 @@
 // workspace's size stays 0.
 #include "aclnn.h"
 
+#include "runtime.h"
 #include "stand_in.h"
 #include "values.h"
 
@@ -87,6 +88,7 @@ __attribute__((visibility("hidden"))) int stand_in_execute(void *, uint64_t, acl
   if (!executor || executor->operation != name) stop(std::string(name) + " is run without an executor of its own");
   stand_in_count(signature(*executor).c_str());
   if (computes()) {
+    finish_copies();
     auto definition = aclnn_definitions().find(name);
     if (definition == aclnn_definitions().end()) stand_in_unknown(name);
     definition->second(*executor);

@@ -1,5 +1,6 @@
 #include "by_name.h"
 
+#include "runtime.h"
 #include "stand_in.h"
 
 using namespace stand_in;
@@ -29,6 +30,7 @@ std::vector<Call::Tensor> tensors(int number, const aclTensorDesc *const *descri
 void execute(const Call &call) {
   stand_in_count(("by name: " + call.type + types(call.inputs) + " -> " + types(call.outputs)).c_str());
   if (!computes()) return;
+  finish_copies();
   auto definition = definitions_by_name().find(call.type);
   if (definition == definitions_by_name().end()) stand_in_unknown(call.type.c_str());
   definition->second(call);

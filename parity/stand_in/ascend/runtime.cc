@@ -1,6 +1,10 @@
 // AscendCL's runtime. The device's memory is the host's, where pages that nobody writes cost nothing. When no values are
 // computed, the device skips fills and copies of more than LARGE within its memory, so that a large model needs few
-// pages. Work put on a stream is done at once. STAND_IN_MEMORY: the device's memory in bytes.
+// pages. Work put on a stream is done at once, but for copies from page-locked memory: those are done when the device
+// next does anything, and not at all where no values are computed, as they take no time of the host's. What a stream
+// calls back comes later, too. STAND_IN_MEMORY: the device's memory in bytes.
+#include "runtime.h"
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -9,6 +13,7 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "stand_in.h"
 #include "values.h"
@@ -16,7 +21,7 @@
 namespace {
 
 enum { SUCCESS = 0, INVALID_VALUE = 107000, OUT_OF_MEMORY = 207001 };
-enum { WITHIN_DEVICE = 3 };       // aclrtMemcpyKind
+enum { TO_DEVICE = 1, TO_HOST, WITHIN_DEVICE };  // aclrtMemcpyKind
 enum { EVENT_COMPLETE = 1 };      // aclrtEventRecordedStatus
 enum { STREAM_COMPLETE = 0 };     // aclrtStreamStatus
 enum { HOST = 1 };                // aclrtRunMode: on which side this process runs
@@ -60,6 +65,7 @@ void *map_memory(size_t size) {
 }
 
 size_t unmap_memory(void *start) {  // its size; 0 if it was not mapped
+  stand_in::finish_copies();
   std::lock_guard<std::mutex> guard(mapped().lock);
   auto found = mapped().sizes.find(start);
   if (found == mapped().sizes.end()) return 0;
@@ -77,14 +83,54 @@ int allocate_mapped(void **memory, size_t size) {
   return *memory ? SUCCESS : OUT_OF_MEMORY;
 }
 
-int copy(void *target, size_t room, const void *source, size_t size, int direction) {
+// Page-locked memory of the host, and what a stream is still to do.
+struct Locked {
+  std::mutex lock;
+  std::map<const char *, size_t> sizes;
+  struct Copy {
+    void *target;
+    const void *source;
+    size_t size;
+  };
+  std::vector<Copy> copies;
+  std::vector<std::pair<void (*)(void *), void *>> callbacks;
+
+  bool holds(const void *memory) {
+    auto address = static_cast<const char *>(memory);
+    auto after = sizes.upper_bound(address);
+    return after != sizes.begin() && address < std::prev(after)->first + std::prev(after)->second;
+  }
+  void finish_copies() {
+    for (const Copy &copy : copies) memmove(copy.target, copy.source, copy.size);
+    copies.clear();
+  }
+};
+
+Locked &locked() {
+  static Locked *all = new Locked;
+  return *all;
+}
+
+bool is_locked(const void *memory) {
+  std::lock_guard<std::mutex> guard(locked().lock);
+  return locked().holds(memory);
+}
+
+int copy(void *target, size_t room, const void *source, size_t size, int direction, bool later = false) {
   if (size > room || (size && !(target && source))) return INVALID_VALUE;
-  if (size <= LARGE || direction != WITHIN_DEVICE || stand_in::computes()) memmove(target, source, size);
+  stand_in::finish_copies();
+  if (later) {
+    std::lock_guard<std::mutex> guard(locked().lock);
+    if (stand_in::computes()) locked().copies.push_back({target, source, size});
+  } else if (size <= LARGE || direction != WITHIN_DEVICE || stand_in::computes()) {
+    memmove(target, source, size);
+  }
   return SUCCESS;
 }
 
 int fill(void *memory, size_t room, int value, size_t size) {
   if (size > room) return INVALID_VALUE;
+  stand_in::finish_copies();
   if (size <= LARGE || stand_in::computes()) memset(memory, value, size);
   return SUCCESS;
 }
@@ -99,6 +145,11 @@ char context;  // the only one: a thread that has chosen none has it too
 thread_local void *current_context = &context;
 
 }  // namespace
+
+void stand_in::finish_copies() {
+  std::lock_guard<std::mutex> guard(locked().lock);
+  locked().finish_copies();
+}
 
 extern "C" {
 
@@ -198,11 +249,18 @@ int aclrtFree(void *memory) {
 
 int aclrtMallocHost(void **memory, size_t size) {
   COUNT("aclrtMallocHost");
+  if (stand_in::planted("lock")) return OUT_OF_MEMORY;
   *memory = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
-  return *memory ? SUCCESS : OUT_OF_MEMORY;
+  if (!*memory) return OUT_OF_MEMORY;
+  std::lock_guard<std::mutex> guard(locked().lock);
+  locked().sizes[static_cast<char *>(*memory)] = size;
+  return SUCCESS;
 }
 
 int aclrtFreeHost(void *memory) {
+  std::lock_guard<std::mutex> guard(locked().lock);
+  locked().finish_copies();
+  locked().sizes.erase(static_cast<char *>(memory));
   free(memory);
   return SUCCESS;
 }
@@ -249,7 +307,11 @@ int aclrtMemcpy(void *target, size_t room, const void *source, size_t size, int 
 }
 
 int aclrtMemcpyAsync(void *target, size_t room, const void *source, size_t size, int direction, void *) {
-  COUNT("aclrtMemcpyAsync");
+  if (direction == WITHIN_DEVICE || is_locked(direction == TO_DEVICE ? source : target)) {
+    COUNT("aclrtMemcpyAsync");
+    return copy(target, room, source, size, direction, direction == TO_DEVICE);
+  }
+  COUNT("aclrtMemcpyAsync, which waits for ordinary memory");  // as the manual says
   return copy(target, room, source, size, direction);
 }
 
@@ -302,12 +364,24 @@ int aclrtEventGetTimestamp(void *, uint64_t *time) {
 
 int aclrtLaunchCallback(void (*callback)(void *), void *argument, int, void *) {
   COUNT("aclrtLaunchCallback");
-  callback(argument);
+  if (stand_in::planted("callback")) {  // before the stream has come to it
+    callback(argument);
+    return SUCCESS;
+  }
+  std::lock_guard<std::mutex> guard(locked().lock);
+  locked().callbacks.emplace_back(callback, argument);
   return SUCCESS;
 }
 
 int aclrtProcessReport(int) {  // callbacks that a stream has come to; a thread of the plugin asks in a loop
   usleep(10000);
+  decltype(Locked::callbacks) reached;
+  {
+    std::lock_guard<std::mutex> guard(locked().lock);
+    locked().finish_copies();
+    reached.swap(locked().callbacks);
+  }
+  for (auto [callback, argument] : reached) callback(argument);
   return SUCCESS;
 }
 

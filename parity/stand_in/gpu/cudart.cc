@@ -77,8 +77,8 @@ int copy(const char *name, void *target, const void *source, size_t size, int di
   stand_in::count_launch(name, bytes(size) + ' ' + directions[direction] + from);
   if (direction == TO_HOST && !stand_in::computes()) {
     memset(target, 0, size);  // of what has not been computed; the memory holds other bytes, which may be no numbers
-  } else if (direction != WITHIN_DEVICE || written(size)) {
-    memmove(target, source, size);
+  } else if (*from ? stand_in::computes() : direction != WITHIN_DEVICE || written(size)) {
+    memmove(target, source, size);  // unless the device does it, whose time is not the host's
   }
   return SUCCESS;
 }
