@@ -5,7 +5,8 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.config import AGWConfig, Setting
 from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.files.pretrained import Pretrained
-from ms_vireid.models.base import ReIDModel, visible_rows
+from ms_vireid.models import base
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
@@ -108,8 +109,8 @@ class AGW(ReIDModel):
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:
-            split = visible_rows(images.shape[0], self.parts)
-            return ops.cat((self.visible_stem(images[:split]), self.infrared_stem(images[split:])), 0)
+            visible, infrared = base.by_modality(images, self.parts)
+            return ops.cat((self.visible_stem(visible), self.infrared_stem(infrared)), 0)
         if modality == "visible":
             return self.visible_stem(images)
         if modality == "infrared":

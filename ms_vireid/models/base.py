@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from mindspore import Parameter, Tensor, nn
 
+from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.files.pretrained import Pretrained
 
 
@@ -37,6 +38,13 @@ def visible_rows(images: int, parts: int) -> int:
         problem = "as many visible as infrared images" if parts == 2 else "twice as many visible as infrared images"
         raise ValueError(f"a training batch has {problem}, not {images}")
     return images - images // parts
+
+
+@replaceable("cuda")
+def by_modality(images: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+    """The visible and the infrared images of a training batch [N, 3, H, W]. Raises as `visible_rows`."""
+    split = visible_rows(images.shape[0], parts)
+    return images[:split], images[split:]
 
 
 class ReIDModel(nn.Cell):

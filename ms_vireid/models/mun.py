@@ -5,8 +5,9 @@ from mindspore import Parameter, Tensor, ops
 from ms_vireid.config import MUNConfig, Setting
 from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.files.pretrained import Pretrained
+from ms_vireid.models import base
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
-from ms_vireid.models.base import ReIDModel, visible_rows
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.intermediate import PixelModality, intermediate_modality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_resnet
@@ -110,12 +111,12 @@ class MUN(ReIDModel):
             return self.tested_features(self._first_stage(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        split = visible_rows(images.shape[0], self.parts)
-        rows = images.shape[0] - split  # PK
-        visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
+        pictures = base.by_modality(images, self.parts)  # [PK, 3, 288, 144] each, [2PK, ...] of two versions
+        rows = pictures[1].shape[0]  # PK
+        visible, infrared = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
         maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
-            pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
+            pictures = in_parts(pictures[0], rows)[0], pictures[1]
             # a = G(v, r): row i of all three is of one identity
             maps += (self.generator(pictures, (maps[0], infrared), key),)
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
@@ -129,12 +130,12 @@ class MUN(ReIDModel):
             return logits, pooled, normalised
         prototypes = self._prototypes(pooled, rows, labels, progress)
         features = in_parts(pooled, rows)
-        outputs = logits, ops.cat(features[: self.parts]), normalised[: split + rows]
+        outputs = logits, ops.cat(features[: self.parts]), normalised[: images.shape[0]]
         outputs += features[0], features[last], features[-1]  # v, r and a
         outputs += of_visible[-1], of_infrared[-1]  # C_v(a) and C_r(a)
         outputs += in_parts(prototypes.reshape(3 * rows, self.embed_dim), rows)
         if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(classified[split + rows :]),)
+            outputs += (self.auxiliary_classifier(classified[images.shape[0] :]),)
         return outputs
 
     @replaceable("graph")

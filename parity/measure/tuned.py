@@ -49,7 +49,9 @@ def compiled(function: Callable, device: torch.device) -> Callable:
             return compute(*arguments)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             first = str(error).strip().partition("\n")[0]
-            raise InputError(f"--torch tuned: PyTorch does not compile this here ({first}); install g++") from None
+            raise InputError(
+                f"--torch tuned: PyTorch does not compile this here ({first}); it takes a g++ that works"
+            ) from None
 
     return call
 

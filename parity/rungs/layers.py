@@ -224,6 +224,11 @@ CONVOLUTIONAL = [
         lambda models: models.auxiliary_generator.IntraModalityLearner(8, kernel_order=(7, 5)),
         *(3, 8, 12, 6),
     ),
+    convolutional(  # of sizes that no kernel has
+        "IntraModalityLearner, 9x9 first",
+        lambda models: models.auxiliary_generator.IntraModalityLearner(8, kernel_order=(9, 3)),
+        *(3, 8, 12, 6),
+    ),
     convolutional(
         "CrossModalityLearner", lambda m: m.auxiliary_generator.CrossModalityLearner(8, (2, 3)), 3, 8, 12, 6, maps=2
     ),

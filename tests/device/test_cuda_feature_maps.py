@@ -35,13 +35,16 @@ def map_parts(shape):
 class Norm:
     """BatchNorm's parameters and outputs, and what float64 makes of them."""
 
-    def __init__(self, shape, dtype, offset=0.0):
+    def __init__(self, shape, dtype, offset=0.0, maps=1):
         self.x = aligned((random(*shape) * 2 + offset).astype(dtype))
+        self.maps = [aligned(part) for part in np.split(self.x, maps, 3)] if maps > 1 else [self.x]
+        self.widths = (shape[-1] // maps,) * maps
         self.rest, self.gradient = (random(*shape, dtype=dtype, seed=seed) for seed in (1, 2))
         channels = shape[-1]
         self.gamma, self.beta, self.mean = (random(channels, seed=seed) for seed in (3, 4, 5))
         self.variance = aligned(random(channels, seed=6) ** 2)
-        self.out, self.grad_x, self.grad_rest = (empty(*shape, dtype=dtype) for _ in range(3))
+        self.out, self.grad_rest = (empty(*shape, dtype=dtype) for _ in range(2))
+        self.grad_maps = [empty(*part.shape, dtype=dtype) for part in self.maps]
         self.statistics, self.parts = empty(2, channels), empty(map_parts(shape) + 1, channels, 2)
         self.grad_gamma, self.grad_beta = empty(channels), empty(channels)
 
@@ -52,14 +55,25 @@ class Norm:
         self.affine = self.normalised * self.gamma.astype(np.float64) + self.beta
         self.count = x.size // channels
 
+    @property
+    def grad_x(self):
+        return np.concatenate(self.grad_maps, 3)
+
     def parameters(self):
-        return self.x, self.gamma, self.beta, self.mean, self.variance
+        return *self.maps, self.gamma, self.beta, self.mean, self.variance
 
-    def saved(self):
-        return self.gamma, self.beta, self.statistics
+    def forward(self, kernels, rest=ABSENT, relu=False):
+        results = self.out, self.statistics, self.parts
+        kernels("batch_norm", *self.parameters(), rest, *results, relu=relu, **NUMBERS, widths=self.widths)
 
-    def results(self):
-        return self.out, self.statistics, self.parts
+    def given(self, y=ABSENT, again=ABSENT):
+        """What the gradient takes and gives."""
+        saved = *self.maps, self.gamma, self.beta, self.statistics
+        results = *self.grad_maps, self.parts[:-1], *_sums(self), ABSENT if y is ABSENT else self.grad_rest
+        return self.gradient, again, *saved, y, *results
+
+    def backward(self, kernels, y=ABSENT, again=ABSENT, relu=False):
+        kernels("batch_norm_gradient", *self.given(y, again), relu=relu, widths=self.widths)
 
     def gradients(self, passed):
         """Of x, gamma and beta, of the gradient behind ReLU."""
@@ -74,7 +88,7 @@ class Norm:
 def test_batch_norm(kernels, shape, relu, dtype):
     norm = Norm(shape, dtype)
     before = norm.mean.astype(np.float64), norm.variance.astype(np.float64)
-    kernels("batch_norm", *norm.parameters(), ABSENT, *norm.results(), relu=relu, **NUMBERS)
+    norm.forward(kernels, relu=relu)
     assert_close(norm.out, np.maximum(norm.affine, 0) if relu else norm.affine)
     np.testing.assert_allclose(norm.statistics[0], norm.moments[0], rtol=0, atol=3e-6)
     np.testing.assert_allclose(norm.statistics[1], norm.inverse, rtol=3e-6)
@@ -82,8 +96,7 @@ def test_batch_norm(kernels, shape, relu, dtype):
     for found, old, new in ((norm.mean, before[0], norm.moments[0]), (norm.variance, before[1], unbiased)):
         np.testing.assert_allclose(found, 0.9 * old + 0.1 * new, rtol=1e-6, atol=1e-6)
 
-    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), ABSENT
-    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), ABSENT, *outputs, relu=relu)
+    norm.backward(kernels, relu=relu)
     passed = norm.gradient.astype(np.float64)
     _assert_gradients(norm, passed * (norm.out > 0) if relu else passed)
 
@@ -96,7 +109,7 @@ def test_batch_norm_in_evaluation(kernels, shape, dtype):
     affine = normalised * norm.gamma + norm.beta
     before = norm.mean.copy(), norm.variance.copy()
     for relu, rest in itertools.product((False, True), (ABSENT, norm.rest)):
-        kernels("batch_norm_evaluation", *norm.parameters(), rest, norm.out, relu=relu, eps=EPS)
+        kernels("batch_norm_evaluation", *norm.parameters(), rest, norm.out, relu=relu, eps=EPS, widths=norm.widths)
         expected = affine if rest is ABSENT else affine + rest.astype(np.float64)
         assert_close(norm.out, np.maximum(expected, 0) if relu else expected)
     np.testing.assert_array_equal((norm.mean, norm.variance), before)
@@ -106,14 +119,13 @@ def test_batch_norm_in_evaluation(kernels, shape, dtype):
 @each_map
 def test_batch_norm_plus_another_map(kernels, shape, dtype):
     norm = Norm(shape, dtype)
-    kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=False, **NUMBERS)
+    norm.forward(kernels, norm.rest, relu=False)
     added = norm.affine + norm.rest.astype(np.float64)
     assert_close(norm.out, added)
-    kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
+    norm.forward(kernels, norm.rest, relu=True)
     assert_close(norm.out, np.maximum(added, 0))
 
-    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
-    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+    norm.backward(kernels, norm.out, relu=True)
     passed = norm.gradient * (norm.out > 0)
     np.testing.assert_array_equal(norm.grad_rest, passed)
     _assert_gradients(norm, passed.astype(np.float64))
@@ -124,29 +136,49 @@ def test_batch_norm_plus_another_map(kernels, shape, dtype):
 @pytest.mark.parametrize("relu", [False, True], ids=["", "ReLU"])
 def test_a_batch_norm_that_two_take_adds_up_their_gradients(kernels, shape, relu, dtype):
     norm, again = Norm(shape, dtype), random(*shape, dtype=dtype, seed=7)
-    kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=relu, **NUMBERS)
-    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
-    kernels("batch_norm_gradient", norm.gradient, again, norm.x, *norm.saved(), norm.out, *outputs, relu=relu)
+    norm.forward(kernels, norm.rest, relu=relu)
+    norm.backward(kernels, norm.out, again, relu=relu)
     both = (norm.gradient.astype(np.float32) + again).astype(dtype)  # as an addition between them would round
     passed = both * (norm.out > 0) if relu else both
     np.testing.assert_array_equal(norm.grad_rest, passed)
     _assert_gradients(norm, passed.astype(np.float64))
 
 
+# Maps of one channel, tails, whole packs, several strips, of which one reads several maps; whole maps; as many as there
+# may be.
+JOINED = [((3, 9, 2, 5), 5), ((2, 3, 5, 6), 3), ((2, 23, 8, 16), 2), ((4, 9, 50, 192), 4), ((2, 3, 3, 2056), 8)]
+JOINED += [((3, 8, 12, 64), 16), ((1, 70, 60, 264), 3)]
+
+
+@each_type
+@pytest.mark.parametrize(("shape", "maps"), JOINED, ids=str)
+@pytest.mark.parametrize("relu", [False, True], ids=["", "ReLU and another map"])
+def test_a_batch_norm_of_maps_that_are_joined(kernels, shape, maps, relu, dtype):
+    norm = Norm(shape, dtype, maps=maps)
+    norm.forward(kernels, norm.rest if relu else ABSENT, relu=relu)
+    expected = np.maximum(norm.affine + norm.rest.astype(np.float64), 0) if relu else norm.affine
+    assert_close(norm.out, expected)
+    norm.backward(kernels, norm.out if relu else ABSENT, relu=relu)
+    passed = norm.gradient.astype(np.float64)
+    _assert_gradients(norm, passed * (norm.out > 0) if relu else passed)
+    kernels("batch_norm_evaluation", *norm.parameters(), ABSENT, norm.out, relu=False, eps=EPS, widths=norm.widths)
+    normalised = (norm.x - norm.mean.astype(np.float64)) / np.sqrt(norm.variance.astype(np.float64) + EPS)
+    assert_close(norm.out, normalised * norm.gamma + norm.beta)
+
+
+def test_maps_of_different_widths_are_not_joined(kernels, capfd):
+    norm = Norm((2, 5, 4, 6), "float32")
+    maps, results = (aligned(norm.x[..., :2]), aligned(norm.x[..., 2:])), (norm.out, norm.statistics, norm.parts)
+    given = *maps, *norm.parameters()[1:], ABSENT, *results
+    assert kernels.status("batch_norm", *given, relu=False, **NUMBERS, widths=(2, 4)) != 0
+    assert "operator batch_norm: tensor" in capfd.readouterr().err
+    assert np.isnan(norm.out).all()
+
+
 def test_a_second_gradient_has_to_be_kept(kernels, capfd):
     norm = Norm((2, 5, 4, 3), "float32")
-    given = (
-        norm.gradient,
-        norm.gradient,
-        norm.x,
-        *norm.saved(),
-        ABSENT,
-        norm.grad_x,
-        norm.parts[:-1],
-        *_sums(norm),
-        ABSENT,
-    )
-    assert kernels.status("batch_norm_gradient", *given, relu=True) != 0
+    given = norm.given(again=norm.gradient)
+    assert kernels.status("batch_norm_gradient", *given, relu=True, widths=norm.widths) != 0
     assert "operator batch_norm_gradient: grad_again without y" in capfd.readouterr().err
     assert np.isnan(norm.grad_x).all()
 
@@ -195,17 +227,16 @@ def test_weights_in_the_order_of_maps(kernels, dtype):
 
 def test_strips_of_more_places_than_a_block_reads_twice(kernels):
     norm = Norm((2, 257, 33, 264), "float16")
-    kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
+    norm.forward(kernels, norm.rest, relu=True)
     assert_close(norm.out, np.maximum(norm.affine + norm.rest.astype(np.float64), 0))
-    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
-    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+    norm.backward(kernels, norm.out, relu=True)
     _assert_gradients(norm, (norm.gradient * (norm.out > 0)).astype(np.float64))
 
 
 def test_moments_far_from_zero(kernels):
     """Squares of x itself would leave nothing of a variance of 4 beside a mean of 3000."""
     norm = Norm((6, 9, 4, 2), "float32", offset=3000.0)
-    kernels("batch_norm", *norm.parameters(), ABSENT, *norm.results(), relu=False, **NUMBERS)
+    norm.forward(kernels, relu=False)
     np.testing.assert_allclose(norm.statistics[1], norm.inverse, rtol=1e-5)
     np.testing.assert_allclose(norm.out, norm.affine, atol=1e-3)
 
@@ -214,9 +245,8 @@ def test_what_is_no_number_stays_in_its_channel(kernels):
     norm = Norm((2, 5, 4, 3), "float32")
     norm.x[1, 2, 3, 1] = np.nan
     norm.x[0, 4, 1, 2] = np.inf
-    kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
-    outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
-    kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+    norm.forward(kernels, norm.rest, relu=True)
+    norm.backward(kernels, norm.out, relu=True)
     for values in (norm.out, norm.grad_x):
         assert np.isfinite(values[..., 0]).all()
         assert np.isnan(values[..., 1:]).all()
@@ -229,8 +259,8 @@ def test_maps_between_packs(kernels):
     norm = Norm(shape, "float16")
     x, out = (np.empty(norm.x.size + 64, np.float16)[1 : norm.x.size + 1].reshape(shape) for _ in range(2))
     x[...] = norm.x
-    results = out, norm.statistics, norm.parts
-    kernels("batch_norm", x, *norm.parameters()[1:], ABSENT, *results, relu=False, **NUMBERS)
+    norm.maps, norm.out = [x], out
+    norm.forward(kernels)
     assert_close(out, norm.affine)
 
 
@@ -375,11 +405,11 @@ def test_the_same_bits_whatever_the_order_of_threads(kernels, monkeypatch):
     for order in ("forward", "backward"):
         monkeypatch.setenv("STAND_IN_ORDER", order)
         norm, weight = Norm((19, 24, 12, 3), "float32"), random(3, 1, 5, 5)
-        kernels("batch_norm", *norm.parameters(), norm.rest, *norm.results(), relu=True, **NUMBERS)
-        outputs = norm.grad_x, norm.parts[:-1], *_sums(norm), norm.grad_rest
-        kernels("batch_norm_gradient", norm.gradient, ABSENT, norm.x, *norm.saved(), norm.out, *outputs, relu=True)
+        norm.forward(kernels, norm.rest, relu=True)
+        norm.backward(kernels, norm.out, relu=True)
         filters = empty(*norm.x.shape), empty(19 * 24 // 8, *weight.shape), empty(*weight.shape)
         kernels("depthwise_gradient", norm.gradient, weight, norm.x, *filters)
+        outputs = norm.given(norm.out)[-5:]
         results.append((norm.out, norm.mean, norm.variance, norm.statistics, *outputs, *filters))
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)

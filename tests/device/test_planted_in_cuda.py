@@ -57,6 +57,9 @@ PLANTED = {
     "a BatchNorm without the last place of a map": Error(
         "(first + (k) * strip.step < places)", "(first + (k) * strip.step < places - 1)", "2 BatchNorm"
     ),
+    "a joined map that is read as the first": Error(
+        "if (k == map) found", "if (k == 0) found", "2 CrossModalityLearner"
+    ),
     "sums of one pack of channels for all": Error("totals[strip.column() + j]", "totals[j]", "2 BatchNorm"),
     "weights in the order of pictures": Error("shared[i % some * places + i / some]", "shared[i]", "2 Bottleneck"),
     "weights' gradients in the order of maps": Error(
@@ -96,7 +99,7 @@ PLANTED = {
         "blockIdx.x) < a.ends", "blockIdx.x) <= a.ends", "5 AGW, six updates"
     ),
     "maps that are not split where they meet": Error(
-        "unsigned rows = (column + offset) / width;", "unsigned rows = 0;", "2 CrossModalityLearner"
+        "unsigned rows = (column + offset) / width;", "unsigned rows = 0;", "2 IntraModalityLearner, 9x9 first"
     ),
     "halves of maps by each other's filters": Error(
         "half ? a.second : a.first", "half ? a.first : a.second", "2 IntraModalityLearner, 7x7 first"
@@ -109,6 +112,7 @@ PLANTED = {
     "a loss's gradient with the weight of another": Error(
         "a.weights[k] * *a.grad_out", "a.weights[0] * *a.grad_out", "5 PMT stage 2, float16"
     ),
+    "gradients that keep the loss scale": Error("factor = 1 / *a.scale", "factor = 1", "5 PMT stage 2, float16"),
     "a whole map's gradient with the sums of one channel": Error(
         "EACH(j, W) sums[j] = totals[j];\n  differentiate_by",
         "EACH(j, W) sums[j] = totals[0];\n  differentiate_by",

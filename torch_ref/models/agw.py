@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from ms_vireid.config import AGWConfig, Setting
 from ms_vireid.files.pretrained import Pretrained
-from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
+from torch_ref.models import base
+from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from torch_ref.models.pretrained import load_pretrained_resnet
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
@@ -71,8 +72,8 @@ class AGW(ReIDModel):
 
     def _stems(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:
-            split = visible_rows(images.shape[0], self.parts)
-            return torch.cat((self.visible_stem(images[:split]), self.infrared_stem(images[split:])), dim=0)
+            visible, infrared = base.by_modality(images, self.parts)
+            return torch.cat((self.visible_stem(visible), self.infrared_stem(infrared)), dim=0)
         if modality == "visible":
             return self.visible_stem(images)
         if modality == "infrared":

@@ -32,6 +32,11 @@ def visible_rows(images: int, parts: int) -> int:
     return images - images // parts
 
 
+def by_modality(images: Tensor, parts: int) -> tuple[Tensor, Tensor]:
+    split = visible_rows(images.shape[0], parts)
+    return images[:split], images[split:]
+
+
 class ReIDModel(nn.Module):
     TRAINING_ONLY: tuple[str, ...] = ()
     began_from: Mapping[str, Any] = {}

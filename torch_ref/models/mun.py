@@ -5,8 +5,9 @@ from torch import Tensor
 
 from ms_vireid.config import MUNConfig, Setting
 from ms_vireid.files.pretrained import Pretrained
+from torch_ref.models import base
 from torch_ref.models.auxiliary_generator import SCALE_RANGE
-from torch_ref.models.base import ReIDModel, TrainingOutputs, visible_rows
+from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.intermediate import PixelModality, intermediate_modality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_resnet
@@ -64,12 +65,12 @@ class MUN(ReIDModel):
             return self.tested_features(self._first_stage(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        split = visible_rows(images.shape[0], self.parts)
-        rows = images.shape[0] - split  # PK
-        visible, infrared = self.visible_stage(images[:split]), self.infrared_stage(images[split:])
+        pictures = base.by_modality(images, self.parts)  # [PK, 3, 288, 144] each, [2PK, ...] of two versions
+        rows = pictures[1].shape[0]  # PK
+        visible, infrared = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
         maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
         if self.generator is not None:
-            pictures = images[:rows], images[split:]  # [PK, 3, 288, 144] each
+            pictures = in_parts(pictures[0], rows)[0], pictures[1]
             # a = G(v, r): row i of all three is of one identity
             maps += (self.generator(pictures, (maps[0], infrared), key),)
         pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
@@ -84,12 +85,12 @@ class MUN(ReIDModel):
         prototypes = self._prototypes(pooled, rows, labels, progress)
         auxiliary_logits = None
         if self.auxiliary_classifier is not None:
-            auxiliary_logits = self.auxiliary_classifier(classified[split + rows :])
+            auxiliary_logits = self.auxiliary_classifier(classified[images.shape[0] :])
         features = in_parts(pooled, rows)
         return TrainingOutputs(
             logits=logits,
-            pooled=pooled[: split + rows],
-            bnneck=normalised[: split + rows],
+            pooled=pooled[: images.shape[0]],
+            bnneck=normalised[: images.shape[0]],
             visible=features[0],
             infrared=features[last],
             auxiliary=features[-1],

@@ -16,6 +16,7 @@ enum {
   SUMMED = 32768,    /* partial sums of all channels of a map, about */
   PLACES = 64,       /* of a map, for a block, at least */
   WHOLE = 16384,     /* places of a map that a block reads twice, at most */
+  JOINED = 16,       /* maps that BatchNorm joins, at most */
   NEAR = 32,         /* places whose mean moments are taken about */
   CONVOLUTIONS = 56, /* whose weights are turned at once, at most */
   WEIGHTS = 4096,    /* of those in a block's memory */

@@ -1,39 +1,63 @@
 // BatchNorm in training: y = [ReLU](gamma (x - mean) / deviation + beta [+ rest]), with each channel's mean and standard
 // deviation over all places. One launch takes sums over parts of the places, and the next one computes with them; for a
-// `whole` map one does both.
+// `whole` map one does both. x may be several maps of equal widths, which are joined along their channels as they are
+// read.
+#define JOINED_MAPS(name) name{widths}[samples, height, width, widths[k]]
+#define OF_JOINED int widths{JOINED}, channels = widths[0] * widths_count
+#define DIFFER least(widths, widths_count) != most(widths, widths_count) ? refuse(call, "maps of different widths")
 
 // statistics: means and 1 / deviations. momentum: of new statistics in the running averages. Behind the parts of moments
 // stands what they are taken about.
-OPERATOR(batch_norm(int relu, float eps, float momentum, count = MAP_PARTS, PLACES_OF_MAP,
-                    pack = packs(channels, x, rest, y), WHOLE_STRIPS),
-         T MAP(x) float gamma[channels] float beta[channels] float &running_mean[channels]
+OPERATOR(batch_norm(int relu, float eps, float momentum, OF_JOINED, count = MAP_PARTS, PLACES_OF_MAP,
+                    pack = packs(widths[0], x[0], rest, y), WHOLE_STRIPS),
+         T JOINED_MAPS(x) float gamma[channels] float beta[channels] float &running_mean[channels]
          float &running_variance[channels] T MAP(rest?)
          -> T MAP(y) float statistics[2, channels] float parts[count + 1, channels, 2],
-         whole ? grid(batch_norm_whole, pack, strips, 1)
+         DIFFER
+         : whole ? grid(batch_norm_whole, pack, strips, 1)
          : grid(batch_norm_moments(x, parts), pack, strips, count) || over_strips(batch_norm, pack, strips, places))
-OPERATOR(batch_norm_evaluation(int relu, float eps, PLACES_OF_MAP, pack = packs(channels, x, rest, y), STRIPS),
-         T MAP(x) float gamma[channels] float beta[channels] float running_mean[channels]
+OPERATOR(batch_norm_evaluation(int relu, float eps, OF_JOINED, PLACES_OF_MAP, pack = packs(widths[0], x[0], rest, y),
+                               STRIPS),
+         T JOINED_MAPS(x) float gamma[channels] float beta[channels] float running_mean[channels]
          float running_variance[channels] T MAP(rest?) -> T MAP(y),
-         over_strips(batch_norm_evaluation, pack, strips, places))
+         DIFFER : over_strips(batch_norm_evaluation, pack, strips, places))
 // grad_y: of what follows ReLU, with y; with y absent ReLU's argument is computed again. grad_again: a second gradient of
 // y, added as a sum of the type T.
-OPERATOR(batch_norm_gradient(int relu, count = MAP_PARTS, PLACES_OF_MAP,
-                             pack = packs(channels, grad_y, grad_again, x, y, grad_x, grad_rest), WHOLE_STRIPS),
-         T MAP(grad_y) T MAP(grad_again?) T MAP(x) float gamma[channels] float beta[channels]
+OPERATOR(batch_norm_gradient(int relu, OF_JOINED, count = MAP_PARTS, PLACES_OF_MAP,
+                             pack = packs(widths[0], grad_y, grad_again, x[0], y, grad_x[0], grad_rest), WHOLE_STRIPS),
+         T MAP(grad_y) T MAP(grad_again?) T JOINED_MAPS(x) float gamma[channels] float beta[channels]
          float statistics[2, channels] T MAP(y?)
-         -> T MAP(grad_x) float parts[count, channels, 2] float grad_gamma[channels] float grad_beta[channels]
+         -> T JOINED_MAPS(grad_x) float parts[count, channels, 2] float grad_gamma[channels] float grad_beta[channels]
          T MAP(grad_rest?y),
-         grad_again && !y ? refuse(call, "grad_again without y")
+         DIFFER
+         : grad_again && !y ? refuse(call, "grad_again without y")
          : whole ? grid(batch_norm_gradient_whole, pack, strips, 1)
          : grid(batch_norm_gradient_sums, pack, strips, count)
            || over_strips(batch_norm_gradient, pack, strips, places))
 
+// The one of the joined maps that has a strip's channels.
+template <int W> struct Joined {
+  int map, width, channel;
+  template <class Arguments> __device__ Joined(const Arguments &a, const Strip<W> &strip) : width(a.widths[0]) {
+    map = strip.channel / width, channel = strip.channel % width;
+  }
+  template <class Data> __device__ Data of(Data const (&maps)[JOINED]) const {
+    Data found = maps[0];
+    EACH(k, JOINED)
+      if (k == map) found = maps[k];
+    return found;
+  }
+  __device__ long long element(long long place) const { return place * width + channel; }
+};
+
 // Numbers near the channels' means: the means of NEAR places.
 template <class T, int W> __device__ void near_means(const BatchNorm &a, const Strip<W> &strip, float *means) {
   Two sums[W] = {};
+  Joined<W> joined(a, strip);
+  const void *data = joined.of(a.x);
   if (!strip.idle)
     for (int k = strip.lane; k < NEAR; k += strip.lanes) {
-      Pack<T, W> x = strip.template read<T>(a.x, static_cast<long long>(k) * a.places / NEAR, a.channels);
+      Pack<T, W> x = load<T, W>(data, joined.element(static_cast<long long>(k) * a.places / NEAR));
       EACH(j, W) sums[j].first += number(x.v[j]);
     }
   const Two *totals = sum_places<W>(strip, sums);
@@ -46,12 +70,14 @@ template <class T, int W> __device__ void near_means(const BatchNorm &a, const S
 template <class T, int W>
 __device__ void add_moments(const BatchNorm &a, const Strip<W> &strip, float *origin, Two *sums) {
   near_means<T, W>(a, strip, origin);
+  Joined<W> joined(a, strip);
+  const void *data = joined.of(a.x);
   EACH(j, W) sums[j] = {0, 0};
   if (!strip.idle)
     EACH_RUN(first, strip, a.places) {
       Pack<T, W> x[RUN];
       EACH(k, RUN)
-        if (THERE_IS(k, first, strip, a.places)) x[k] = strip.template read<T>(a.x, first + k * strip.step, a.channels);
+        if (THERE_IS(k, first, strip, a.places)) x[k] = load<T, W>(data, joined.element(first + k * strip.step));
       EACH(k, RUN)
         if (THERE_IS(k, first, strip, a.places))
           EACH(j, W) {
@@ -77,11 +103,13 @@ template <class T, int W, class Arguments>
 __device__ void normalise_strip(const Arguments &a, const Strip<W> &strip, const float *mean, const float *inverse) {
   float scale[W], beta[W];
   EACH(j, W) scale[j] = a.gamma[strip.channel + j] * inverse[j], beta[j] = a.beta[strip.channel + j];
+  Joined<W> joined(a, strip);
+  const void *data = joined.of(a.x);
   EACH_RUN(first, strip, a.places) {
     Pack<T, W> x[RUN], rest[RUN];
     EACH(k, RUN)
       if (THERE_IS(k, first, strip, a.places)) {
-        x[k] = strip.template read<T>(a.x, first + k * strip.step, a.channels);
+        x[k] = load<T, W>(data, joined.element(first + k * strip.step));
         if (a.rest) rest[k] = strip.template read<T>(a.rest, first + k * strip.step, a.channels);
       }
     EACH(k, RUN)
@@ -166,13 +194,15 @@ template <class T, int W> __device__ void add_gradients(const BatchNormGradient 
   EACH(j, W) sums[j] = {0, 0};
   if (!strip.idle) {
     Normalised<W> of(a, strip.channel);
+    Joined<W> joined(a, strip);
+    const void *data = joined.of(a.x);
     EACH_RUN(first, strip, a.places) {
       Pack<T, W> gradient[RUN], x[RUN], y[RUN], again[RUN];
       EACH(k, RUN)
         if (THERE_IS(k, first, strip, a.places)) {
           int place = first + k * strip.step;
           gradient[k] = strip.template read<T>(a.grad_y, place, a.channels);
-          x[k] = strip.template read<T>(a.x, place, a.channels);
+          x[k] = load<T, W>(data, joined.element(place));
           if (a.y && a.relu) y[k] = strip.template read<T>(a.y, place, a.channels);
           if (a.grad_again) again[k] = strip.template read<T>(a.grad_again, place, a.channels);
         }
@@ -203,7 +233,9 @@ template <class T, int W>
 __device__ void differentiate_by(const BatchNormGradient &a, const Strip<W> &strip, const Two *sums) {
   if (strip.idle) return;
   Normalised<W> of(a, strip.channel);
-  const void *behind_relu = a.y ? a.grad_rest : a.grad_y;
+  Joined<W> joined(a, strip);
+  const void *behind_relu = a.y ? a.grad_rest : a.grad_y, *data = joined.of(a.x);
+  void *grad_x = joined.of(a.grad_x);
   float mean[W], slope[W];
   EACH(j, W) {
     mean[j] = sums[j].first / a.places, slope[j] = sums[j].second / a.places * of.inverse[j];
@@ -215,7 +247,7 @@ __device__ void differentiate_by(const BatchNormGradient &a, const Strip<W> &str
     EACH(k, RUN)
       if (THERE_IS(k, first, strip, a.places)) {
         gradient[k] = strip.template read<T>(behind_relu, first + k * strip.step, a.channels);
-        x[k] = strip.template read<T>(a.x, first + k * strip.step, a.channels);
+        x[k] = load<T, W>(data, joined.element(first + k * strip.step));
       }
     EACH(k, RUN)
       if (THERE_IS(k, first, strip, a.places)) {
@@ -224,7 +256,7 @@ __device__ void differentiate_by(const BatchNormGradient &a, const Strip<W> &str
           if (a.relu && !a.y && !of.passes(x[k].v[j], j)) g = 0;
           x[k].v[j] = rounded<T>(of.scale[j] * (g - mean[j] - (number(x[k].v[j]) - of.mean[j]) * slope[j]));
         }
-        store(a.grad_x, (first + static_cast<long long>(k) * strip.step) * a.channels + strip.channel, x[k]);
+        store(grad_x, joined.element(first + static_cast<long long>(k) * strip.step), x[k]);
       }
   }
 }

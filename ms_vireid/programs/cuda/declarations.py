@@ -346,11 +346,13 @@ def _function(operator: Operator) -> str:
     lines.append(f"expect(call, {number_of_tensors}, {int(any_number)});")
     following = [number for number in operator.numbers if number.value]
     known = {*constants(), *(number.name for number in operator.given)}
-    for tensor in operator.tensors:
+    known |= {f"{number.name}_count" for number in operator.given if number.most}
+    for tensor in (None, *operator.tensors):
         if tensor == operator.outputs[0]:
             lines += [f"if ({name} < 0) {name} = 0;" for name in operator.sizes]
-        lines += _taken(operator, tensor)
-        known |= {_size(text) for text in tensor.dimensions or ()}
+        if tensor:
+            lines += _taken(operator, tensor)
+            known |= {_size(text) for text in tensor.dimensions or ()}
         for number in [number for number in following if _names(number.value) <= known]:
             lines += ["if (call->status) return call->status;", *_followed(operator, number)]
             following.remove(number)

@@ -33,7 +33,7 @@ _batch_norm = Differentiable("batch_norm", without=("y",))
 _batch_norm_add = Differentiable("batch_norm", without=("y",), passed=("rest", "y"))
 _batch_norm_add_relu, _batch_norm_twice = Differentiable("batch_norm"), Differentiable("batch_norm", twice=True)
 _MOST_RATIOS, _MOST_CONVOLUTIONS = constants()["RATIOS"], constants()["CONVOLUTIONS"]
-_LARGEST_SIZE = constants()["LARGEST_SIZE"]
+_MOST_JOINED, _LARGEST_SIZE = constants()["JOINED"], constants()["LARGEST_SIZE"]
 _SIZES = (3, 5, 7)  # of depth-wise kernels
 
 
@@ -137,13 +137,15 @@ def scaled(scale: Parameter, layer: nn.Conv2d, x: Tensor) -> Tensor:
 
 def mindspores_batch_norm(
     self: nn.BatchNorm1d | nn.BatchNorm2d,
-    x: Tensor,
+    x: Tensor | tuple[Tensor, ...],
     rest: Tensor | None = None,
     relu: bool = False,
     twice: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
     """As `batch_norm`, of rows, with statistics of several processes, and where convolutions are recomputed: MindSpore
     keeps what a cell with a gradient of its own is given."""
+    if isinstance(x, tuple):
+        x = ops.cat(x, 3)
     if x.ndim == 2:
         x = nn.BatchNorm2d.construct(self, x)
     elif not isinstance(self.bn_train, ops.BatchNorm):
@@ -158,23 +160,27 @@ def mindspores_batch_norm(
 
 def batch_norm(
     self: nn.BatchNorm1d | nn.BatchNorm2d,
-    x: Tensor,
+    x: Tensor | tuple[Tensor, ...],
     rest: Tensor | None = None,
     relu: bool = False,
     twice: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """With what follows in a residual network: adding `rest`, ReLU. twice: the output as two, for `in_order`."""
-    if x.ndim == 2 or not isinstance(self.bn_train, ops.BatchNorm):
+    """With what follows in a residual network: adding `rest`, ReLU. x: also maps of equal widths, which are joined.
+    twice: the output as two, for `in_order`."""
+    maps = x if isinstance(x, tuple) else (x,)
+    if maps[0].ndim == 2 or not isinstance(self.bn_train, ops.BatchNorm):
         return mindspores_batch_norm(self, x, rest, relu, twice)
+    widths = (maps[0].shape[3],) * len(maps)
     # By value: in a bprop a parameter of a tuple may be another layer's of the same shape (MindSpore 2.10).
     parameters = self.gamma.value(), self.beta.value(), self.moving_mean, self.moving_variance
     added = ABSENT if rest is None else rest
     if not self.training:
-        x = operator("batch_norm_evaluation", relu=relu, eps=self.eps)(x, *parameters, added)
-        return (x, x) if twice else x
+        y = operator("batch_norm_evaluation", relu=relu, eps=self.eps, widths=widths)(*maps, *parameters, added)
+        return (y, y) if twice else y
     of_sum = _batch_norm_twice if twice else _batch_norm_add_relu if relu else _batch_norm_add
     cell = _batch_norm if rest is None else of_sum
-    outputs = differentiated(cell, x, *parameters, added, relu=relu, eps=self.eps, momentum=self.momentum)
+    numbers = {"relu": relu, "eps": self.eps, "momentum": self.momentum, "widths": widths}
+    outputs = differentiated(cell, *maps, *parameters, added, **numbers)
     return (outputs[0], outputs[-1]) if twice else outputs[0]
 
 
@@ -286,7 +292,7 @@ def intra_modality(self: IntraModalityLearner, x: Tensor) -> Tensor:
     return auxiliary_generator.scaled(self.scale, self.reduce, self.bn2(self.spatial(x)))
 
 
-def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
+def _scales(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> tuple[Tensor, ...]:
     check_pooled(visible.shape[1], visible.shape[2], self.ratios)
     weights, scales = (), ()
     for layer in self.transposed:
@@ -298,7 +304,17 @@ def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> T
             pooled = differentiated(_average_pools, features, ratios=ratios)
             for i in range(len(ratios)):
                 scales += (self.transposed[start + i](pooled[i], weights[start + i]),)
-    return self.concat(*scales)
+    return scales
+
+
+def pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """As they are: the BatchNorm behind them joins them as it reads them."""
+    scales = _scales(self, visible, infrared)
+    return scales if len(scales) <= _MOST_JOINED else self.concat(*scales)
+
+
+def joined_pyramids(self: CrossModalityLearner, visible: Tensor, infrared: Tensor) -> Tensor:
+    return self.concat(*_scales(self, visible, infrared))
 
 
 def concatenation(self: Concatenation, *maps: Tensor) -> Tensor:
@@ -324,7 +340,7 @@ TABLE = {
     CrossModalityLearner.pyramids: pyramids,
     Concatenation.construct: concatenation,
 }
-RECOMPUTED = TABLE | {nn.BatchNorm2d.construct: mindspores_batch_norm}
+RECOMPUTED = TABLE | {nn.BatchNorm2d.construct: mindspores_batch_norm, CrossModalityLearner.pyramids: joined_pyramids}
 _OF_MAPS = {key for key in TABLE if key is not nn.Conv2d.construct}
 
 

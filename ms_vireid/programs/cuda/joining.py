@@ -10,7 +10,7 @@ from functools import cache
 import mindspore as ms
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.models import mun
+from ms_vireid.models import base, mun
 from ms_vireid.programs import contiguous
 from ms_vireid.programs.cuda.declarations import constants
 from ms_vireid.programs.cuda.operators import made
@@ -96,6 +96,11 @@ def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     return separated(rows, ((count, *rows.shape[1:]),) * (rows.shape[0] // count), 0)
 
 
+def by_modality(images: Tensor, parts: int) -> tuple[Tensor, ...]:
+    visible, (count, *shape) = base.visible_rows(images.shape[0], parts), images.shape
+    return separated(images, ((visible, *shape), (count - visible, *shape)), 0)
+
+
 def stack(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
     if not _of_one_type(tensors):
         return _stack(tensors, axis)
@@ -118,5 +123,6 @@ TABLE = {
     ops.cat: cat,  # MUN: 5.5 / 5.2 for 1.5 / 0.8, AGW: 0.2 for 0.1, PMT: 0.2 for 0.1
     ops.stack: stack,  # one copy less
     mun.in_parts: in_parts,  # MUN: 30 launches less
+    base.by_modality: by_modality,  # AGW and MUN: 0.15 for 0.03
     contiguous.join: aligned,  # PMT: 3.0 / 2.7 for 0.3 / 0.2, AGW: 1.3 / 0.7 for 0.1, MUN: 1.6 / 0.9 for 0.2
 }

@@ -68,10 +68,9 @@ def made(
     primitive = ops.Custom(function, shapes or declared_shapes, types or declared_types, func_type="aot")
     if any(tensor.written for tensor in declared.inputs):  # MindSpore keeps the order of such operators
         primitive.add_prim_attr("side_effect_mem", True)
-        uses = [sig_rw.RW_WRITE if tensor.written else sig_rw.RW_READ for tensor in declared.inputs]
-        primitive.set_signatures(
-            [make_sig(tensor.name, use) for tensor, use in zip(declared.inputs, uses, strict=True)]
-        )
+        inputs = declared.each(declared.inputs, numbers)
+        uses = [sig_rw.RW_WRITE if tensor.written else sig_rw.RW_READ for _, tensor in inputs]
+        primitive.set_signatures([make_sig(each, use) for (each, _), use in zip(inputs, uses, strict=True)])
     return primitive
 
 
