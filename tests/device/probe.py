@@ -296,6 +296,24 @@ def staged(sizes: list[int], rows: int, error: str = "") -> list:
     return [rows, called | to_device]
 
 
+def written_inputs(operator: str, numbers: dict) -> list[str]:
+    """Those of an operator's inputs that MindSpore is told it writes, where they stand."""
+    from mindspore.ops.signature import make_sig, sig_rw
+
+    from ms_vireid.programs.cuda import operators
+
+    numbers, told = {name: tuple(v) if isinstance(v, list) else v for name, v in numbers.items()}, []
+
+    def telling(name, use):
+        told.append((name, use))
+        return make_sig(name, use)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operators, "make_sig", telling)
+        operators.made(operator, numbers)
+    return [name for name, use in told if use == sig_rw.RW_WRITE] + [f"of {len(told)}"]
+
+
 def end(code: int) -> None:
     """Of the process, with no answer."""
     os._exit(code)

@@ -321,7 +321,7 @@ def concatenation(self: Concatenation, *maps: Tensor) -> Tensor:
     return ops.cat(maps, 3)
 
 
-# Predicted of an H100, ms of a step in float32 / float16: with channels last, AGW 30.1 / 16.2 and MUN 55.9 / 29.8; by
+# Predicted of an H100, ms of a step in float32 / float16: with channels last, AGW 30.0 / 16.1 and MUN 54.8 / 29.1; by
 # kernels for channels before places 35.4 / 21.2 and 66.1 / 38.1; without kernels 55.8 and 104.8 in float32.
 # Measured there of the latter kernels: BatchNorm, ReLU and additions with their gradients, AGW 11.1 / 6.8 for 19.3 /
 # 10.9; depth-wise convolutions, MUN 3.9 / 3.6 for 7.0 / 12.2.
@@ -337,7 +337,7 @@ TABLE = {
     IntraModalityLearner.construct: intra_modality,  # both halves at once: 16 launches and 0.2 GiB less than apart
     ResidualDepthwise.construct: residual_depthwise,
     auxiliary_generator.scaled: scaled,
-    CrossModalityLearner.pyramids: pyramids,
+    CrossModalityLearner.pyramids: pyramids,  # joined by BatchNorm: MUN 1.0 / 0.6
     Concatenation.construct: concatenation,
 }
 RECOMPUTED = TABLE | {nn.BatchNorm2d.construct: mindspores_batch_norm, CrossModalityLearner.pyramids: joined_pyramids}

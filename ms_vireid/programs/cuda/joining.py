@@ -117,7 +117,7 @@ def aligned(tensors: tuple[Tensor, ...], _gaps: tuple[tuple[int, int], ...], dty
 
 # Predicted of an H100 in float32 / float16: ms of what each row replaces, and of the kernels. With the waits for 5 to
 # 14 copies of addresses MUN's step takes 7.0 ms less, PMT's 2.5 and AGW's 1.2.
-# Measured alone, all rows: MUN 2.0 / 1.1, PMT 0.3 / 0.3, AGW 0.2 / 0.1.
+# Measured alone, all rows: MUN 2.0 / 1.1, PMT 0.3 / 0.3, AGW 0.2 / 0.1; since then BatchNorm joins MUN's pyramids.
 # ops.concat stays MindSpore's: in a bprop (engine/distributed.py) a graph does not know its tensors' types.
 TABLE = {
     ops.cat: cat,  # MUN: 5.5 / 5.2 for 1.5 / 0.8, AGW: 0.2 for 0.1, PMT: 0.2 for 0.1
