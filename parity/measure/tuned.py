@@ -48,10 +48,9 @@ def compiled(function: Callable, device: torch.device) -> Callable:
         try:
             return compute(*arguments)
         except torch._dynamo.exc.BackendCompilerFailed as error:
-            first = str(error).strip().partition("\n")[0]
-            raise InputError(
-                f"--torch tuned: PyTorch does not compile this here ({first}); it takes a g++ that works"
-            ) from None
+            first = str(error.inner_exception).strip().partition("\n")[0]
+            problem = f"PyTorch does not compile this here ({type(error.inner_exception).__name__}: {first})"
+            raise InputError(f"--torch tuned: {problem}; it takes a C++ compiler that works, such as g++") from None
 
     return call
 
