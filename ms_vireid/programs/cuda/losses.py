@@ -47,8 +47,8 @@ def total(self: StageLoss, values: tuple[Tensor, ...]) -> Tensor:
 
 
 # Launches of a step: the first five rows, PMT 529 for 629, AGW 411 for 478, MUN 612 for 689; with the next, MUN 612 for
-# 827; the last, in float16: MUN 670 for 678, PMT 545 for 549. Distances, predicted of an H100: AGW
-# 0.01 ms for 0.58, MUN 0.02 for 0.8.
+# 827; the last, in float16: MUN 670 for 678, PMT 545 for 549. Distances, predicted of an H100: AGW 0.01 ms for 0.58,
+# MUN 0.02 for 0.8.
 TABLE = {
     distance.euclidean_distance: euclidean_distance,
     distance.masked_mean: masked_mean,

@@ -15,6 +15,7 @@
 #include <mutex>
 #include <vector>
 
+#include "locked.h"
 #include "stand_in.h"
 #include "values.h"
 
@@ -83,10 +84,9 @@ int allocate_mapped(void **memory, size_t size) {
   return *memory ? SUCCESS : OUT_OF_MEMORY;
 }
 
-// Page-locked memory of the host, and what a stream is still to do.
-struct Locked {
+// What a stream is still to do.
+struct Pending {
   std::mutex lock;
-  std::map<const char *, size_t> sizes;
   struct Copy {
     void *target;
     const void *source;
@@ -95,33 +95,28 @@ struct Locked {
   std::vector<Copy> copies;
   std::vector<std::pair<void (*)(void *), void *>> callbacks;
 
-  bool holds(const void *memory) {
-    auto address = static_cast<const char *>(memory);
-    auto after = sizes.upper_bound(address);
-    return after != sizes.begin() && address < std::prev(after)->first + std::prev(after)->second;
-  }
   void finish_copies() {
     for (const Copy &copy : copies) memmove(copy.target, copy.source, copy.size);
     copies.clear();
   }
 };
 
-Locked &locked() {
-  static Locked *all = new Locked;
+Pending &pending() {
+  static Pending *all = new Pending;
   return *all;
 }
 
-bool is_locked(const void *memory) {
-  std::lock_guard<std::mutex> guard(locked().lock);
-  return locked().holds(memory);
+stand_in::LockedMemory &locked() {
+  static stand_in::LockedMemory *all = new stand_in::LockedMemory;
+  return *all;
 }
 
 int copy(void *target, size_t room, const void *source, size_t size, int direction, bool later = false) {
   if (size > room || (size && !(target && source))) return INVALID_VALUE;
   stand_in::finish_copies();
   if (later) {
-    std::lock_guard<std::mutex> guard(locked().lock);
-    if (stand_in::computes()) locked().copies.push_back({target, source, size});
+    std::lock_guard<std::mutex> guard(pending().lock);
+    if (stand_in::computes()) pending().copies.push_back({target, source, size});
   } else if (size <= LARGE || direction != WITHIN_DEVICE || stand_in::computes()) {
     memmove(target, source, size);
   }
@@ -147,8 +142,8 @@ thread_local void *current_context = &context;
 }  // namespace
 
 void stand_in::finish_copies() {
-  std::lock_guard<std::mutex> guard(locked().lock);
-  locked().finish_copies();
+  std::lock_guard<std::mutex> guard(pending().lock);
+  pending().finish_copies();
 }
 
 extern "C" {
@@ -252,15 +247,13 @@ int aclrtMallocHost(void **memory, size_t size) {
   if (stand_in::planted("lock")) return OUT_OF_MEMORY;
   *memory = aligned_alloc(ALIGNMENT, (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   if (!*memory) return OUT_OF_MEMORY;
-  std::lock_guard<std::mutex> guard(locked().lock);
-  locked().sizes[static_cast<char *>(*memory)] = size;
+  locked().add(*memory, size);
   return SUCCESS;
 }
 
 int aclrtFreeHost(void *memory) {
-  std::lock_guard<std::mutex> guard(locked().lock);
-  locked().finish_copies();
-  locked().sizes.erase(static_cast<char *>(memory));
+  stand_in::finish_copies();
+  locked().remove(memory);
   free(memory);
   return SUCCESS;
 }
@@ -307,7 +300,7 @@ int aclrtMemcpy(void *target, size_t room, const void *source, size_t size, int 
 }
 
 int aclrtMemcpyAsync(void *target, size_t room, const void *source, size_t size, int direction, void *) {
-  if (direction == WITHIN_DEVICE || is_locked(direction == TO_DEVICE ? source : target)) {
+  if (direction == WITHIN_DEVICE || locked().holds(direction == TO_DEVICE ? source : target)) {
     COUNT("aclrtMemcpyAsync");
     return copy(target, room, source, size, direction, direction == TO_DEVICE);
   }
@@ -368,18 +361,18 @@ int aclrtLaunchCallback(void (*callback)(void *), void *argument, int, void *) {
     callback(argument);
     return SUCCESS;
   }
-  std::lock_guard<std::mutex> guard(locked().lock);
-  locked().callbacks.emplace_back(callback, argument);
+  std::lock_guard<std::mutex> guard(pending().lock);
+  pending().callbacks.emplace_back(callback, argument);
   return SUCCESS;
 }
 
 int aclrtProcessReport(int) {  // callbacks that a stream has come to; a thread of the plugin asks in a loop
   usleep(10000);
-  decltype(Locked::callbacks) reached;
+  decltype(Pending::callbacks) reached;
   {
-    std::lock_guard<std::mutex> guard(locked().lock);
-    locked().finish_copies();
-    reached.swap(locked().callbacks);
+    std::lock_guard<std::mutex> guard(pending().lock);
+    pending().finish_copies();
+    reached.swap(pending().callbacks);
   }
   for (auto [callback, argument] : reached) callback(argument);
   return SUCCESS;

@@ -6,10 +6,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
-#include <map>
 #include <mutex>
 
+#include "locked.h"
 #include "machine.h"
 #include "stand_in.h"
 #include "translations.h"
@@ -23,8 +22,8 @@ constexpr size_t LARGE = 1 << 20;  // bytes
 constexpr size_t PAGE = 4096;      // bytes in front of each allocation, which hold its size
 
 std::mutex lock;
-size_t allocated, peak;               // bytes
-std::map<uintptr_t, size_t> of_host;  // memory that is pinned: address and bytes
+size_t allocated, peak;  // bytes
+stand_in::LockedMemory of_host;
 
 size_t device_memory() {
   const char *given = getenv("STAND_IN_MEMORY");
@@ -50,22 +49,13 @@ void give_back(size_t size) {
 bool written(size_t size) { return size <= LARGE || stand_in::computes(); }
 
 int pin(const void *memory, size_t size) {
-  std::lock_guard<std::mutex> guard(lock);
-  of_host[reinterpret_cast<uintptr_t>(memory)] = size;
+  of_host.add(memory, size);
   return SUCCESS;
 }
 
 int unpin(const void *memory) {
-  std::lock_guard<std::mutex> guard(lock);
-  of_host.erase(reinterpret_cast<uintptr_t>(memory));
+  of_host.remove(memory);
   return SUCCESS;
-}
-
-bool pinned(const void *memory) {
-  std::lock_guard<std::mutex> guard(lock);
-  auto address = reinterpret_cast<uintptr_t>(memory);
-  auto after = of_host.upper_bound(address);
-  return after != of_host.begin() && address < std::prev(after)->first + std::prev(after)->second;
 }
 
 std::string bytes(size_t size) { return "uint8[" + std::to_string(size) + ']'; }
@@ -73,7 +63,7 @@ std::string bytes(size_t size) { return "uint8[" + std::to_string(size) + ']'; }
 int copy(const char *name, void *target, const void *source, size_t size, int direction) {
   if (size && !(target && source)) return INVALID_VALUE;
   static const char *directions[] = {"host to host", "to the device", "to the host", "on the device", "anywhere"};
-  const char *from = direction == TO_DEVICE && pinned(source) ? " from pinned memory" : "";
+  const char *from = direction == TO_DEVICE && of_host.holds(source) ? " from pinned memory" : "";
   stand_in::count_launch(name, bytes(size) + ' ' + directions[direction] + from);
   if (direction == TO_HOST && !stand_in::computes()) {
     memset(target, 0, size);  // of what has not been computed; the memory holds other bytes, which may be no numbers
