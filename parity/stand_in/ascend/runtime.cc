@@ -2,13 +2,15 @@
 // computed, the device skips fills and copies of more than LARGE within its memory, so that a large model needs few
 // pages. Work put on a stream is done at once, but for copies from page-locked memory: those are done when the device
 // next does anything, and not at all where no values are computed, as they take no time of the host's. What a stream
-// calls back comes later, too. STAND_IN_MEMORY: the device's memory in bytes.
+// calls back comes later, too, at the latest when the host waits for the stream. STAND_IN_MEMORY: the device's memory
+// in bytes.
 #include "runtime.h"
 
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <map>
@@ -31,6 +33,8 @@ constexpr size_t LARGE = 1 << 20;  // bytes
 constexpr size_t ALIGNMENT = 64;   // of host memory, in bytes
 constexpr uint32_t DEVICES = 8;
 constexpr uint32_t CORES[] = {24, 48};  // of an Ascend 910B2, by kind
+constexpr std::chrono::milliseconds LATENESS{10};  // of callbacks
+constexpr std::chrono::seconds PATIENCE{1};        // with a thread that is to call back, and may have ended
 
 size_t device_memory() {
   static const char *given = getenv("STAND_IN_MEMORY");
@@ -94,10 +98,36 @@ struct Pending {
   };
   std::vector<Copy> copies;
   std::vector<std::pair<void (*)(void *), void *>> callbacks;
+  size_t called = 0;   // callbacks that have not returned
+  size_t waiting = 0;  // threads, for all of this
+  std::condition_variable changed;
 
   void finish_copies() {
     for (const Copy &copy : copies) memmove(copy.target, copy.source, copy.size);
     copies.clear();
+  }
+
+  void call_back() {
+    std::unique_lock<std::mutex> guard(lock);
+    changed.wait_for(guard, LATENESS, [&] { return waiting && !callbacks.empty(); });
+    finish_copies();
+    decltype(callbacks) reached;
+    reached.swap(callbacks);
+    called += reached.size();
+    guard.unlock();
+    for (auto [callback, argument] : reached) callback(argument);
+    guard.lock();
+    called -= reached.size();
+    changed.notify_all();
+  }
+
+  void finish() {
+    std::unique_lock<std::mutex> guard(lock);
+    finish_copies();
+    waiting++;
+    changed.notify_all();
+    changed.wait_for(guard, PATIENCE, [&] { return callbacks.empty() && !called; });
+    waiting--;
   }
 };
 
@@ -127,6 +157,12 @@ int fill(void *memory, size_t room, int value, size_t size) {
   if (size > room) return INVALID_VALUE;
   stand_in::finish_copies();
   if (size <= LARGE || stand_in::computes()) memset(memory, value, size);
+  return SUCCESS;
+}
+
+// A device calls back at once, but does not wait until that has returned; a process that ends meanwhile would crash.
+int synchronize() {
+  pending().finish();
   return SUCCESS;
 }
 
@@ -329,6 +365,26 @@ DESTROYS(aclrtDestroyStream, "aclrtDestroyStream")
 DESTROYS(aclrtDestroyStreamForce, "aclrtDestroyStreamForce")
 DESTROYS(aclrtDestroyEvent, "aclrtDestroyEvent")
 
+int aclrtSynchronizeDeviceWithTimeout(int) {
+  COUNT("aclrtSynchronizeDeviceWithTimeout");
+  return synchronize();
+}
+
+int aclrtSynchronizeStream(void *) {
+  COUNT("aclrtSynchronizeStream");
+  return synchronize();
+}
+
+int aclrtSynchronizeStreamWithTimeout(void *, int) {
+  COUNT("aclrtSynchronizeStreamWithTimeout");
+  return synchronize();
+}
+
+int aclrtSynchronizeEvent(void *) {
+  COUNT("aclrtSynchronizeEvent");
+  return synchronize();
+}
+
 int aclrtDeviceGetStreamPriorityRange(int *least, int *greatest) {
   *least = 7;
   *greatest = 0;
@@ -367,14 +423,7 @@ int aclrtLaunchCallback(void (*callback)(void *), void *argument, int, void *) {
 }
 
 int aclrtProcessReport(int) {  // callbacks that a stream has come to; a thread of the plugin asks in a loop
-  usleep(10000);
-  decltype(Pending::callbacks) reached;
-  {
-    std::lock_guard<std::mutex> guard(pending().lock);
-    pending().finish_copies();
-    reached.swap(pending().callbacks);
-  }
-  for (auto [callback, argument] : reached) callback(argument);
+  pending().call_back();
   return SUCCESS;
 }
 
