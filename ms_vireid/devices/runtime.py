@@ -32,6 +32,8 @@ NO_CUDA = {"CUDA_HOME": "/nonexistent"}
 # could use (AsyncRQueue in its async_r_queue.cc).
 ONE_THREAD = "MS_DEV_HOST_BLOCKING_RUN"
 LAUNCH_GROUP = "MS_VIREID_LAUNCH_GROUP"  # 0 leaves MindSpore's launch group unset
+MEMORY_PLAN = "MS_VIREID_MEMORY_PLAN"  # 0 has MindSpore take memory result by result
+HOST_SWITCHES = ONE_THREAD, LAUNCH_GROUP, MEMORY_PLAN  # all 1 unless the user has set them
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
 
@@ -332,6 +334,7 @@ def _select(name: str) -> None:
     mindspore.set_device(name)
     if name != "CPU":
         _take_inputs_as_they_are()
+        _plan_memory()
 
 
 def _take_inputs_as_they_are() -> None:
@@ -343,12 +346,26 @@ def _take_inputs_as_they_are() -> None:
     operators in their order on one stream, as without. A single group of one thread would keep the order even there.
     More threads would not on a GPU, where a stream does not wait for an event that is yet to be recorded.
     """
-    chosen = os.environ.get(LAUNCH_GROUP, "1")
-    if chosen not in ("0", "1"):
-        raise InputError(f"{LAUNCH_GROUP}={chosen[:80]}: is not 0 or 1")
-    if chosen == "1":
+    if _is_on(LAUNCH_GROUP):
         with suppress(RuntimeError):  # the user has set groups, or the capture of launches
             _mindspore().runtime.set_kernel_launch_group(thread_num=1, kernel_group_num=1)
+
+
+def _plan_memory() -> None:
+    """Have MindSpore lay out a compiled graph's memory when it compiles it (SOMAS), unless `MEMORY_PLAN` is 0: a run
+    then takes one piece from the pool, where it would otherwise take and give back one for each result. A level that
+    the user has set by `mindspore.runtime.set_memory` prevails. That function would reset the limits of the pool too.
+    """
+    if _is_on(MEMORY_PLAN):
+        _mindspore().set_context(memory_optimize_level="O1")
+
+
+def _is_on(variable: str) -> bool:
+    """Whether this switch among the environment variables is on, as it is by default."""
+    chosen = os.environ.get(variable, "1")
+    if chosen not in ("0", "1"):
+        raise InputError(f"{variable}={chosen[:80]}: is not 0 or 1")
+    return chosen == "1"
 
 
 def variables_set(names: Iterable[str]) -> dict[str, str]:

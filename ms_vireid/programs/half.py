@@ -26,7 +26,7 @@ class HalfWeights:
         self._copies = {p.name: Parameter(ops.zeros(p.shape, dtype), name=f"half.{p.name}") for p in weights}
         self._pairs = [(p, self._copies[p.name]) for p in weights]
         self._places = [
-            (cell, attribute, weight)
+            (cell._params, attribute, weight, self._copies[weight.name])
             for cell in cells
             for attribute, weight in cell._params.items()
             if weight is not None and weight.name in self._copies
@@ -56,13 +56,13 @@ class HalfWeights:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """Let the model compute with the copies within the block."""
-        for cell, attribute, weight in self._places:
-            cell._params[attribute] = self._copies[weight.name]
+        for held, attribute, _, copy in self._places:
+            held[attribute] = copy
         try:
             yield
         finally:
-            for cell, attribute, weight in self._places:
-                cell._params[attribute] = weight
+            for held, attribute, weight, _ in self._places:
+                held[attribute] = weight
 
 
 @replaceable("cuda")

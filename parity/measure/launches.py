@@ -150,7 +150,7 @@ def host(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]
         config, others, stage = MODELS[model]
         what = f"features {IMAGES}" if name.endswith("inference") else f"step {stage}"
         overrides = *others, *CLASSES, *options.overrides, *switches
-        as_it_comes, as_set_up = dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), "0"), {}
+        as_it_comes, as_set_up = dict.fromkeys(runtime.HOST_SWITCHES, "0"), {}
         given = (as_it_comes, as_set_up) * 2
         found = [_count(name, device, config, what, "", overrides, variables) for variables in given]
         without, whole = ({figure: min(row[figure] for row in found[i::2]) for figure in HOST} for i in range(2))

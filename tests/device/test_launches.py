@@ -111,7 +111,7 @@ def test_the_host_is_timed_as_mindspore_comes_and_as_it_is_set_up_in_turn(monkey
 
     monkeypatch.setattr(launches, "_count", count)
     ((name, row),) = launches.host(["GPU: PMT cuda"], Namespace(overrides=()))
-    assert asked == [dict.fromkeys((runtime.LAUNCH_GROUP, runtime.ONE_THREAD), "0"), {}] * 2
+    assert asked == [dict.fromkeys(runtime.HOST_SWITCHES, "0"), {}] * 2
     assert (row["without"]["host_ms"], row["whole"]["host_ms"]) == (7.0, 6.0)
     assert sections.SECTIONS["host"].line(name, row).split()[-1] == "0.86"
 
