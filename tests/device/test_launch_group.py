@@ -21,6 +21,7 @@ if group:
 run(lambda: runtime.set_up(device))
 print("group:", conf.is_kernel_launch_group_configured())
 mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
+print("plan:", mindspore.get_context("memory_optimize_level") == 1)
 print("queue:", any("frontend_queue" in task.read_text() for task in Path("/proc/self/task").glob("*/comm")))
 """
 
@@ -28,21 +29,22 @@ print("queue:", any("frontend_queue" in task.read_text() for task in Path("/proc
 def set_up(stand_in, device, group="", **variables):
     done = stand_in.run([sys.executable, "-c", SET_UP, device, group], 60.0, variables)
     return done.returncode, [
-        line for line in done.stdout.splitlines() if line.startswith(("group:", "queue:", "error:"))
+        line for line in done.stdout.splitlines() if line.startswith(("group:", "plan:", "queue:", "error:"))
     ]
 
 
 @pytest.mark.parametrize("device", ["GPU", "Ascend"])
 def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
     stand_in = request.getfixturevalue({"GPU": "stand_in", "Ascend": "ascend"}[device])
-    as_set_up = 0, ["group: True", "queue: False"]
+    as_set_up = 0, ["group: True", "plan: True", "queue: False"]
     assert set_up(stand_in, device) == set_up(stand_in, device, "2 8") == as_set_up
-    assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "0"}) == (0, ["group: False", "queue: False"])
-    for chosen in ("0", "1"):
-        found = set_up(stand_in, device, **{runtime.ONE_THREAD: chosen})
-        assert found == (0, ["group: True", f"queue: {chosen == '0'}"])
-    refused = f"error: {runtime.LAUNCH_GROUP}=2,8: is not 0 or 1"
-    assert set_up(stand_in, device, **{runtime.LAUNCH_GROUP: "2,8"}) == (2, [refused])
+    off = {runtime.LAUNCH_GROUP: "group: False", runtime.MEMORY_PLAN: "plan: False", runtime.ONE_THREAD: "queue: True"}
+    for switch, shown in off.items():
+        found = set_up(stand_in, device, **{switch: "0"})
+        assert found == (0, [shown if shown.startswith(line[:5]) else line for line in as_set_up[1]])
+    assert set_up(stand_in, device, **dict.fromkeys(off, "1")) == as_set_up
+    for switch in (runtime.LAUNCH_GROUP, runtime.MEMORY_PLAN):
+        assert set_up(stand_in, device, **{switch: "2,8"}) == (2, [f"error: {switch}=2,8: is not 0 or 1"])
 
 
 @pytest.mark.parametrize("amp", ["false", "float16"])
