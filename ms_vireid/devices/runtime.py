@@ -355,8 +355,11 @@ def _plan_memory() -> None:
     """Have MindSpore lay out a compiled graph's memory when it compiles it (SOMAS), unless `MEMORY_PLAN` is 0: a run
     then takes one piece from the pool, where it would otherwise take and give back one for each result. A level that
     the user has set by `mindspore.runtime.set_memory` prevails. That function would reset the limits of the pool too.
+
+    A process of msrun does without: its collectives may run on a stream of their own, and a stand-in has none side by
+    side.
     """
-    if _is_on(MEMORY_PLAN):
+    if _is_on(MEMORY_PLAN) and not launched():
         _mindspore().set_context(memory_optimize_level="O1")
 
 

@@ -43,6 +43,7 @@ def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
         found = set_up(stand_in, device, **{switch: "0"})
         assert found == (0, [shown if shown.startswith(line[:5]) else line for line in as_set_up[1]])
     assert set_up(stand_in, device, **dict.fromkeys(off, "1")) == as_set_up
+    assert set_up(stand_in, device, MS_ROLE="MS_WORKER") == (0, ["group: True", "plan: False", "queue: False"])
     for switch in (runtime.LAUNCH_GROUP, runtime.MEMORY_PLAN):
         assert set_up(stand_in, device, **{switch: "2,8"}) == (2, [f"error: {switch}=2,8: is not 0 or 1"])
 
