@@ -77,7 +77,7 @@ def launch(folder, script, *arguments, processes=2, variables=()):
     with shown.open("w") as file:  # no pipe, which the launcher's own `tail` could hold open
         done = subprocess.run(list(map(str, command)), cwd=work, env=environment, stdout=file, stderr=file, timeout=300)
     left = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(work)]
-    assert not psutil.wait_procs(left, timeout=10)[1]  # the scheduler's own process dies just after it
+    assert not psutil.wait_procs(left, timeout=1)[1]  # the scheduler's own process dies just after it
     lines = [line for log in sorted(logs.glob("worker_*.log")) for line in log.read_text().splitlines()]
     return SimpleNamespace(
         code=done.returncode, shown=shown.read_text(), lines=[line for line in lines if not line.startswith("[INFO]")]

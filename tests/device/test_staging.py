@@ -1,13 +1,11 @@
 """Pictures on their way to a device."""
 
-import os
-import subprocess
 import sys
 
 import numpy as np
 
 from ms_vireid.devices.staging import Staging, padded
-from tests.device.worker import ROOT, Worker
+from tests.device.worker import Worker
 
 SIZES, ROWS = [5, 2, 4, 1], 5
 ARRIVED = [[float(number)] * size + [0.0] * (ROWS - size) for number, size in enumerate(SIZES, 1)]
@@ -41,7 +39,7 @@ def test_an_ascend_without_page_locked_memory_waits_for_the_copies(ascend, tmp_p
     assert "aclrtMemcpyAsync" not in called
 
 
-def test_a_process_may_end_at_once_behind_a_result(ascend, tmp_path):
+def test_a_process_may_end_at_once_behind_a_result(ascend):
     # On an Ascend a thread of MindSpore's gives host memory back, which takes a running interpreter.
     program = """
 import numpy as np
@@ -50,8 +48,7 @@ from ms_vireid.devices import runtime
 runtime.set_up("Ascend")
 assert Tensor.from_numpy(np.ones(3, np.float32)).move_to("Ascend", blocking=False).asnumpy().sum() == 3
 """
-    variables = os.environ | ascend.environment() | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=variables, capture_output=True, text=True)
+    done = ascend.run([sys.executable, "-c", program], 60.0)
     assert done.returncode == 0, done.stderr
 
 
