@@ -31,9 +31,9 @@ NO_CUDA = {"CUDA_HOME": "/nonexistent"}
 # outside of one, in threads of its own, for which the main thread waits without sleeping, on a core that the loader
 # could use (AsyncRQueue in its async_r_queue.cc).
 ONE_THREAD = "MS_DEV_HOST_BLOCKING_RUN"
-LAUNCH_GROUP = "MS_VIREID_LAUNCH_GROUP"  # 0 leaves MindSpore's launch group unset
+LAUNCH_THREAD = "MS_VIREID_LAUNCH_THREAD"  # 0 leaves the number of its threads to MindSpore
 MEMORY_PLAN = "MS_VIREID_MEMORY_PLAN"  # 0 has MindSpore take memory result by result
-HOST_SWITCHES = ONE_THREAD, LAUNCH_GROUP, MEMORY_PLAN  # all 1 unless the user has set them
+HOST_SWITCHES = ONE_THREAD, LAUNCH_THREAD, MEMORY_PLAN  # all 1 unless the user has set them
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
 
@@ -333,22 +333,23 @@ def _select(name: str) -> None:
         raise DeviceError(problem, "see why with GLOG_v=2")
     mindspore.set_device(name)
     if name != "CPU":
-        _take_inputs_as_they_are()
+        _launch_beside()
         _plan_memory()
 
 
-def _take_inputs_as_they_are() -> None:
-    """Have compiled graphs read their inputs where they are, unless `LAUNCH_GROUP` is 0.
+def _launch_beside() -> None:
+    """Have a thread launch a compiled graph's operators in their order while another prepares them, as on a host of
+    twelve cores or more, unless `LAUNCH_THREAD` is 0.
 
-    MindSpore 2.10 collects a graph's inputs anew for every run, each weight among them, unless operators are to be
-    launched in groups (`RunActorSet` in its ms_backend.cc). In groups it then launches only graphs of dynamic shape, in
-    the phase "increment" and with infer boost (data_prepare_actor.cc). Here there are none: one thread launches all
-    operators in their order on one stream, as without. A single group of one thread would keep the order even there.
-    More threads would not on a GPU, where a stream does not wait for an event that is yet to be recorded.
+    MindSpore 2.10 has threads for that by the number of cores. From two on, one goes through a graph and queues each
+    operator's launch for another (`SuperKernelActor`). A single one, of eleven cores or less, has operators send each
+    other messages, and collects a graph's inputs anew for every run, each weight among them: `ComputeThreadNums` in its
+    runtime_conf.cc, `GraphScheduler::Initialize` and `RunActorSet` in ms_backend. With two on every host, what a small
+    one proves is what a large one runs. On a single core it takes one all the same.
     """
-    if _is_on(LAUNCH_GROUP):
-        with suppress(RuntimeError):  # the user has set groups, or the capture of launches
-            _mindspore().runtime.set_kernel_launch_group(thread_num=1, kernel_group_num=1)
+    if _is_on(LAUNCH_THREAD):
+        with suppress(RuntimeError):  # the user has set their number
+            _mindspore().runtime.dispatch_threads_num(2)
 
 
 def _plan_memory() -> None:

@@ -37,12 +37,14 @@ def run_command(name: str, *arguments: str) -> None:
 
 
 def launching() -> dict:
-    """Threads of MindSpore that launch groups side by side, whether one runs steps behind the main thread, and how
-    often a stream was to wait for an event."""
-    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    """Threads of MindSpore that launch groups side by side, whether one runs steps behind the main thread, ms of a core
+    that the one that launches a graph's operators has run, and how often a stream was to wait for an event."""
+    threads = {(task / "comm").read_text().strip(): task for task in Path("/proc/self/task").iterdir()}
+    launching = threads.get("launch_queue")
     return {
-        "threads": [name for name in threads if name.startswith("batch_launch")],
+        "groups": [name for name in threads if name.startswith("batch_launch")],
         "queue": any(name.startswith("frontend_queue") for name in threads),
+        "launching_ms": int((launching / "schedstat").read_text().split()[0]) / 1e6 if launching else 0.0,
         "waits": functions()["cudaStreamWaitEvent"] + functions()["aclrtStreamWaitEvent"],
     }
 
@@ -94,17 +96,24 @@ def run_case(name: str, program: str, error: str = "") -> list[str]:
 
     plant(error)
     try:
-        outcome = cases.run(next(case for case in cases.LADDER if str(case) == name), [program])
+        outcome = cases.run(_case(name), [program])
     finally:
         plant("")
     return [str(comparison) for comparison in outcome.comparisons if not comparison.passed]
 
 
+def _case(name: str):
+    from parity import cases
+
+    return next(case for case in cases.LADDER if str(case) == name)
+
+
 def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
     """`run_case` by CUDA kernels in whose source `wrong` stands for `right`; without optimisations they compile in a
-    fifth of the time."""
+    fifth of the time. Not a training: those are computed once in a process, by whatever kernels."""
     from ms_vireid.programs.cuda import build, declarations, use_kernels
 
+    assert not _case(name).training
     use_kernels()  # the right ones, which stay until others are used
     source = declarations.kernel_source()
     with pytest.MonkeyPatch.context() as patch:

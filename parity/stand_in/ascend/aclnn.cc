@@ -86,7 +86,8 @@ __attribute__((visibility("hidden"))) int stand_in_prepared(Registers *registers
 __attribute__((visibility("hidden"))) int stand_in_execute(void *, uint64_t, aclOpExecutor *executor, void *,
                                                            const char *name) {
   if (!executor || executor->operation != name) stop(std::string(name) + " is run without an executor of its own");
-  stand_in_count(signature(*executor).c_str());
+  if (!executor->calls) executor->calls = stand_in_counter(signature(*executor).c_str());
+  add_call(executor->calls);
   if (computes()) {
     finish_copies();
     auto definition = aclnn_definitions().find(name);

@@ -35,6 +35,7 @@ struct aclOpExecutor {
   std::vector<uint64_t> arguments;  // integers and pointers, in order
   std::array<double, 8> numbers;    // floating-point numbers, which the processor counts by themselves
   bool repeatable = false;
+  long *calls = nullptr;  // of its signature: other memory changes no type
 
   // The argument of that place among the integers and pointers; stops the process if it is something else.
   bool given(size_t place) const { return arguments.at(place) != 0; }
