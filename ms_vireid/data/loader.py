@@ -22,13 +22,13 @@ _PREFETCH = 2  # batches per worker
 
 
 def iterate(
-    batches: Batches, workers: int, start: int = 0, bound: bool = True
+    batches: Batches, workers: int, start: int = 0, compiled: bool = False
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Iterate over `batches` from `start` on, in order, prepared ahead by `workers` processes (0: by this one). An
     item's pictures are overwritten once the next is asked for: copy those that are to stay.
 
-    From the second item to the last, MindSpore's threads are bound to cores (`runtime.bound_threads`) unless `bound` is
-    false, as for a compiled graph, whose own threads would have to share one.
+    From the second item to the last, threads of MindSpore are bound to cores (`runtime.bound_threads`). compiled:
+    whether they run a compiled graph.
     Closing the iterator early lets the workers finish their current batches and ends them. So does Ctrl-C, unless the
     caller is within `stop_requests`: an exception while waiting for the workers' queue would leave them hanging.
 
@@ -55,8 +55,8 @@ def iterate(
         try:
             with ExitStack() as threads:
                 for number, item in enumerate(loader, start):
-                    if bound and number == start + 1:  # not before: threads started within the block inherit one core
-                        threads.enter_context(bound_threads())
+                    if number == start + 1:  # not before: threads started within the block inherit one core
+                        threads.enter_context(bound_threads(compiled))
                     if isinstance(item, InputError):
                         raise item
                     yield shared.taken(number, item)

@@ -166,19 +166,18 @@ def cap_convolutions() -> None:
 
 
 @contextmanager
-def bound_threads() -> Iterator[None]:
-    """Bind each of MindSpore's CPU threads to a core, and this thread to the first one's, within the block.
+def bound_threads(compiled: bool) -> Iterator[None]:
+    """Bind threads of MindSpore to a core each, and this thread to the first one's, within the block: on a CPU those
+    that compute, unless graphs are compiled, which have more; on a GPU and an Ascend those that launch compiled graphs.
 
-    This thread waits for each kernel by yielding its core again and again. On a core of its own that takes a quarter of
-    two cores' time from the threads that compute; on the core of one of them it gives way. Does nothing before the
-    first kernel, on other devices, with one core or more than `MAX_BOUND_CORES`, or in one of several processes. Do not
-    use it for compiled graphs, which have more threads. Threads started within the block inherit its one core.
+    They wait for each other without sleeping, as this thread does for each kernel of a CPU. On a core of its own such a
+    wait takes time from the threads that work; on the core of the one that is waited for, it delays that by 3 ms. This
+    thread sleeps while the first of them works, and gives way to it on a CPU.
+
+    Does nothing before the first kernel, with one core or more than `MAX_BOUND_CORES`, in one of several processes, or
+    where the user has other threads (`LAUNCH_THREAD`). Threads started within the block inherit its one core.
     """
-    threads = _pool_threads() if _may_bind() else []
-    if len(threads) != len(cores()):
-        yield
-        return
-    places = dict(zip(threads, cores(), strict=True)) | {threading.get_native_id(): cores()[0]}
+    places = _places(compiled) if _may_bind() else {}
     before = {thread: os.sched_getaffinity(thread) for thread in places}
     try:
         for thread, core in places.items():
@@ -190,16 +189,29 @@ def bound_threads() -> Iterator[None]:
                 os.sched_setaffinity(thread, allowed)
 
 
-def _pool_threads() -> list[int]:
-    """Return the native ids of the threads that run MindSpore's CPU kernels; none before the first kernel."""
-    if _mindspore().get_context("device_target") != "CPU":
-        return []
-    threads = []
+def _places(compiled: bool) -> dict[int, int]:
+    """Return the core of each thread to bind, by native id."""
+    on_cpu = _mindspore().get_context("device_target") == "CPU"
+    if on_cpu == compiled:
+        return {}
+    actors, launching = _threads(b"ActorThread_"), _threads(b"launch_queue")
+    if on_cpu:
+        threads = sorted(actors + _threads(b"KernelThread_"))
+        complete = len(threads) == len(cores())
+    else:
+        threads = actors + launching
+        complete = len(actors) == len(launching) == 1 and _is_on(LAUNCH_THREAD)
+    return dict(zip(threads, cores(), strict=False)) | {threading.get_native_id(): cores()[0]} if complete else {}
+
+
+def _threads(name: bytes) -> list[int]:
+    """Return the native ids of this process's threads whose names begin so."""
+    found = []
     for task in Path("/proc/self/task").iterdir():
         with suppress(OSError):  # the thread has just ended
-            if (task / "comm").read_bytes().startswith((b"ActorThread_", b"KernelThread_")):
-                threads.append(int(task.name))
-    return sorted(threads)
+            if (task / "comm").read_bytes().startswith(name):
+                found.append(int(task.name))
+    return found
 
 
 def _may_bind() -> bool:

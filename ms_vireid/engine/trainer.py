@@ -80,7 +80,7 @@ class Trainer:
             state.save_weights(self.run.kept(0), 0)
         self.model.set_train()
         log.start(state.step)
-        batches = iterate(self.batches, self.config.data.workers, state.step, bound=not self.program.compiled)
+        batches = iterate(self.batches, self.config.data.workers, state.step, self.program.compiled)
         remedy = smaller_steps(self.config, self.program)
         with stop_requests() as stop, closing(batches):
             items = self.group.items(batches)

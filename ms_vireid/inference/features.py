@@ -82,7 +82,7 @@ class FeatureExtractor:
         training = self.model.training
         self.model.set_train(False)
         try:
-            with closing(iterate(batches, self.workers, start, bound=not self.program.compiled)) as items:
+            with closing(iterate(batches, self.workers, start, self.program.compiled)) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
                 queued = ((self._queued(batches.images, *item[:2], flip), *item[1:]) for item in shown)
                 for versions, index, *rest in behind(queued, self.ahead):

@@ -3,6 +3,7 @@
 Models, losses, optimisers and the training step are plain MindSpore and know no program.
 """
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -104,6 +105,8 @@ class Computation:
         computing = ms.jit(call) if self.compiled else function
 
         def compute(*inputs):
+            if self.compiled:  # MindSpore's thread may end its turn: the main thread would wait, without sleeping
+                os.sched_yield()
             with functions_in_place(self.table):
                 return computing(*inputs)
 

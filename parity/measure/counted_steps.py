@@ -13,6 +13,7 @@ import mindspore as ms
 import numpy as np
 
 from ms_vireid.config import Config
+from ms_vireid.devices import runtime
 from ms_vireid.devices.replaceable import title
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.inference.features import FeatureExtractor
@@ -54,7 +55,7 @@ def count_steps(device: str, config: Config, stage: int, without: str) -> dict:
     def queue() -> None:
         step(images, labels, 0, 0.0, optimizer.scalars(1, rates))
 
-    return _counted(device, queue) | {"batch": batch}
+    return _counted(device, queue, program.compiled) | {"batch": batch}
 
 
 def count_features(device: str, config: Config, pictures: int) -> dict:
@@ -64,11 +65,12 @@ def count_features(device: str, config: Config, pictures: int) -> dict:
     program.prepare(model)
     extractor = FeatureExtractor(model, program, config.data.image_size, pictures)
     images = np.zeros((pictures, 3, *config.data.image_size), np.float32)
-    return _counted(device, lambda: extractor.queue(images, "visible")) | {"batch": pictures}
+    found = _counted(device, lambda: extractor.queue(images, "visible"), program.compiled)
+    return found | {"batch": pictures}
 
 
-def _counted(device: str, queue: Callable[[], None]) -> dict:
-    """queue: puts a step into the device's queue."""
+def _counted(device: str, queue: Callable[[], None], compiled: bool) -> dict:
+    """queue: puts a step into the device's queue. compiled: whether it is one graph."""
 
     def asked(steps: int) -> Counter[str]:
         """Count the calls of so many steps and of waiting for the last."""
@@ -93,20 +95,22 @@ def _counted(device: str, queue: Callable[[], None]) -> dict:
             "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
             "first_s": first,
         }
-        | _host(queue)
+        | _host(queue, compiled)
     )
 
 
-def _host(queue: Callable[[], None]) -> dict:
-    """Time the host for a step among others in the queue: median and least ms of wall, and ms of a core."""
+def _host(queue: Callable[[], None], compiled: bool) -> dict:
+    """Time the host for a step among others in the queue, with its threads bound as in training and evaluation: median
+    and least ms of wall, and ms of a core."""
     walls, cores = [], []
-    for _ in range(TIMED):
-        wall, core = time.perf_counter(), time.process_time()
-        for _ in range(QUEUED):
-            queue()
-        ms.runtime.synchronize()
-        walls.append(1e3 * (time.perf_counter() - wall) / QUEUED)
-        cores.append(1e3 * (time.process_time() - core) / QUEUED)
+    with runtime.bound_threads(compiled):
+        for _ in range(TIMED):
+            wall, core = time.perf_counter(), time.process_time()
+            for _ in range(QUEUED):
+                queue()
+            ms.runtime.synchronize()
+            walls.append(1e3 * (time.perf_counter() - wall) / QUEUED)
+            cores.append(1e3 * (time.process_time() - core) / QUEUED)
     return {"host_ms": statistics.median(walls), "host_least_ms": min(walls), "core_ms": statistics.median(cores)}
 
 

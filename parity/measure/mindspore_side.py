@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import mindspore as ms
 import numpy as np
@@ -39,6 +40,12 @@ def prepare(work: Work) -> Callable[[int], np.ndarray]:
     config = work.load()
     runtime.round_products(config.train.tf32)
     return _loss(work) if work.kind == "loss" else _model(work, config)
+
+
+def bound_threads(work: Work) -> AbstractContextManager:
+    """Bind threads within the block as the work's program has it."""
+    train = work.load().train
+    return runtime.bound_threads(choose(train.program, train.amp).compiled)
 
 
 def _loss(work: Work) -> Callable[[int], np.ndarray]:

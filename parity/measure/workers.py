@@ -150,11 +150,12 @@ def _begin(framework: str, work: Work) -> np.ndarray | None:
     if framework != "torch":
         runtime.set_up(work.device if framework == "mindspore" else "CPU")
     # Only now: a process has its own framework alone, and mindspore's device is set up before it is imported.
-    _do, _steps = import_module(_SIDES[framework]).prepare(work), work.steps
+    side = import_module(_SIDES[framework])
+    _do, _steps = side.prepare(work), work.steps
     value = _do(1)
     # As in training and evaluation, from the second item on.
-    if framework == "mindspore" and work.load().train.program != "graph" and work.without != BOUND:
-        _bound.enter_context(runtime.bound_threads())
+    if framework == "mindspore" and work.without != BOUND:
+        _bound.enter_context(side.bound_threads(work))
     return value
 
 

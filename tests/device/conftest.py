@@ -40,6 +40,18 @@ def worker(stand_in, tmp_path_factory):
     yield from _worker(stand_in, tmp_path_factory)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _all_cores():
+    """MindSpore has as many threads as on a user's host, not as on the one core of tests/conftest.py."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, range(os.cpu_count()))
+    yield
+    os.sched_setaffinity(0, before)
+
+
 @pytest.fixture(scope="session")
 def kernels(request, tmp_path_factory):
     """What launches the CUDA kernels: on the GPU of --device GPU, else on the stand-in."""

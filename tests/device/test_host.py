@@ -1,5 +1,6 @@
 """How MindSpore's host is set up for compiled steps: a thread launches all in order."""
 
+import os
 import sys
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from ms_vireid.devices import runtime
 from tests.device.test_stand_in_training import arguments, require_one_thread
 
-MANY_CORES = len(runtime.cores()) >= 12  # for which MindSpore has two threads itself
+MANY_CORES = os.cpu_count() >= 12  # for which MindSpore has two threads itself
 
 SET_UP = """
+import os
 import sys
 from pathlib import Path
 import mindspore
@@ -23,19 +25,27 @@ graph = mindspore.jit(mindspore.ops.relu)
 ran = []
 for _ in range(2):
     graph(mindspore.Tensor([0.0])).asnumpy()
-    tasks = {(task / "comm").read_text().strip(): task for task in Path("/proc/self/task").iterdir()}
+    tasks = {}
+    while not {"ActorThread_0", "launch_queue"} <= tasks.keys():  # they name themselves
+        tasks = {(task / "comm").read_text().strip(): task for task in Path("/proc/self/task").iterdir()}
     ran.append((tasks["launch_queue"] / "schedstat").read_text().split()[0])
 print("beside:", ran[0] != ran[1])
+def places():
+    threads = 0, int(tasks["ActorThread_0"].name), int(tasks["launch_queue"].name)
+    return [sorted(os.sched_getaffinity(thread)) for thread in threads]
+places_by = [places()]
+for compiled in (True, False):
+    with runtime.bound_threads(compiled):
+        places_by.append(places())
+print("places:", *places_by, places(), sep="; ")
 print("plan:", mindspore.get_context("memory_optimize_level") == 1)
 print("queue:", "frontend_queue" in tasks)
 """
 
 
-def set_up(stand_in, device, threads="", **variables):
+def set_up(stand_in, device, threads="", shown=("beside:", "plan:", "queue:", "error:"), **variables):
     done = stand_in.run([sys.executable, "-c", SET_UP, device, threads], 60.0, variables)
-    return done.returncode, [
-        line for line in done.stdout.splitlines() if line.startswith(("beside:", "plan:", "queue:", "error:"))
-    ]
+    return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(shown)]
 
 
 @pytest.mark.parametrize("device", ["GPU", "Ascend"])
@@ -56,6 +66,19 @@ def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
     assert set_up(stand_in, device, MS_ROLE="MS_WORKER") == (0, ["beside: True", "plan: False", "queue: False"])
     for switch in (runtime.LAUNCH_THREAD, runtime.MEMORY_PLAN):
         assert set_up(stand_in, device, **{switch: "2,8"}) == (2, [f"error: {switch}=2,8: is not 0 or 1"])
+
+
+@pytest.mark.parametrize("device", ["GPU", "Ascend"])
+def test_the_threads_of_a_compiled_graph_keep_to_two_cores_of_a_small_host(device, request):
+    """The cores of the main thread, of the one that goes through graphs and of the one that launches: before, bound for
+    compiled graphs, bound for others, and after."""
+    stand_in = request.getfixturevalue({"GPU": "stand_in", "Ascend": "ascend"}[device])
+    cores = sorted(os.sched_getaffinity(0))
+    free = [cores] * 3
+    bound = [[cores[0]], [cores[0]], [cores[1]]] if 2 <= len(cores) <= runtime.MAX_BOUND_CORES else free
+    for places, variables in ((bound, {}), (free, {runtime.LAUNCH_THREAD: "0"}), (free, {"MS_ROLE": "MS_WORKER"})):
+        line = "; ".join(map(str, ("places:", free, places, free, free)))
+        assert set_up(stand_in, device, shown="places:", **variables) == (0, [line])
 
 
 @pytest.mark.parametrize("amp", ["false", "float16"])
