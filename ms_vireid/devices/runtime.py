@@ -357,11 +357,11 @@ def _launch_beside() -> None:
     operator's launch for another (`SuperKernelActor`). A single one, of eleven cores or less, has operators send each
     other messages, and collects a graph's inputs anew for every run, each weight among them: `ComputeThreadNums` in its
     runtime_conf.cc, `GraphScheduler::Initialize` and `RunActorSet` in ms_backend. With two on every host, what a small
-    one proves is what a large one runs. On a single core it takes one all the same.
+    one proves is what a large one runs. On a single core two would take three times as long: they spin.
     """
     if _is_on(LAUNCH_THREAD):
         with suppress(RuntimeError):  # the user has set their number
-            _mindspore().runtime.dispatch_threads_num(2)
+            _mindspore().runtime.dispatch_threads_num(1 if len(cores()) == 1 else 2)
 
 
 def _plan_memory() -> None:
