@@ -171,8 +171,8 @@ def bound_threads(compiled: bool) -> Iterator[None]:
     that compute, unless graphs are compiled, which have more; on a GPU and an Ascend those that launch compiled graphs.
 
     They wait for each other without sleeping, as this thread does for each kernel of a CPU. On a core of its own such a
-    wait takes time from the threads that work; on the core of the one that is waited for, it delays that by 3 ms. This
-    thread sleeps while the first of them works, and gives way to it on a CPU.
+    wait takes time from the threads that work; on the core of the one that is waited for, it delays that until
+    the system's next tick, up to 4 ms. This thread sleeps while the first of them works, and gives way to it on a CPU.
 
     Does nothing before the first kernel, with one core or more than `MAX_BOUND_CORES`, in one of several processes, or
     where the user has other threads (`LAUNCH_THREAD`). Threads started within the block inherit its one core.

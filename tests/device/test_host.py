@@ -69,6 +69,17 @@ def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
 
 
 @pytest.mark.parametrize("device", ["GPU", "Ascend"])
+def test_a_process_with_one_core_has_one_thread_for_graphs(device, request):
+    stand_in = request.getfixturevalue({"GPU": "stand_in", "Ascend": "ascend"}[device])
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert set_up(stand_in, device, shown="beside:") == (0, ["beside: False"])
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@pytest.mark.parametrize("device", ["GPU", "Ascend"])
 def test_the_threads_of_a_compiled_graph_keep_to_two_cores_of_a_small_host(device, request):
     """The cores of the main thread, of the one that goes through graphs and of the one that launches: before, bound for
     compiled graphs, bound for others, and after."""
