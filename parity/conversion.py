@@ -12,15 +12,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
 from ms_vireid.command.printing import say
-from ms_vireid.config import (
-    Config,
-    apply_override,
-    check_config,
-    dump_config,
-    load_config,
-    other_sizes,
-    require_fitting,
-)
+from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config, require_fitting
 from ms_vireid.files.layouts import LAYOUTS, Layout
 from ms_vireid.files.origin import note_unproven
 from ms_vireid.files.pretrained import OF_FILE, source_grid_of
@@ -134,7 +126,7 @@ def prepare(
         _require_fitting_model(source, layout, config)
     else:
         config = _foreign_configuration(saved, layout, config_file, overrides)
-    network = _network(source, config, saved.meta.get("parts", list(layout.parts) if layout else []), saved.weights)
+    network = _network(source, config, saved.meta.get("parts"), layout, saved.weights)
     matched = _match(saved, layout, held, dropped, network)
     other = TORCH if matched.framework == MINDSPORE else MINDSPORE
     return _convert(suffix, WRITTEN[suffix] or framework or other, saved, matched, network)
@@ -173,7 +165,7 @@ def _foreign_configuration(
 
 
 def _require_fitting_model(source: Path, layout: Layout | None, config: Config) -> None:
-    if layout is not None and config.model.name not in layout.models:
+    if layout is not None and not layout.fits(config.model.name, config.model.backbone):
         raise InputError(
             f"{source}: is in the layout of {layout.title}, the configuration's model is {config.model.name}; "
             "give the --config of its model"
@@ -198,14 +190,20 @@ def from_scratch(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=fresh)})
 
 
-def _network(source: Path, config: Config, parts: list[str], names: Collection[str]) -> Network:
-    """The configured network, without the parts that only training needs if the source's `names` have none of these."""
-    if config.num_classes is None and not parts:
+def _network(
+    source: Path, config: Config, parts: list[str] | None, layout: Layout | None, names: Collection[str]
+) -> Network:
+    """The configured network, without the parts that only training needs if the source's `names` have none of these; of
+    a backbone's file the `parts` that it says it holds, or the model's own."""
+    is_backbone = parts or (layout and layout.backbone)
+    if config.num_classes is None and not is_backbone:
         raise InputError(f"model.num_classes is not known for data.name={config.data.name}; give model.num_classes=N")
     cell = build_model(from_scratch(config))
     if cell.TRAINING_ONLY and not any(name.startswith(cell.TRAINING_ONLY) for name in names):
         cell = build_model(from_scratch(config), inference=True)
     inside = dict(cell.name_cells())
+    if parts is None:
+        parts = list(cell.BACKBONE) if is_backbone else []
     if not isinstance(parts, list) or not all(part in inside for part in parts):
         raise InputError(
             f"{source}: holds the parts {parts}, {config.model.name} does not have all of them; use another copy"
@@ -243,9 +241,7 @@ def _match(
     ]
     if problems:
         title = f"{network.config.model.name}'s {' and '.join(network.parts) or 'network'}"
-        model = network.config.model
-        sizes = other_sizes(weights, model.embed_dim, model.depth) if model.name == "pmt" else ""
-        reason = sizes or mismatch(weights, wanted)
+        reason = network.config.model.other_sizes(weights) or mismatch(weights, wanted)
         listed = ", ".join(problems)
         raise InputError(f"{saved.path}: does not fit {title}: {reason}{len(problems)} ({listed}); nothing was written")
     _require_finite(saved.path, checked)

@@ -107,9 +107,7 @@ def from_saved_buffers(cell: nn.Cell, *parts: CompareProgram) -> CompareProgram:
 def computed_by(program: str, function: Callable) -> Callable:
     """Return the function as a program computes it; a cell is prepared first."""
     cell = function if isinstance(function, nn.Cell) else nn.Cell()
-    named = program_named(program)
-    computation = named.prepare(cell)
-    return computation.computed(named.from_outside(cell) if function is cell else function)
+    return program_named(program).prepare(cell).computed(function)
 
 
 @dataclass
@@ -375,12 +373,7 @@ def _layers_of_graph(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict
 
 def _construct_and_keep(self, *inputs):
     output = self.plain_construct(*inputs)
-    if isinstance(self, nn.BatchNorm2d) and len(inputs) > 1:  # `cuda` has it add and rectify as well
-        return output
-    kept = output[0] if isinstance(output, tuple) else output  # `cuda` gives some twice
-    if kept.ndim == 4 and kept.shape != self.kept_output.shape:  # and has channels last
-        kept = kept.permute(0, 3, 1, 2)
-    ops.assign(self.kept_output, kept)
+    ops.assign(self.kept_output, output)
     return output
 
 
@@ -388,9 +381,7 @@ def _train_mindspore(
     cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str], half: bool
 ) -> Computed:
     """buffers: PyTorch's names; MindSpore stores buffers as parameters that are not trained, like frozen weights."""
-    named = program_named(program)
-    named.prepare(cell)
-    called = named.from_outside(cell)
+    program_named(program).prepare(cell)
     tensors = [_to_mindspore(value) for value in inputs]
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
     weights = ms.ParameterTuple([twin.parameter for twin in trained])
@@ -403,7 +394,7 @@ def _train_mindspore(
     positions = tuple(i for i, value in enumerate(inputs) if _differentiable(value))
 
     def weighed(*arguments):
-        outputs = called(*arguments)
+        outputs = cell(*arguments)
         if not isinstance(outputs, tuple):
             outputs = (outputs,)
         total = 0.0

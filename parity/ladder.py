@@ -22,6 +22,7 @@ from ms_vireid.programs.program import OF_DEVICE
 from parity.cases import LADDER, ONCE, RUNGS, Outcome, is_for_stand_ins, programs_of
 from parity.cases import run as run_case
 from parity.compare import where
+from parity.harness import Case
 from parity.processes import executor, set_up_for_comparisons
 from parity.stand_in import build
 
@@ -60,6 +61,18 @@ def main(arguments: argparse.Namespace, described: str, stand_ins: Sequence[str]
         and (case.small or not arguments.small)
     ]
     sides = _sides(arguments, described, stand_ins)
+    if arguments.renew:
+        from parity.programs import renewed  # imports all programs
+
+        with renewed((program, side.device) for side in sides for program in side.programs):
+            _climb(arguments, described, chosen, sides)
+        say("what the replacements stand for is written down: ms_vireid/programs/proven.json")
+    else:
+        _climb(arguments, described, chosen, sides)
+
+
+def _climb(arguments: argparse.Namespace, described: str, chosen: Sequence[Case], sides: Sequence[Side]) -> None:
+    """Run the cases on all sides, print the result, and exit with 1 if any is over its tolerance."""
     started_at = time.perf_counter()
     found: dict = {}  # by the case: results and loss terms of all sides
     for side in sides:

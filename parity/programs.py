@@ -1,14 +1,35 @@
-"""What each program computes otherwise than models, losses and optimisers say: the tables of `ms_vireid.programs`."""
+"""What each program computes otherwise than models, losses and optimisers say, and what that stands for."""
 
+import re
+import textwrap
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import get_args
+
+from mindspore import nn
 
 from ms_vireid.command.printing import say
+from ms_vireid.config import LossConfig
 from ms_vireid.devices.replaceable import DECLARED, Table
-from ms_vireid.programs import eager, graph, numba
+from ms_vireid.engine.distributed import synchronise_batch_norm
+from ms_vireid.losses.stage import StageLoss
+from ms_vireid.models import create_model
+from ms_vireid.optimizers import SGD, AdamW, ParameterGroup
+from ms_vireid.optimizers.groups import GroupOptimizer
+from ms_vireid.programs import eager, graph, numba, proven
 from ms_vireid.programs.cuda.table import TABLE as CUDA
+from ms_vireid.programs.program import ELEMENTWISE
+from ms_vireid.programs.reading import code_of_method, qualified
+from parity.rungs.models import CLASSES, MODELS
 
-TABLES = {"numba": numba.Numba.tables, "eager": eager.TABLES, "graph": graph.TABLES, "cuda": {"GPU": CUDA}}
+TABLES = {
+    "numba": numba.Numba.tables,
+    "eager": eager.Eager.tables,
+    "graph": graph.TABLES,
+    "cuda": {"GPU": graph.TABLES["GPU"] | CUDA},
+}
 HEADINGS = ("computed otherwise", "program", "devices", "by")
 
 
@@ -20,9 +41,74 @@ def rows(tables: dict[str, dict[str, Table]] = TABLES) -> list[tuple[str, str, s
             devices = defaultdict(list)
             for device, table in tables[program].items():
                 if function in table:
-                    devices[table[function]].append(device)
+                    devices[table[function].by].append(device)
             listed += [(_name(function), program, ", ".join(on), _name(by)) for by, on in devices.items()]
     return listed
+
+
+def samples() -> Iterator[nn.Cell]:
+    """Cells that have every part that this project's models, losses and optimisers can have."""
+    for name, model in MODELS.items():
+        if "small" in name:
+            parts = {} if model.parts == 2 else {"parts": model.parts}
+            for recompute in (False, True):
+                cell = create_model(model.name, CLASSES, model.image_size, **model.settings, **parts)
+                if recompute:
+                    synchronise_batch_norm(cell, SimpleNamespace(world_size=2, rank=0))
+                yield cell
+    yield nn.CellList([nn.LayerNorm([4])])  # of MindSpore's layers, what only a model of somebody's own has
+    yield StageLoss(LossConfig.model_validate({name: _required(name) for name in LossConfig.model_fields}), 2)
+    group = ParameterGroup("full", 1.0, tuple(nn.Dense(2, 3).trainable_params()))
+    yield AdamW([group], (0.9, 0.999), 1e-8, 0.01)
+    yield SGD([group], 0.9, True, 5e-4)
+
+
+def _required(term: str) -> dict[str, int]:
+    """The options that a loss term does not go without: a margin or a stage, which may be 1."""
+    section, _ = get_args(LossConfig.model_fields[term].annotation)
+    return {name: 1 for name, option in section.model_fields.items() if option.is_required()}
+
+
+def record() -> dict[str, dict[str, proven.Rows]]:
+    """Read what each replacement stands for."""
+    cells = [part for sample in samples() for _, part in sample.cells_and_names()]
+    return {
+        program: {device: _of_table(table, cells) for device, table in tables.items() if table}
+        for program, tables in TABLES.items()
+        if any(tables.values())
+    }
+
+
+@contextmanager
+def renewed(sides: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Write down what the replacements of programs and devices stand for now, for as long as the block ends without an
+    error. sides: (program, device)."""
+    before, now = proven.record(), record()
+    after = {program: dict(devices) for program, devices in before.items()}
+    for program, device in sides:
+        if device in now.get(program, {}):
+            after.setdefault(program, {})[device] = now[program][device]
+    proven.write(after)
+    try:
+        yield
+    except BaseException:
+        proven.write(before)
+        raise
+
+
+def _of_table(table: Table, cells: list[nn.Cell]) -> proven.Rows:
+    found = {}
+    for key in table:
+        if DECLARED[key].module is not None:
+            found[qualified(key)] = proven.recorded([proven.read(None, key)])
+            continue
+        name = DECLARED[key].name
+        read = [proven.read(cell, key) for cell in cells if getattr(type(cell), name, None) is key]
+        found[qualified(key)] = proven.recorded(read)
+    for key in ELEMENTWISE:
+        read = [code_of_method(cell, key.__name__) for cell in cells if isinstance(cell, GroupOptimizer)]
+        found.setdefault(qualified(key), proven.recorded(read))
+    return found
 
 
 def _name(function: Callable) -> str:
@@ -39,3 +125,25 @@ def main() -> None:
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
     for line in lines:
         say("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+    say("", "what a replacement stands for: a cell whose code or parts differ runs as it is written", "")
+    for program, devices in proven.record().items():
+        for device, table in devices.items():
+            for name, row in table.items():
+                say(*_stands_for(f"{_short(name)}, {program} on {device}:", row))
+
+
+def _stands_for(heading: str, row: dict) -> list[str]:
+    """What is on record of a row, without MindSpore's operators."""
+    functions = [_short(name) for name, digest in row["functions"].items() if digest and "." in name]
+    parts = [
+        f"{path} {' or '.join(map(_short, classes))}"
+        for path, classes in row["parts"].items()
+        if path and all("." in each for each in classes)
+    ]
+    text = ", ".join(functions) + (f"; its {', '.join(parts)}" if parts else "")
+    return [heading, *textwrap.wrap(text, 116, initial_indent="    ", subsequent_indent="    "), ""]
+
+
+def _short(name: str) -> str:
+    """A name without the files of MindSpore's layers."""
+    return re.sub(r"mindspore\.(nn)\.layer\.\w+\.", r"\1.", name)

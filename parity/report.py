@@ -54,6 +54,12 @@ def main() -> None:
     parser.add_argument(
         "--programs", action="store_true", help="instead of the ladder, print what each program computes otherwise"
     )
+    parser.add_argument(
+        "--renew",
+        action="store_true",
+        help="write down what the programs' replacements stand for, if no case is over: after a change of a layer or a "
+        "loss that its kernels compute as well",
+    )
     parser.add_number(
         "parity --processes", help="processes that share the cases and the cores (default: 2 on two CPU cores or more)"
     )
@@ -67,6 +73,8 @@ def main() -> None:
         require_extra("--html", "parity", "jinja2")
     if arguments.long:
         _refuse_options_of_the_ladder(arguments)
+    if arguments.renew and (arguments.match or arguments.rung):
+        raise InputError("--renew: takes all cases as proof; leave --match and --rung out")
     say(f"MindSpore {version('mindspore')} beside PyTorch {torch_build()}")
     stand_ins = _build_stand_ins(arguments) if arguments.stand_in else []
     # Stand-ins compute in other processes: this one needs MindSpore on a CPU.
@@ -78,7 +86,7 @@ def main() -> None:
 
 
 def _refuse_options_of_the_ladder(arguments: argparse.Namespace) -> None:
-    for option in ("stand_in", "rung", "small", "html", "processes"):
+    for option in ("stand_in", "rung", "small", "html", "renew", "processes"):
         if getattr(arguments, option):
             name = f"--{option.replace('_', '-')}"
             raise InputError(f"{name} is for the ladder, and --long trains instead; leave one of them out")

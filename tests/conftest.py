@@ -2,6 +2,7 @@
 
 import gc
 import os
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ def pytest_xdist_auto_num_workers():
 def pytest_addoption(parser):
     parser.addoption("--fuzz", type=int, default=20, metavar="N", help="examples of each kind of input")
     parser.addoption("--fuzz-seed", type=int, default=18, metavar="S", help="of what is drawn, and of moments")
+    parser.addoption(
+        "--edits",
+        default=str(date.today().toordinal()),
+        metavar="SEED",
+        help="which edits of models, losses and optimisers are tried: drawn by the day, by a seed, or all, for hours",
+    )
     parser.addoption(
         "--device",
         choices=[device for device in DEVICES if device != "auto"],

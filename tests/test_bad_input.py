@@ -182,7 +182,7 @@ CHECKPOINTS = [
          change=truncate("earlier/last.safetensors")),
     case("resume-foreign", "foreign.ckpt: holds no training state", "--resume", "foreign.ckpt"),
     case("resume-only-weights", "model.safetensors: holds no training state", "--resume", "earlier/model.safetensors"),
-    case("pretrained-model-of-another-method", "earlier/model.safetensors: is of PMT, the authors' or this project's, ",
+    case("pretrained-model-of-another-method", "earlier/model.safetensors: is of pmt, model.name is agw; ",
          "model={name: agw, width: 4, pretrained: earlier}"),
     case("pretrained-model-of-another-size", "does not fit the pmt: it was trained with model.depth=1; ",
          "model.pretrained=earlier", "model.depth=2"),

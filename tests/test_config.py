@@ -193,8 +193,8 @@ SGD = ("optimizer.name=sgd",)
         (("stages.0.losses.hct={}",), r"stages\.0\.losses\.hct\.margin: field required"),
         (("model.num_heads=7",), "embed_dim 768 is not a multiple of num_heads 7"),
         (("data.image_size=[8,8]",), r"data\.image_size \(8, 8\) is smaller than model\.patch_size 16"),
-        (("model.name=resnet",), r"model\.name: input should be 'pmt' or 'agw' or 'mun', got 'resnet'$"),
-        (("model.name=null",), r"model\.name: input should be 'pmt' or 'agw' or 'mun', got None$"),
+        (("model.name=resnet",), r"model\.name: input should be 'pmt' or .*'mun', got 'resnet'$"),
+        (("model.name=null",), r"model\.name: input should be 'pmt' or .*'mun', got None$"),
         (("model=5",), r"model: .* got 5$"),
         (("model.patch_size=x",), r": model\.patch_size: .*'x'$"),
         ((*AGW, "model.width=x"), r": model\.width: .*'x'$"),
@@ -319,7 +319,7 @@ def test_models_are_known_by_name():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"name": "agw_resnet101"}, "name 'agw_resnet101': must be one of agw_resnet50, mun_resnet50, pmt_vit_base"),
+        ({"name": "agw_resnet101"}, "name 'agw_resnet101': must be one of agw_resnet50, mun_resnet50, .*pmt_vit_base"),
         ({"name": ["agw_resnet50"]}, r"name \['agw_resnet50'\]: must be one of"),
         ({"num_classes": None}, "num_classes None: must be a whole number"),
         ({"num_classes": 0}, "pmt_vit_tiny: num_classes: input should be greater than or equal to 1, got 0"),

@@ -35,7 +35,6 @@ from ms_vireid.exports.verification import (
 )
 from ms_vireid.inference import load_trained
 from ms_vireid.models import build_model
-from ms_vireid.models.base import ReIDModel
 
 from .checkpoints import tiny_config
 from .data.tree import write_folder
@@ -125,7 +124,7 @@ def test_the_files_compute_what_the_checkpoint_does(exported, trained, family, k
 
 
 def test_a_mindir_pools_in_float32(exported):
-    """Not as a CPU does, by logarithms in float64 (`programs/reproducible.py`)."""
+    """Not as a CPU does, by logarithms in float64 (`losses/logarithms.py`)."""
     model = ModelProto()
     model.ParseFromString((exported("agw", "mindir") / "out-visible.mindir").read_bytes())
     graphs = [model.graph, *model.functions]
@@ -284,11 +283,6 @@ def test_exporting_leaves_the_model_as_it_was(trained, tmp_path):
     mindir.write(Request(trained["mun"], "visible"), tmp_path / "out.mindir")
     assert stage.maxpool is pool
     assert [p.name for p in trained["mun"].model.get_parameters()] == parameters
-
-
-def test_an_unknown_network_is_named():
-    with pytest.raises(InputError, match=r"ReIDModel: .* does not know the cells of this network"):
-        onnx_graph.cells_of(ReIDModel(), "visible")
 
 
 def test_an_unknown_layer_is_named():

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 SPELLING = {
     "ms_vireid": "torch_ref",
     "mindspore": "torch",
+    "nn.SequentialCell": "nn.Sequential",
     "nn.Cell": "nn.Module",
     "construct": "forward",
     "import ReIDModel": "import ReIDModel, TrainingOutputs",
@@ -63,10 +64,10 @@ def test_the_blocks_run_without_a_warning(trained):
 
 
 def steps(page):
-    """The files that a loss and a model take, with the block of each."""
+    """The files that a loss, a model and a layer take, with the block of each."""
     text = (ROOT / page).read_text(encoding="utf-8").split("\n## ")
     step = re.compile(r"^\d\. `([\w/]+\.\w+)`.*?^```\w+\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    return [found for section in text[1:3] for found in step.findall(section)]
+    return [found for section in text[1:4] for found in step.findall(section)]
 
 
 def in_pytorch(code):
@@ -84,45 +85,103 @@ def take(path, block):
     path.write_text(text.replace(f"\n{line}\n", f"\n{block}", 1) if line else text + block, encoding="utf-8")
 
 
+COPIED = ("ms_vireid", "torch_ref", "parity", "docs", "README.md", "README.zh-CN.md")
+TESTS = ("__init__.py", "test_configuration_page.py", "test_fidelity.py", "tools")  # of the tables of keys
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A copy of the project in which the page's steps have been taken."""
+    folder = tmp_path_factory.mktemp("extended")
+    half_written = shutil.ignore_patterns("*.pyc.*", "*.tmp*")  # what other tests' processes compile meanwhile
+    for name in (*COPIED, *(f"tests/{name}" for name in TESTS)):
+        (folder / name).parent.mkdir(exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=half_written)
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    for path, block in steps("docs/extending.md"):
+        take(folder / path, block)
+        if path.startswith(("ms_vireid/losses/", "ms_vireid/models/")):
+            take(folder / in_pytorch(path), in_pytorch(block))
+    return folder
+
+
+def run_in(folder, *command):
+    """What a command prints in a copy of the project."""
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 TINY = """
-data.name=synthetic data.image_size=[48,24] data.workers=0 data.synthetic.train_identities=4
+data.name=synthetic data.root=people data.image_size=[48,24] data.workers=0 data.synthetic.train_identities=4
 data.synthetic.val_identities=1 data.synthetic.test_identities=2 data.synthetic.images_per_camera=1
-data.synthetic.image_size=[32,16] model.pretrained=none model.layers=[1,1,1,1] model.width=4 train.num_identities=2
-train.num_instances=2 train.iterations=2 train.program=eager train.log_steps=1 stages.0.epochs=1 evaluation.trials=1
-stages.0.losses.center.weight=0.5
+data.synthetic.image_size=[32,16] model.widths=[8,16,32] train.num_identities=2 train.num_instances=2
+train.iterations=2 train.log_steps=1 stages.0.epochs=1 evaluation.trials=1 stages.0.losses.center.weight=0.5
 """
-
-
-# The page's commands in one process, as each would take seconds to import MindSpore and PyTorch.
+# ImageNet weights, as torchvision would save them with a classifier.
+WEIGHTS = """
+import torch
+from torch_ref.models import create_model
+base = create_model("plain", 5, widths=(8, 16, 32)).base.state_dict()
+torch.save(base | {"fc.weight": torch.ones(1000, 32)}, "imagenet.pth")
+"""
+# Commands in one process, as each would take seconds to import MindSpore and PyTorch.
 DRIVER = """
 import importlib, json, sys
 for name, *sys.argv[1:] in json.loads(sys.argv[1]):
     importlib.import_module(name).main()
     print("-" * 9)
 """
-TRAIN = ["ms_vireid.train", "--device", "CPU", "--config", "configs/plain/sysu.yaml", "--output", "run", *TINY.split()]
-REPORT = ["parity.report", "--device", "CPU", "--program", "eager", "--processes", "1", "--match"]
-SUBJECTS = ("center distance", "Plain small")
+RECIPE = ["--config", "configs/plain/sysu.yaml", *TINY.split()]
+DAY, NIGHT = "people/cam1/0001/0001.jpg", "people/cam3/0001/0001.jpg"
+COMMANDS = {
+    "train --device CPU --output run model.pretrained=imagenet.pth": "center",
+    "train --device CPU --output on model.pretrained=run": "results: on/result.json",
+    "evaluate --device CPU --checkpoint run": "rank-1",
+    "extract --device CPU --checkpoint run --images people --output features.npz": "42 features of 32 dimensions",
+    "retrieve --query features.npz --gallery features.npz": "similarity",
+    f"visualize gradcam --checkpoint run --images {DAY} {NIGHT} --output gradcam.png": "written: gradcam.png",
+    f"visualize features --checkpoint run --visible {DAY} --infrared {NIGHT} --output maps.png": "written: maps.png",
+    "export --checkpoint run --format mindir --output model.mindir": "visible and infrared pictures 48x24 to 32",
+    "export --checkpoint run --format onnx --output model.onnx": "visible and infrared pictures 48x24 to 32",
+}
+CASES = {  # with the programs that compute them; a graph is slow to compile
+    "center distance": ("eager", "graph"),
+    "Plain small": ("eager", "numba"),
+    "ChannelGate": ("eager", "graph"),
+}
 
 
-def test_a_loss_and_a_model_are_added_as_the_page_says(tmp_path):
-    for package in ("ms_vireid", "torch_ref", "parity"):
-        half_written = shutil.ignore_patterns("*.pyc.*", "*.tmp*")  # what other tests' processes compile meanwhile
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=half_written)
-    for path, block in steps("docs/extending.md"):
-        take(tmp_path / path, block)
-        if path.startswith(("ms_vireid/losses/", "ms_vireid/models/")):
-            take(tmp_path / in_pytorch(path), in_pytorch(block))
+def test_a_loss_a_model_and_a_layer_are_added_as_the_page_says_and_every_command_takes_them(extended):
+    commands = [[f"ms_vireid.{words[0]}", *words[1:]] for words in map(str.split, COMMANDS)]
+    commands = [words + RECIPE if words[0] == "ms_vireid.train" else words for words in commands]
+    commands.append(["parity.convert", "run/model.safetensors", "model.pth"])
+    *printed, converted, end = run_in(extended, "-c", WEIGHTS + DRIVER, json.dumps(commands)).split("---------\n")
+    for said, expected in zip(printed, COMMANDS.values(), strict=True):
+        assert expected in said
+    assert (converted.endswith("wrote model.pth\n"), end) == (True, "")
 
-    commands = [TRAIN, *([*REPORT, subject] for subject in SUBJECTS)]
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", DRIVER, json.dumps(commands)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    trained, *reports = done.stdout.split("---------\n")[:-1]
-    assert "center" in trained
-    for subject, report in zip(SUBJECTS, reports, strict=True):
-        assert f" {subject}" in report
+
+def test_the_ladder_takes_what_the_page_adds(extended):
+    options = ["parity.report", "--device", "CPU", "--processes", "1", "--match"]
+    commands = [[*options, case, "--program", *programs] for case, programs in CASES.items()]
+    *printed, end = run_in(extended, "-c", DRIVER, json.dumps(commands)).split("---------\n")
+    for case, said in zip(CASES, printed, strict=True):
+        assert f" {case} " in said
+    assert end == ""
+
+
+def test_the_tables_of_keys_take_what_the_page_adds(extended):
+    run_in(extended, "-m", "tests.tools.configuration_tables")
+    for page in ("docs/configuration.md", "docs/zh-CN/configuration.md"):
+        text = (extended / page).read_text(encoding="utf-8")
+        assert "| `center` | `CenterDistanceLoss` | `null` | distance of the modalities' centres |" in text
+        assert "\n`plain`:\n\n<!-- model plain -->\n" in text
+        assert "| `model.widths` | `[1..10000, ...]` | `[64, 128, 256, 512]` | channels of each stage |" in text
+    run_in(extended, "-m", "pytest", "-q", "tests/test_configuration_page.py")
 
 
 def test_the_page_in_chinese_takes_the_same_steps():

@@ -36,7 +36,8 @@ class ModelConfig(Section):
     has_auxiliary: ClassVar[bool] = False  # the network makes a modality between visible and infrared
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     takes_one_size: ClassVar[bool] = False  # the network is built for one size of pictures
-    backbone: ClassVar[str]  # "ViT" or "ResNet"
+    backbone: ClassVar[str] = ""  # "ViT" or "ResNet" if public files of that network fit (files/layouts.py)
+    backbone_source: ClassVar[str] = ""  # where such a file is to be had
     network: ClassVar[str]  # a class in the file of `models` called `name`
     name: str
     num_classes: between(1, 100_000) | None = None  # size of the classifier; null: the people of the training set
@@ -58,7 +59,11 @@ class ModelConfig(Section):
 
     def check_image(self, size: tuple[int, int]) -> None:
         """Raise ValueError for pictures of (H, W) that the network cannot take."""
-        raise NotImplementedError
+
+    def other_sizes(self, weights: Mapping[str, Any]) -> str:
+        """What to configure if a file holds the weights, arrays by name, of a network of other sizes, as the beginning
+        of an error; else ""."""
+        return ""
 
     def progress(self, step: int, steps: int, iterations: int) -> float:
         """The progress of training at a step of `steps`, of which an epoch has `iterations`: 0 at the first, 1 at the
@@ -68,7 +73,7 @@ class ModelConfig(Section):
     @property
     def weights(self) -> int:
         """A lower bound on the number of parameters, from the largest layers."""
-        raise NotImplementedError
+        return 0
 
     def check(self) -> None:
         if self.weights > MOST_WEIGHTS:
@@ -80,6 +85,10 @@ class PMTConfig(ModelConfig):
 
     network = "PMT"
     backbone = "ViT"
+    backbone_source = (
+        "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm project's "
+        "release page and on the Hugging Face hub"
+    )
     takes_one_size = True
     name: Literal["pmt"] = "pmt"
     # rows and columns of patches that the file's position embedding is for; null: as the file, a configuration beside
@@ -98,6 +107,9 @@ class PMTConfig(ModelConfig):
     @property
     def grid(self) -> tuple[int, int] | None:
         return self.pretrained_grid
+
+    def other_sizes(self, weights: Mapping[str, Any]) -> str:
+        return other_sizes(weights, self.embed_dim, self.depth)
 
     def check(self) -> None:
         super().check()
@@ -122,6 +134,7 @@ class ResNetConfig(ModelConfig):
     """The keys of models on a ResNet-50; `pretrained` is a torchvision ResNet-50 file, or the same model's."""
 
     backbone = "ResNet"
+    backbone_source = "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages"
     takes_versions = True
     layers: tuple[Blocks, Blocks, Blocks, Blocks] = (3, 4, 6, 3)  # blocks of each stage
     width: between(1, 6400) = 64  # channels of the stem

@@ -139,19 +139,19 @@ def one_voice() -> Iterator[None]:
     try:
         yield
     except InputError:
-        if not _speaks():
+        if not is_local_main():
             sys.exit(2)
         raise
 
 
-def _speaks() -> bool:
+def is_local_main() -> bool:
     """Return whether this process is alone, or the first of msrun's workers on this machine."""
     return not launched() or (os.environ["MS_ROLE"] == "MS_WORKER" and os.environ.get("DEVICE_ID", "0") == "0")
 
 
 def prepare_start() -> None:
     """As the first process of msrun on a machine, prepare a start that takes minutes, and say so. Call it before."""
-    if _speaks() and _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated:
+    if is_local_main() and _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated:
         _prepare_translated()
 
 

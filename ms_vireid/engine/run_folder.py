@@ -78,6 +78,7 @@ class RunRecord(BaseModel):
     data: _DataSet
     config: dict
     events: Annotated[str, Field(pattern=_EVENTS)] | None
+    as_written: list[str] = []  # what ran without its kernel, and why
 
 
 class Evaluation(BaseModel):
@@ -212,6 +213,12 @@ class RunFolder:
             folder = self.path / f"tensorboard-{number}"
         host = re.sub(r"[^0-9A-Za-z.-]", "_", socket.gethostname())
         return f"{folder.name}/events.out.tfevents.{int(time.time())}.{host}.{os.getpid()}.ms_vireid"
+
+    def record_as_written(self, lines: list[str]) -> None:
+        """Record what runs without its kernel, as lines that say why."""
+        record = self.read_record()
+        if new := [line for line in lines if line not in record.as_written]:
+            write_json(self.record, record.model_dump() | {"as_written": [*record.as_written, *new]})
 
     def append_metrics(self, row: dict) -> None:
         append_line(self.metrics, json.dumps(sealed(row)))

@@ -129,6 +129,8 @@ class Trainer:
             self.group.gradient_mean(),
             announce=self.group.is_main_process,
         )
+        if self.group.is_main_process:
+            self.run.record_as_written(self.program.left)
 
     def _end_epoch(self, epoch: int, evaluate: Callable[[], ProtocolResult] | None) -> None:
         train, state = self.config.train, self.state

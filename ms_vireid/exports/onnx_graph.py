@@ -16,9 +16,8 @@ from onnx import helper, numpy_helper
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.exports.verification import INPUT, OUTPUT, Compute, Request
-from ms_vireid.models import AGW, MUN, PMT, ResNet, VisionTransformer
+from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
-from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GEM_MIN, GeM
 from ms_vireid.models.resnet import Bottleneck
 from ms_vireid.models.vit import Attention, Block, Mlp, PatchEmbed
@@ -66,7 +65,7 @@ def emit(cell: nn.Cell, graph: Graph, x: str) -> str:
     """Add the nodes of `cell`, applied to the value named x; return the output's name."""
     raise InputError(
         f"{type(cell).__name__}: ms_vireid/exports/onnx_graph.py does not know how to write this layer in ONNX; "
-        f"register it there, or convert the checkpoint (parity/convert.py) and export it by torch.onnx"
+        f"register it there, or export with --format mindir"
     )
 
 
@@ -81,6 +80,12 @@ def _(cell: nn.Conv2d, graph: Graph, x: str) -> str:
     bias = (cell.bias,) if cell.has_bias else ()
     pads = 2 * _pair(cell.padding)
     return graph.add("Conv", x, cell.weight, *bias, strides=_pair(cell.stride), pads=pads, group=cell.group)
+
+
+@emit.register
+def _(cell: nn.MaxPool2d, graph: Graph, x: str) -> str:
+    pads = 2 * list(cell.padding[1:]) if cell.use_pad else [0, 0, 0, 0]  # of three dimensions, the first of size 1
+    return graph.add("MaxPool", x, kernel_shape=_pair(cell.kernel_size), strides=_pair(cell.stride), pads=pads)
 
 
 @emit.register(nn.BatchNorm1d)
@@ -104,6 +109,11 @@ def _(cell: nn.LayerNorm, graph: Graph, x: str) -> str:
 @emit.register
 def _(cell: nn.SequentialCell, graph: Graph, x: str) -> str:
     return chain(graph, x, *cell)
+
+
+@emit.register
+def _(cell: nn.ReLU, graph: Graph, x: str) -> str:
+    return graph.add("Relu", x)
 
 
 @emit.register
@@ -172,7 +182,7 @@ def _(cell: Bottleneck, graph: Graph, x: str) -> str:
 def _(cell: ResNet, graph: Graph, x: str) -> str:
     if cell.has_stem:
         x = graph.add("Relu", chain(graph, x, cell.conv1, cell.bn1))
-        x = graph.add("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+        x = emit(cell.maxpool, graph, x)
     return chain(graph, x, *cell.blocks)
 
 
@@ -186,35 +196,10 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
     return graph.add("Add", emit(cell.W, graph, y), x)
 
 
-@singledispatch
-def cells_of(model: ReIDModel, modality: str) -> tuple[nn.Cell, ...]:
-    """What the pictures of a modality go through, in order, up to the features before they are normalised."""
-    raise InputError(
-        f"{type(model).__name__}: ms_vireid/exports/onnx_graph.py does not know the cells of this network; register "
-        f"them there, or export it as MindIR (--format mindir)"
-    )
-
-
-@cells_of.register
-def _(model: PMT, modality: str) -> tuple[nn.Cell, ...]:
-    return model.base, model.bottleneck
-
-
-@cells_of.register
-def _(model: AGW, modality: str) -> tuple[nn.Cell, ...]:
-    return getattr(model, f"{modality}_stem"), *model.shared, model.pool, model.bottleneck
-
-
-@cells_of.register
-def _(model: MUN, modality: str) -> tuple[nn.Cell, ...]:
-    cells = getattr(model, f"{modality}_stage"), model.shared, model.pool
-    return (*cells, model.bottleneck) if model.tested == "bnneck" else cells
-
-
 def write(request: Request, path: Path) -> None:
     """Write the checked graph, with `info` as metadata_props. Raises InputError for an unknown layer."""
     graph, model = Graph(), request.trained.model
-    features = chain(graph, INPUT, *cells_of(model, request.modality))  # [N, C]
+    features = chain(graph, INPUT, *model.path(request.modality))  # [N, C]
     length = graph.add("Max", graph.add("ReduceL2", features, axes=[1], keepdims=1), 1e-12)
     normalised = graph.add("Div", features, length)
     graph.nodes.append(helper.make_node("Identity", [normalised], [OUTPUT], name=OUTPUT))

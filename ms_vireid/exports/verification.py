@@ -100,7 +100,8 @@ def modalities_of(trained: TrainedModel, modality: str | None) -> tuple[str, ...
     if trained.model.BY_MODALITY:
         return (modality,) if modality else MODALITIES
     if modality:
-        raise InputError(f"--modality {modality}: a PMT has one graph for both modalities; leave the option out")
+        network = type(trained.model).__name__
+        raise InputError(f"--modality {modality}: a {network} has one graph for both modalities; leave the option out")
     return (BOTH,)
 
 

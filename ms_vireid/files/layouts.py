@@ -35,10 +35,11 @@ class Drop:
 class Layout:
     """The names of one kind of file.
 
-    title: for messages. marks: names that tell it from the others. models: values of `model.name` that it fits.
+    title: for messages. marks: names that tell it from the others. model: a value of `model.name` that it fits.
     rules: what becomes of each name. sizes: configuration keys that a weight's shape gives: (name, axis).
-    parts: the network's parts that hold its weights, by name; () is the whole network, else the file is a backbone
-        for `model.pretrained`. resized: its position embedding, of a square grid, is resized to the model's patches.
+    backbone: whose weights it holds, "ViT" or "ResNet", for `model.pretrained` of all models with this
+        `ModelConfig.backbone`; "": of a whole model.
+    resized: its position embedding, of a square grid, is resized to the model's patches.
     joined: by a part of a weight's name, those of the weights that it is made of, one behind the other.
     refusal: why the weights do not fit although their shapes do, and what to do; "" if they fit. difference: what their
         network computes otherwise, but little.
@@ -46,10 +47,10 @@ class Layout:
 
     title: str
     marks: frozenset[str]
-    models: tuple[str, ...]
+    model: str
     rules: tuple[Rename | Drop, ...] = ()
     sizes: dict[str, tuple[str, int]] = field(default_factory=dict)
-    parts: tuple[str, ...] = ()
+    backbone: str = ""
     resized: str | None = None
     joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
     refusal: str = ""
@@ -57,8 +58,12 @@ class Layout:
 
     @property
     def config(self) -> Path:
-        """The recipe of its first model, unless another one is given."""
-        return CONFIG_ROOT / self.models[0] / "sysu.yaml"
+        """The recipe of its model, unless another one is given."""
+        return CONFIG_ROOT / self.model / "sysu.yaml"
+
+    def fits(self, model: str, backbone: str) -> bool:
+        """Whether its weights may be those of a model of this name, on this backbone."""
+        return backbone == self.backbone if self.backbone else model == self.model
 
     def target(self, name: str) -> tuple[str | None, str]:
         """Return our name of `name`, or None and the reason to leave it out."""
@@ -84,20 +89,20 @@ _NON_LOCAL = {"model.non_local_width": ("non_local_3.0.theta.weight", 0)}  # 1 i
 PMT = Layout(
     title="PMT, the authors' or this project's",
     marks=frozenset({"base.patch_embed.proj.weight"}),
-    models=("pmt",),
+    model="pmt",
     rules=(Drop(r"base\.(fc|head)\.", _HEAD),),
     sizes=_CLASSIFIER,
 )
 AGW = Layout(
     title="AGW, this project's",
     marks=frozenset({"visible_stem.conv1.weight"}),
-    models=("agw",),
+    model="agw",
     sizes=_CLASSIFIER | _NON_LOCAL,
 )
 AGW_BASELINE = Layout(
     title="the AGW baseline",
     marks=frozenset({"base_resnet.base.layer1.0.conv1.weight"}),
-    models=("agw",),
+    model="agw",
     rules=(
         Rename(r"visible_module\.visible\.(conv1|bn1)\.", r"visible_stem.\1."),
         Rename(r"thermal_module\.thermal\.(conv1|bn1)\.", r"infrared_stem.\1."),
@@ -112,21 +117,21 @@ AGW_BASELINE = Layout(
 MUN = Layout(
     title="MUN, this project's",
     marks=frozenset({"visible_stage.conv1.weight"}),
-    models=("mun",),
+    model="mun",
     sizes={"model.num_classes": ("visible_classifier.weight", 0)},
 )
 TIMM_VIT = Layout(
     title="timm's ViT",
     marks=frozenset({"patch_embed.proj.weight"}),
-    models=("pmt",),
+    model="pmt",
     rules=(Drop(r"(head|fc_norm|pre_logits)\.", "ImageNet's head"),),
-    parts=("base",),
+    backbone="ViT",
     resized="pos_embed",
 )
 MINDCV_VIT = Layout(
     title="mindcv's ViT",
     marks=frozenset({"patch_embedding.conv.weight"}),
-    models=("pmt",),
+    model="pmt",
     rules=(
         Drop(r"head\.", "ImageNet's head"),
         Rename(r"cls$", "cls_token"),
@@ -138,7 +143,7 @@ MINDCV_VIT = Layout(
         Rename(r"transformer\.layers\.(\d+)\.1\.cell\.0\.", r"blocks.\1.norm2."),
         Rename(r"transformer\.layers\.(\d+)\.1\.cell\.1\.dense([12])\.", r"blocks.\1.mlp.fc\2."),
     ),
-    parts=("base",),
+    backbone="ViT",
     resized="pos_embed",
 )
 _HUGGING_FACE_VIT = (
@@ -154,7 +159,7 @@ _HUGGING_FACE_VIT = (
 HUGGING_FACE_VIT = Layout(
     title="the transformers library's ViT",  # and mindone's
     marks=frozenset({"embeddings.patch_embeddings.projection.weight", "encoder.layer.0.intermediate.dense.weight"}),
-    models=("pmt",),
+    model="pmt",
     rules=(
         *_HUGGING_FACE_VIT,
         Rename(r"encoder\.layer\.(\d+)\.attention\.attention\.qkv\.", r"blocks.\1.attn.qkv."),
@@ -162,7 +167,7 @@ HUGGING_FACE_VIT = Layout(
         Rename(r"encoder\.layer\.(\d+)\.intermediate\.dense\.", r"blocks.\1.mlp.fc1."),
         Rename(r"encoder\.layer\.(\d+)\.output\.dense\.", r"blocks.\1.mlp.fc2."),
     ),
-    parts=("base",),
+    backbone="ViT",
     resized="pos_embed",
     joined={"qkv": ("query", "key", "value")},
 )
@@ -181,9 +186,9 @@ HUGGING_FACE_VIT_5 = replace(
 TORCHVISION_RESNET = Layout(
     title="torchvision's ResNet-50",
     marks=frozenset({"conv1.weight", "layer1.0.conv1.weight"}),
-    models=("agw", "mun"),
+    model="agw",
     rules=(Drop(r"(fc|head|classifier)\.", "ImageNet's head"),),
-    parts=("visible_stem", "base"),
+    backbone="ResNet",
 )
 MINDCV_RESNET = replace(
     TORCHVISION_RESNET,
@@ -195,7 +200,8 @@ MINDCV_RESNET = replace(
 MODEL_ZOO_RESNET = Layout(
     title="the ResNet-50 of MindSpore's model zoo",
     marks=frozenset({"conv1.weight", "layer1.0.down_sample_layer.0.weight"}),
-    models=TORCHVISION_RESNET.models,
+    model="agw",
+    backbone="ResNet",
     refusal="its shapes fit, but it pads as 'same' and its BatchNorm's eps is 1e-4, not 1e-5, so here its weights "
     "would compute other features; give torchvision's or mindcv's ResNet-50",
 )
@@ -203,7 +209,7 @@ _STAGES = [(rf"encoder\.stages\.{n}\.layers\.(\d+)\.", rf"layer{n + 1}.\1.") for
 HUGGING_FACE_RESNET = Layout(
     title="the transformers library's ResNet-50",  # and mindone's
     marks=frozenset({"embedder.embedder.convolution.weight"}),
-    models=("agw", "mun"),
+    model="agw",
     rules=(
         Drop(r"classifier\.", "ImageNet's head"),
         Rename(r"embedder\.embedder\.convolution\.", "conv1."),
@@ -217,7 +223,7 @@ HUGGING_FACE_RESNET = Layout(
             for kind, short in (("convolution", "conv"), ("normalization", "bn"))
         ),
     ),
-    parts=("visible_stem", "base"),
+    backbone="ResNet",
 )
 _RESNETS = (MODEL_ZOO_RESNET, MINDCV_RESNET, TORCHVISION_RESNET)  # the last one's marks are in the others as well
 _HUGGING_FACE = (HUGGING_FACE_VIT, HUGGING_FACE_VIT_5, HUGGING_FACE_RESNET)

@@ -44,7 +44,6 @@ def note_origin(path: Path, arrays: Mapping[str, np.ndarray], network: str) -> N
     recipe. arrays: its whole content, by timm's or torchvision's names."""
     for line in (identity(path, network), *signs(arrays, network)):
         note(path, line)
-    note_unproven(path)
 
 
 def note_unproven(path: Path) -> None:

@@ -13,14 +13,9 @@ from ms_vireid.files.layouts import Layout, torch_name
 from ms_vireid.files.origin import names_of, note
 from ms_vireid.files.positions import KEY, source_grid
 from ms_vireid.files.shards import require_weight_file
-from ms_vireid.files.state_dict import StateDict, mismatch, read_state_dict, recognise, renamed
+from ms_vireid.files.state_dict import HEADS, StateDict, mismatch, read_state_dict, recognise, renamed
 from ms_vireid.files.weights import COUNTER
 
-WHERE = {
-    "ViT": "timm's vit_base_patch16_224 (the paper's file is jx_vit_base_p16_224-80ecf9dd.pth) is on the timm "
-    "project's release page and on the Hugging Face hub",
-    "ResNet": "torchvision's resnet50 (IMAGENET1K_V1: resnet50-0676ba61.pth) is on PyTorch's download pages",
-}
 OF_FILE = ("pretrained", "pretrained_weights", "pretrained_grid")  # of a model's configuration: which weights, and how
 _FREE = ("num_classes", *OF_FILE)  # what an identical network may differ in
 
@@ -45,7 +40,7 @@ class Pretrained:
         """Whether the file is a whole re-identification model, not a backbone."""
         if "config" in self.saved.meta:
             return "parts" not in self.saved.meta
-        return self.layout is not None and not self.layout.parts
+        return self.layout is not None and not self.layout.backbone
 
     def source_grid(self, model: tuple[int, int]) -> tuple[int, int] | None:
         """The grid of its position embedding, as `positions.source_grid` tells it; None for weights that are none.
@@ -73,7 +68,7 @@ class Pretrained:
             elif not np.isfinite(weight).all():
                 problems.append(f"{name} is not finite")
         if problems:
-            whose = names_of(self.saved.names.values(), network) if network in WHERE else ""
+            whose = names_of(self.saved.names.values(), network) if not self.is_model else ""
             reason = advice or whose or mismatch(self.weights, shapes)
             listed = the_first(sorted(problems))
             raise InputError(f"{self.path}: does not fit the {network}: {reason}{len(problems)} ({listed})")
@@ -94,7 +89,7 @@ class Pretrained:
             InputError: the file is of another architecture, or its weights do not fit or are not finite.
         """
         own = self._configured("model")
-        names = (own["name"],) if isinstance(own.get("name"), str) else self.layout.models if self.layout else ()
+        names = (own["name"],) if isinstance(own.get("name"), str) else (self.layout.model,) if self.layout else ()
         if not names:
             raise InputError(f"{self.path}: its configuration names no model, nor do its weights; use another copy")
         if model["name"] not in names:
@@ -142,20 +137,25 @@ def source_grid_of(
 
 
 def read_pretrained(
-    path: Path, network: str, choice: str | None = None, grid: tuple[int, int] | None = None
+    path: Path, source: str = "", choice: str | None = None, grid: tuple[int, int] | None = None
 ) -> Pretrained:
     """Read the file, or the folder of a run or of shards, of `model.pretrained`.
 
-    network: "ViT" or "ResNet", of the model. choice: as `read_state_dict` takes it. grid: as of `Pretrained`. Raises
-    InputError as `read_state_dict` does; for a missing file, with where to get ImageNet weights; for a whole model's
-    grid.
+    Of a stranger's file in no known layout, ImageNet's classifier is left out. source: where ImageNet weights are to be
+    had. choice: as `read_state_dict` takes it. grid: as of `Pretrained`. Raises InputError as `read_state_dict` does;
+    for a missing file; for a whole model's grid.
     """
     if not path.exists():
-        raise InputError(f"model.pretrained: no such file {path}; {WHERE[network]}; or set model.pretrained=none")
+        where = f"{source}; or set" if source else "give another, or set"
+        raise InputError(f"model.pretrained: no such file {path}; {where} model.pretrained=none")
     saved, layout = recognise(read_state_dict(require_weight_file(path), choice))
     held, dropped = renamed(saved, layout)
     weights = {torch_name(new): saved.weights[name] for new, name in held.items() if not new.endswith(COUNTER)}
     stored = weights | {torch_name(name): saved.weights[name] for name in dropped}
+    is_foreign = layout is None and "config" not in saved.meta
+    if heads := [name for name in weights if is_foreign and name.startswith(HEADS)]:
+        note(path, f"left out, as ImageNet's classifier: {the_first(heads)}")
+        weights = {name: weight for name, weight in weights.items() if name not in heads}
     file = Pretrained(saved, layout, weights, stored, grid)
     if grid is not None and file.is_model:
         raise InputError(f"{file.path}: is a whole model, whose positions must be the model's; leave {KEY} out")

@@ -18,7 +18,7 @@ from ms_vireid.files.weights import COUNTER, DEVICES, STATES, is_square, read_ch
 
 # What torch.compile, FSDP and checkpointed activations put into names, wherever a module is wrapped.
 _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-_HEADS = ("head.", "heads.", "fc.", "classifier.")  # which lie beside a backbone's prefix
+HEADS = ("head.", "heads.", "fc.", "classifier.")  # ImageNet's classifiers, which lie beside a backbone's prefix
 _MINDSPORE_STATES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "accum.")  # of MindSpore's optimizers
 _GROUP = re.compile(r".*?\.\d+(?=\.)|[^.]+")
 _UNFIT = "of the same name", "without numbers", "that are no floats", "that are variances below 0"  # weights
@@ -118,7 +118,8 @@ def _require_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
 def recognise(saved: StateDict) -> tuple[StateDict, Layout | None]:
     """The file's layout, and the file with what is one weight here joined, as a ViT's query, key and value. Logs what
     differs in a layout's network; raises InputError if it is another one."""
-    layout = detect(saved.weights)
+    own = "config" in saved.meta and "parts" not in saved.meta  # a model's of this project, or made from it
+    layout = None if own else detect(saved.weights)
     if layout and layout.refusal:
         raise InputError(f"{saved.path}: is {layout.title}: {layout.refusal}")
     if layout and layout.difference:
@@ -182,7 +183,7 @@ def plain_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
     if wrappers:
         plain = {name: _WRAPPER.sub("", name) for name in plain}
         removed += [f"{wrapper}." for wrapper in sorted(wrappers)]
-    while prefix := _shared([name for name in plain.values() if not name.startswith(_HEADS)]):
+    while prefix := _shared([name for name in plain.values() if not name.startswith(HEADS)]):
         plain = {own: name.removeprefix(prefix) for own, name in plain.items()}
         removed.append(prefix)
     if len(set(plain.values())) < len(plain):  # two would become one

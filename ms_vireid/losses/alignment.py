@@ -11,7 +11,7 @@ from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
 from ms_vireid.losses import distance as distances
-from ms_vireid.losses import mmd
+from ms_vireid.losses import logarithms, mmd
 from ms_vireid.losses.batch import check_batch, group_centers
 
 
@@ -33,14 +33,11 @@ class IdentityConsistencyLoss(nn.Cell):
     Raises ValueError if the labels or the two classifiers' rows do not match.
     """
 
-    def __init__(self):
-        super().__init__()
-        self.cross_entropy = nn.CrossEntropyLoss()
-
     def construct(self, visible_logits: Tensor, infrared_logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(visible_logits, labels)
         check_batch(infrared_logits, labels)
-        return self.cross_entropy(visible_logits.float(), labels) + self.cross_entropy(infrared_logits.float(), labels)
+        of_visible = logarithms.cross_entropy(visible_logits.float(), labels)
+        return of_visible + logarithms.cross_entropy(infrared_logits.float(), labels)
 
 
 class IdentityAlignmentLoss(nn.Cell):

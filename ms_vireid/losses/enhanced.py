@@ -3,7 +3,7 @@
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.losses import distance as distances
-from ms_vireid.losses import triplet
+from ms_vireid.losses import logarithms, triplet
 from ms_vireid.losses.batch import check_batch, same_labels
 
 LARGEST = 88.0  # limit of the square, as released: exp(88) is still a float32
@@ -30,4 +30,4 @@ class EnhancedSquaredDifferenceLoss(nn.Cell):
         difference = furthest_positive - closest_negative
         square = ops.square(difference).clamp(max=LARGEST)
         signed = ops.where(difference > 0, square, -square)
-        return (ops.softplus(signed) * (~positive).any(-1)).mean()
+        return (logarithms.softplus(signed) * (~positive).any(-1)).mean()

@@ -3,6 +3,7 @@
 from mindspore import Tensor, nn
 
 from ms_vireid.command.arguments import require_choice
+from ms_vireid.losses import logarithms
 from ms_vireid.losses.batch import check_batch
 
 
@@ -20,17 +21,17 @@ class IdentityLoss(nn.Cell):
         require_choice("over", over, ("modalities", "rows"))
         self.parts = parts
         self.over = over
-        self.cross_entropy = nn.CrossEntropyLoss()
 
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(logits, labels, self.parts)
         logits = logits.float()
         if self.over == "rows":
-            return self.cross_entropy(logits, labels)
+            return logarithms.cross_entropy(logits, labels)
         if self.parts == 2:  # of equal size
-            return 2.0 * self.cross_entropy(logits, labels)
+            return 2.0 * logarithms.cross_entropy(logits, labels)
         split = labels.shape[0] - labels.shape[0] // self.parts  # visible rows
-        return self.cross_entropy(logits[:split], labels[:split]) + self.cross_entropy(logits[split:], labels[split:])
+        visible = logarithms.cross_entropy(logits[:split], labels[:split])
+        return visible + logarithms.cross_entropy(logits[split:], labels[split:])
 
 
 class AuxiliaryIdentityLoss(nn.Cell):
@@ -39,9 +40,5 @@ class AuxiliaryIdentityLoss(nn.Cell):
     Call: logits [PK, N], labels int32 [PK]. Returns a float32 scalar.
     """
 
-    def __init__(self):
-        super().__init__()
-        self.cross_entropy = nn.CrossEntropyLoss()
-
     def construct(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return self.cross_entropy(logits.float(), labels)
+        return logarithms.cross_entropy(logits.float(), labels)

@@ -8,6 +8,7 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.command.arguments import number, require_choice
 from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.losses import distance as distances
+from ms_vireid.losses import logarithms
 from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.distance import masked_softmax
 
@@ -98,7 +99,7 @@ class WeightedRegularizedTripletLoss(nn.Cell):
             closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
         else:
             furthest_positive, closest_negative = weighted_pair(distance, positive)  # [n] each
-        return (ops.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+        return (logarithms.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
 
 
 @replaceable("cuda")

@@ -46,6 +46,8 @@ class AGW(ReIDModel):
     num_classes: identities of the training set.
     """
 
+    BACKBONE = ("visible_stem", "base")
+
     def __init__(self, config: AGWConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
         self.parts = setting.parts
@@ -93,12 +95,21 @@ class AGW(ReIDModel):
         Raises:
             ValueError: no modality, or another one, in evaluation; a training batch without equal parts.
         """
-        x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
-        features = self.pool(self.shared_blocks(x))  # [N, embed_dim]
+        features = self.pooled(images, modality)  # [N, embed_dim]
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
             return self.classifier(normalised), features, normalised
         return l2_normalise(normalised)
+
+    @replaceable("cuda")
+    def pooled(self, images: Tensor, modality: str | None) -> Tensor:
+        """Pictures -> features before BNNeck, [N, embed_dim]; arguments and errors are `construct`'s."""
+        if self.training:
+            visible, infrared = base.by_modality(images, self.parts)
+            x = ops.cat((self.visible_stem(visible), self.infrared_stem(infrared)), 0)
+        else:
+            x = self.stem_of(modality)(images)  # 288x144 pixels: [N, 64, 72, 36]
+        return self.pool(self.shared_blocks(x))
 
     @replaceable("cuda")
     def shared_blocks(self, x: Tensor) -> Tensor:
@@ -107,14 +118,11 @@ class AGW(ReIDModel):
             x = block(x)
         return x
 
-    def _stems(self, images: Tensor, modality: str | None) -> Tensor:
-        if self.training:
-            visible, infrared = base.by_modality(images, self.parts)
-            return ops.cat((self.visible_stem(visible), self.infrared_stem(infrared)), 0)
+    def stem_of(self, modality: str | None) -> ResNet:
         if modality == "visible":
-            return self.visible_stem(images)
+            return self.visible_stem
         if modality == "infrared":
-            return self.infrared_stem(images)
+            return self.infrared_stem
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
     def in_backbone(self, name: str) -> bool:
@@ -123,3 +131,9 @@ class AGW(ReIDModel):
 
     def load_pretrained(self, file: Pretrained) -> None:
         load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), file)
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        return getattr(self, f"{modality}_stem"), *self.shared, self.pool, self.bottleneck
+
+    def first_map(self, modality: str) -> nn.Cell:
+        return self.base.layer1[-1]

@@ -30,7 +30,7 @@ def depthwise(channels: int, kernel: int, kind: type[nn.Conv2d] = nn.Conv2d) -> 
 class ResidualDepthwise(nn.Conv2d):
     """A depth-wise convolution of ReLU(x), plus x, Eq. 4; x float32 [N, C, H, W]."""
 
-    @replaceable("graph", "cuda")
+    @replaceable("graph")
     def construct(self, x: Tensor) -> Tensor:
         return super().construct(ops.relu(x)) + x
 
@@ -38,7 +38,6 @@ class ResidualDepthwise(nn.Conv2d):
 class Concatenation(nn.Cell):
     """Feature maps [N, C, H, W] -> [N, sum of C, H, W]; a cell, so that training can recompute it."""
 
-    @replaceable("cuda")
     def construct(self, *maps: Tensor) -> Tensor:
         return ops.cat(maps, 1)
 
@@ -61,7 +60,7 @@ def halves(x: Tensor) -> tuple[Tensor, Tensor]:
     return x[:, :half], x[:, half:]
 
 
-@replaceable("graph", "cuda")
+@replaceable("graph")
 def scaled(scale: Parameter, layer: nn.Conv2d, x: Tensor) -> Tensor:
     """A 1x1 convolution of x [N, C, H, W], times a layer scale."""
     return scale * layer(x)
@@ -128,7 +127,7 @@ class CrossModalityLearner(nn.Cell):
         self.fuse = pointwise(2 * len(ratios) * channels, channels, bias=False)
         self.scale = _layer_scale(channels, layer_scale)
 
-    @replaceable("numba")
+    @replaceable("numba", "cuda")
     def construct(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """The learners' output for each modality, float32 [N, C, H, W] each -> [N, C, H, W].
 
@@ -138,7 +137,6 @@ class CrossModalityLearner(nn.Cell):
         x = self.pyramids(visible, infrared)  # [N, 8C, H, W], Eq. 8
         return scaled(self.scale, self.fuse, self.bn(x))  # [N, C, H, W], Eq. 9
 
-    @replaceable("cuda")
     def pyramids(self, visible: Tensor, infrared: Tensor) -> Tensor:
         """Both modalities in every scale, [N, 8C, H, W]."""
         check_pooled(visible.shape[2], visible.shape[3], self.ratios)

@@ -1,10 +1,12 @@
 """What every re-identification model has besides its layers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.files.pretrained import Pretrained
 
@@ -49,11 +51,13 @@ def by_modality(images: Tensor, parts: int) -> tuple[Tensor, Tensor]:
 
 class ReIDModel(nn.Cell):
     """In training mode `model(images, None, key, labels, progress)` returns a tuple as `TrainingOutputs`, in evaluation
-    mode `model(images, modality)` features. A model defines `construct`, `in_backbone` and `load_pretrained`."""
+    mode `model(images, modality)` features. A model defines `construct` and `in_backbone`; `load_pretrained` to start
+    from ImageNet weights; and `path` for figures of feature maps and for ONNX. Its BNNeck is called `bottleneck`."""
 
     # Prefixes of the parameters that only training needs; a model built for inference lacks them.
     TRAINING_ONLY: tuple[str, ...] = ()
     OF_IDENTITIES = ("classifier.",)  # prefixes of the parameters that belong to the people trained on
+    BACKBONE: tuple[str, ...] = ("base",)  # the cells, one after the other, that a file of ImageNet weights fills
     HEAD = ("pool.", "bottleneck.", "classifier.")  # prefixes of the parameters that stay in float32
     # Cells whose outputs are recomputed in the backward pass instead of kept.
     recomputed: tuple[nn.Cell, ...] = ()
@@ -80,4 +84,39 @@ class ReIDModel(nn.Cell):
 
     def load_pretrained(self, file: Pretrained) -> None:
         """Load a backbone's weights from a user's file (`models.pretrained`)."""
-        raise NotImplementedError
+        remedy = "define it (docs/extending.md), or set model.pretrained=none"
+        raise InputError(f"{file.path}: {type(self).__name__} defines no load_pretrained; {remedy}")
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        """The cells that pictures of a modality go through in evaluation, one after the other, up to the features
+        before they are normalised."""
+        raise InputError(
+            f"{type(self).__name__} defines no path, which feature maps and ONNX need: define it (docs/extending.md), "
+            "choose another figure, or export with --format mindir"
+        )
+
+    def first_map(self, modality: str) -> nn.Cell:
+        """The cell that gives the feature maps at the end of the first stage."""
+        return self.path(modality)[0]
+
+    def last_map(self) -> nn.Cell:
+        """The cell that gives the feature maps that Grad-CAM weighs: the one before the pooling."""
+        path, pool = self.path("visible"), getattr(self, "pool", None)
+        if pool not in path:
+            raise InputError(f"{type(self).__name__} has no pool in its path: define last_map (docs/extending.md)")
+        return path[path.index(pool) - 1]
+
+    def as_maps(self, output: np.ndarray) -> np.ndarray:
+        """The output of such a cell as [N, C, rows, columns]."""
+        return output
+
+    def cells_in_picture(self, size: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
+        """Where rows and columns of a map lie in a picture of `size` (H, W): the first centres and the steps between
+        centres, in pixels, float [2, 2]."""
+        steps = np.divide(size, cells)
+        return np.stack([steps / 2, steps])
+
+    def logits_of(self, modality: str) -> tuple[nn.Cell, Callable[[Tensor], Tensor]]:
+        """The last cell that evaluation goes through on the way to the classifier, and what makes logits of its
+        output."""
+        return self.bottleneck, self.classifier

@@ -91,6 +91,19 @@ class DropPath(nn.Cell):
         return x * noise[1][self.layer].reshape((-1,) + (1,) * (x.ndim - 1))
 
 
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the last axis, in float32; the result has x's type. The gradient of MindSpore's operator does not
+    know epsilon on an Ascend."""
+
+    @replaceable("numba", "graph", "cuda")
+    def construct(self, x: Tensor) -> Tensor:
+        """[..., C] -> [..., C]."""
+        rows = x.astype(ms.float32)
+        centred = rows - rows.mean(-1, keep_dims=True)
+        variance = ops.square(centred).mean(-1, keep_dims=True)
+        return (centred / ops.sqrt(variance + self.epsilon) * self.gamma + self.beta).astype(x.dtype)
+
+
 GEM_MIN = 1e-6  # inputs are clamped: d/dp contains log x
 
 
@@ -109,18 +122,27 @@ class GeM(nn.Cell):
         self.eps = eps
         self.learned = learned
 
-    @replaceable("numba", "eager", "graph", "cuda")
+    @replaceable("numba", "graph")
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W], not negative -> float32 [N, C]."""
         x = x.astype(ms.float32)
-        if not self.learned:
-            return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
-        power = self.trained_power()
-        return ((x.clamp(min=GEM_MIN).log() * power).exp().mean((2, 3)) + self.eps).pow(1.0 / power)
+        power = self.trained_power() if self.learned else self.power
+        if self.learned:
+            powers = raised(x.clamp(min=GEM_MIN), power)
+        elif self.power == 3.0:
+            powers = x * x * x
+        else:
+            powers = ops.where(x > 0, raised(ops.where(x > 0, x, 1.0), power), 0.0)
+        return raised(powers.mean((2, 3)) + self.eps, 1.0 / power)
 
     def trained_power(self) -> Tensor:
         """float32 [1]."""
         return self.power.clamp(min=0.01)
+
+
+def raised(x: Tensor, power: Tensor | float) -> Tensor:
+    """x^power of float32 x > 0, the same bit for bit at each call (`ms_vireid.losses.logarithms`)."""
+    return ops.exp(ops.log(x.astype(ms.float64)) * power).astype(ms.float32)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:

@@ -1,6 +1,8 @@
 """Modality Unifying Network (MUN, ICCV 2023): a ResNet-50 with an auxiliary modality between visible and infrared."""
 
-from mindspore import Parameter, Tensor, ops
+from collections.abc import Callable
+
+from mindspore import Parameter, Tensor, nn, ops
 
 from ms_vireid.config import MUNConfig, Setting
 from ms_vireid.devices.replaceable import replaceable
@@ -33,6 +35,7 @@ class MUN(ReIDModel):
     num_classes: identities of the training set.
     """
 
+    BACKBONE = ("visible_stage", "shared")
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
     OF_IDENTITIES = (
         *("visible_classifier.", "infrared_classifier.", "auxiliary_classifier."),
@@ -108,18 +111,11 @@ class MUN(ReIDModel):
                 has no equal parts, or with images whose feature maps the generator cannot pool.
         """
         if not self.training:
-            return self.tested_features(self._first_stage(images, modality))
+            return self._tested(self.pooled(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        pictures = base.by_modality(images, self.parts)  # [PK, 3, 288, 144] each, [2PK, ...] of two versions
-        rows = pictures[1].shape[0]  # PK
-        visible, infrared = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
-        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
-        if self.generator is not None:
-            pictures = in_parts(pictures[0], rows)[0], pictures[1]
-            # a = G(v, r): row i of all three is of one identity
-            maps += (self.generator(pictures, (maps[0], infrared), key),)
-        pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        pooled, normalised = self.pooled_and_normalised(images, key)  # of v, r and a, [3PK, embed_dim] each
+        rows = images.shape[0] // self.parts  # PK
         classified = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
         # Of v, r and a each.
@@ -138,6 +134,20 @@ class MUN(ReIDModel):
             outputs += (self.auxiliary_classifier(classified[images.shape[0] :]),)
         return outputs
 
+    @replaceable("cuda")
+    def pooled_and_normalised(self, images: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A training batch -> pooled features of v, r and a, before and after BNNeck, [3PK, embed_dim] each; arguments
+        and errors are `construct`'s."""
+        pictures = base.by_modality(images, self.parts)  # [PK, 3, 288, 144] each, [2PK, ...] of two versions
+        rows = pictures[1].shape[0]  # PK
+        visible, infrared = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
+        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
+        if self.generator is not None:
+            pictures = in_parts(pictures[0], rows)[0], pictures[1]
+            # a = G(v, r): row i of all three is of one identity
+            maps += (self.generator(pictures, (maps[0], infrared), key),)
+        return self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+
     @replaceable("graph")
     def features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """n maps [PK, C, H, W] -> pooled features before and after BNNeck, [n PK, embed_dim] each."""
@@ -153,16 +163,23 @@ class MUN(ReIDModel):
             normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
         return ops.cat(pooled), ops.cat(normalised)
 
+    @replaceable("cuda")
+    def pooled(self, images: Tensor, modality: str | None) -> Tensor:
+        """Pictures in evaluation -> features before BNNeck, [N, embed_dim]; arguments and errors are `construct`'s."""
+        return self.pool(self.shared(self.stage_of(modality)(images)))
+
     def tested_features(self, maps: Tensor) -> Tensor:
         """First-stage maps [N, C, H, W] -> the features that retrieval compares, [N, embed_dim]."""
-        pooled = self.pool(self.shared(maps))
+        return self._tested(self.pool(self.shared(maps)))
+
+    def _tested(self, pooled: Tensor) -> Tensor:
         return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
-    def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:
+    def stage_of(self, modality: str | None) -> ResNet:
         if modality == "visible":
-            return self.visible_stage(images)
+            return self.visible_stage
         if modality == "infrared":
-            return self.infrared_stage(images)
+            return self.infrared_stage
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
     def _prototypes(self, pooled: Tensor, rows: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:
@@ -192,6 +209,22 @@ class MUN(ReIDModel):
         if isinstance(self.generator, PixelModality):
             networks.append(self.generator.stage)
         load_pretrained_resnet(networks, file)
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        cells = getattr(self, f"{modality}_stage"), self.shared, self.pool
+        return (*cells, self.bottleneck) if self.tested == "bnneck" else cells
+
+    def logits_of(self, modality: str) -> tuple[nn.Cell, Callable[[Tensor], Tensor]]:
+        classifier = getattr(self, f"{modality}_classifier")
+        if self.classified == "pooled":
+            return self.pool, classifier
+        return self.pool, lambda pooled: classifier(self.bottleneck(pooled))
+
+    def auxiliary_features(self, pictures: tuple[Tensor, Tensor], key: Tensor) -> Tensor:
+        """Visible and infrared pictures, row by row of one identity, float32 [N, 3, H, W] each -> the features of the
+        auxiliary modality, float32 [N, embed_dim], made as in training, normalised as in evaluation."""
+        maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
+        return self.tested_features(self.generator(pictures, maps, key))
 
 
 @replaceable("cuda")

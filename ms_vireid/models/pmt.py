@@ -1,7 +1,8 @@
 """Progressive Modality-shared Transformer (PMT, AAAI 2023): one ViT shared by both modalities, a BNNeck on top."""
 
 import mindspore as ms
-from mindspore import Tensor
+import numpy as np
+from mindspore import Tensor, nn
 
 from ms_vireid.config import PMTConfig, Setting
 from ms_vireid.files.pretrained import Pretrained
@@ -68,3 +69,22 @@ class PMT(ReIDModel):
 
     def load_pretrained(self, file: Pretrained) -> None:
         load_pretrained_vit(self.base, file)
+
+    def path(self, modality: str) -> tuple[nn.Cell, ...]:
+        return self.base, self.bottleneck
+
+    def first_map(self, modality: str) -> nn.Cell:
+        return self.base.blocks[0]
+
+    def last_map(self) -> nn.Cell:
+        """What the last attention sees: of the last block's output only the CLS token is used."""
+        return self.base.blocks[-1].norm1
+
+    def as_maps(self, output: np.ndarray) -> np.ndarray:
+        """Tokens [N, 1 + L, C], without CLS, back on the grid."""
+        rows, columns = self.base.patch_embed.grid_size  # 21x10 for 256x128 pixels
+        return output[:, 1:].transpose(0, 2, 1).reshape(len(output), -1, rows, columns)
+
+    def cells_in_picture(self, size: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
+        projection = self.base.patch_embed.proj
+        return np.array([np.divide(projection.kernel_size, 2), projection.stride])

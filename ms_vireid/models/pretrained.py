@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter
+from mindspore import Parameter, nn
 
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
 from ms_vireid.files.layouts import torch_name
-from ms_vireid.files.origin import note_origin
+from ms_vireid.files.origin import note_origin, note_unproven
 from ms_vireid.files.pretrained import Pretrained, read_pretrained
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.resnet import ResNet
@@ -21,10 +21,11 @@ def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
     for weights that are missing, extra, misshapen or not finite.
     """
     choice = config.pretrained_weights
-    file = read_pretrained(expand_user(config.pretrained), config.backbone, choice, config.grid)
+    file = read_pretrained(expand_user(config.pretrained), config.backbone_source, choice, config.grid)
     model.began_from = file.saved.meta
     if not file.is_model:
         model.load_pretrained(file)
+        note_unproven(file.path)
         return
     targets = {torch_name(name): parameter for name, parameter in model.parameters_dict().items()}
     shapes = {name: parameter.shape for name, parameter in targets.items()}
@@ -46,12 +47,17 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], file: Pretrained) -> None:
-    """Load a torchvision ResNet-50's weights into the parts of a network, as `load_pretrained_vit` does. Two stems get
-    the same weights."""
-    targets = [(torch_name(name), parameter) for part in parts for name, parameter in part.parameters_and_names()]
-    file.require("ResNet", {name: parameter.shape for name, parameter in targets})
-    _set(file.weights, targets)
+    """Load a torchvision ResNet-50's weights, as `load_backbone`. The log says which public file it is."""
+    load_backbone(parts, file, "ResNet")
     note_origin(file.path, file.stored, "ResNet")
+
+
+def load_backbone(parts: Sequence[nn.Cell], file: Pretrained, network: str = "backbone") -> None:
+    """Load a backbone's weights into the parts of a network, whose cells have the file's names. Parts with the same
+    names get the same weights. Raises InputError unless everything fits. network: in words."""
+    targets = [(torch_name(name), parameter) for part in parts for name, parameter in part.parameters_and_names()]
+    file.require(network, {name: parameter.shape for name, parameter in targets})
+    _set(file.weights, targets)
 
 
 def _set(weights: Mapping[str, np.ndarray], targets: Sequence[tuple[str, Parameter]]) -> None:

@@ -9,7 +9,7 @@ from mindspore.common.initializer import Normal, Uniform, initializer
 
 from ms_vireid.command.arguments import require
 from ms_vireid.devices.replaceable import replaceable
-from ms_vireid.models.layers import Dropout, DropPath
+from ms_vireid.models.layers import Dropout, DropPath, LayerNorm
 from ms_vireid.models.noise import Noise, draw_noise
 
 LAYER_NORM_EPS = 1e-5
@@ -46,8 +46,8 @@ def dense(inputs: int, outputs: int) -> nn.Dense:
     return nn.Dense(inputs, outputs, weight_init=Normal(0.02), bias_init="zeros")
 
 
-def layer_norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm([width], epsilon=LAYER_NORM_EPS)
+def layer_norm(width: int) -> LayerNorm:
+    return LayerNorm([width], epsilon=LAYER_NORM_EPS)
 
 
 class Attention(nn.Cell):
@@ -175,27 +175,21 @@ class VisionTransformer(nn.Cell):
         x = self.patch_embed(images)  # [N, L, D]
         batch = x.shape[0]
         x = ops.cat((self.cls_token.broadcast_to((batch, -1, -1)), x), 1)  # [N, T = 1 + L, D]
-        x = x + self.pos_embed
+        if self.training and self.stochastic and key is None:
+            raise ValueError("training with dropout or drop path needs the step's key")
+        return self.norm(self.encoded(x + self.pos_embed, key))[:, 0]  # [N, D]
+
+    @replaceable("graph", "cuda")
+    def encoded(self, x: Tensor, key: Tensor | None) -> Tensor:
+        """Embedded tokens through all blocks: [N, T, D] -> [N, T, D]."""
         noise = None
         if self.training and self.stochastic:
-            if key is None:
-                raise ValueError("training with dropout or drop path needs the step's key")
-            positions, factors = self.noise_of(key, x.shape)
+            positions, factors = draw_noise(key, x.shape, self.path_rates, self.pos_drop.rate, self.shard)
             noise = positions, factors.astype(x.dtype)
         x = self.pos_drop(x, noise)
         for block in self.blocks:
-            x = self.recomputed_block(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
-        return self.norm(x)[:, 0]  # [N, D]
-
-    @replaceable("graph", "cuda")
-    def noise_of(self, key: Tensor, shape: tuple[int, int, int]) -> Noise:
-        """Draw what the dropouts and drop paths of a forward pass over [N, T, D] share."""
-        return draw_noise(key, shape, self.path_rates, self.pos_drop.rate, self.shard)
-
-    @replaceable("cuda")
-    def recomputed_block(self, block: Block, x: Tensor, noise: Noise | None) -> Tensor:
-        """A block that keeps x alone for its gradient."""
-        return ms.recompute(block, x, noise)
+            x = ms.recompute(block, x, noise) if self.training and self.recompute_blocks else block(x, noise)
+        return x
 
 
 def resize_position_embedding(

@@ -12,17 +12,16 @@ from ms_vireid.optimizers.groups import GroupOptimizer, ParameterGroup, Part
 
 
 class Scalars(NamedTuple):
-    """What an update needs of its group and step."""
+    """What an update needs of its group and step:  w -= lr (m / (sqrt(v) + eps) + decay w).
+
+    The corrections of the bias are in lr, eps and decay (Kingma & Ba 2015, end of section 2).
+    """
 
     lr: float
     decay: float
     eps: float
     beta1: float
     beta2: float
-    new1: float  # 1 - beta1
-    new2: float  # 1 - beta2
-    correction1: float  # 1 - beta1^step
-    correction2: float  # 1 - beta2^step
 
 
 class AdamW(GroupOptimizer):
@@ -35,19 +34,28 @@ class AdamW(GroupOptimizer):
         self.betas = betas
         self.eps = eps
 
-    @replaceable("numba", "eager", "graph")
     def scalars(self, step: int, learning_rates: Sequence[float]) -> np.ndarray:
-        """Compute `Scalars` of each group for update number `step`, from 1: float32 [groups, scalars]."""
-        shared = self.eps, *self.betas, *(1.0 - beta for beta in self.betas), *(1.0 - beta**step for beta in self.betas)
-        rows = [Scalars(lr, decay, *shared) for lr, decay in zip(learning_rates, self.decays, strict=True)]
+        """Compute `Scalars` of each group for update number `step`, from 1: float32 [groups, scalars].
+
+        With c1 = 1 - beta1^t and c2 = 1 - beta2^t, an update with  lr sqrt(c2) / c1,  eps sqrt(c2)  and
+        decay c1 / sqrt(c2)  in place of lr, eps and decay is exactly the one with corrected moments.
+        """
+        # An update computes 1 - beta in float32, whose rounding scales the moments; the corrections undo that.
+        rounding1, rounding2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in self.betas)
+        correction1 = rounding1 * (1.0 - self.betas[0] ** step)
+        root2 = np.sqrt(rounding2 * (1.0 - self.betas[1] ** step))
+        rows = [
+            Scalars(lr * root2 / correction1, decay * correction1 / root2, self.eps * root2, *self.betas)
+            for lr, decay in zip(learning_rates, self.decays, strict=True)
+        ]
         return np.array(rows, np.float32)
 
-    @replaceable("numba", "eager", "graph", "cuda")
+    @replaceable("numba", "graph", "cuda")
     def update(self, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-        s = Scalars(*scalars[part.group].unbind())
-        exp_avg, exp_avg_sq = part.states
-        mean = s.beta1 * exp_avg + s.new1 * gradient
-        square = s.beta2 * exp_avg_sq + s.new2 * ops.square(gradient)
-        step = mean / s.correction1 / (ops.sqrt(square / s.correction2) + s.eps)
-        weight = part.weight - s.lr * (step + s.decay * part.weight)
-        self.assign(part, weight, (mean, square), applies)
+        lr, decay, eps, beta1, beta2 = scalars[part.group].unbind()  # no `Scalars`: a graph would compute in float64
+        mean = beta1 * part.exp_avg + (1.0 - beta1) * gradient
+        square = beta2 * part.exp_avg_sq + (1.0 - beta2) * ops.square(gradient)
+        weight = part.weight - lr * (mean / (ops.sqrt(square) + eps) + decay * part.weight)
+        self.assign(part.weight, self.limited(part, weight), applies)
+        self.assign(part.exp_avg, mean, applies)
+        self.assign(part.exp_avg_sq, square, applies)

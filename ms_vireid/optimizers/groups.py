@@ -1,6 +1,6 @@
 """Parameter groups, and what the optimisers share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
@@ -36,14 +36,20 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
     return groups
 
 
-class Part:
+class Part(nn.Cell):
     """What one update changes: a weight, its states, and the number of its group. Programs may lay several parameters
-    of a group out in one buffer, which is the weight then."""
+    of a group out in one buffer, which is the weight then.
 
-    def __init__(self, weight: Parameter, states: Sequence[Parameter], group: int):
+    Each state is an attribute of a cell: in a graph, a parameter of any other object, or from a tuple, is a constant.
+    """
+
+    def __init__(self, weight: Parameter, states: Mapping[str, Parameter], group: int):
+        super().__init__(auto_prefix=False)
         self.weight = weight
-        self.states = ParameterTuple(states)
+        self.states = ParameterTuple(states.values())
         self.group = group
+        for name, state in states.items():
+            setattr(self, name, state)
 
 
 class GroupOptimizer(nn.Cell):
@@ -62,7 +68,7 @@ class GroupOptimizer(nn.Cell):
         self.decays = tuple(weight_decay if group.decays else 0.0 for group in groups)
         self.limits = tuple(group.limits for group in groups)
         self.parts = tuple(
-            Part(weight, [self._zeros(name, weight) for name in self.STATES], number)
+            Part(weight, {name: self._zeros(name, weight) for name in self.STATES}, number)
             for number, group in enumerate(groups)
             for weight in group.parameters
         )
@@ -79,12 +85,14 @@ class GroupOptimizer(nn.Cell):
             self.update(parts[i], gradients[i], scalars, applies)
         return True
 
-    def assign(self, part: Part, weight: Tensor, states: tuple[Tensor, ...], applies: Tensor | None) -> None:
-        """Write the new values, the weight within its group's limits; if `applies` is false, nothing."""
-        if self.limits[part.group] is not None:
-            weight = weight.clamp(*self.limits[part.group])
-        for parameter, value in zip((part.weight, *part.states), (weight, *states), strict=True):
-            ops.assign(parameter, value if applies is None else ops.where(applies, value, parameter))
+    def limited(self, part: Part, weight: Tensor) -> Tensor:
+        """A new weight within its group's limits."""
+        limits = self.limits[part.group]
+        return weight if limits is None else weight.clamp(*limits)
+
+    def assign(self, parameter: Parameter, value: Tensor, applies: Tensor | None) -> None:
+        """Write a new value; if `applies` is false, nothing."""
+        ops.assign(parameter, value if applies is None else ops.where(applies, value, parameter))
 
     @replaceable("numba")
     def clip(self, gradients: tuple[Tensor, ...], max_norm: float) -> tuple[Tensor, ...]:

@@ -34,11 +34,11 @@ class SGD(GroupOptimizer):
         rows = [Scalars(lr, decay, self.momentum) for lr, decay in zip(learning_rates, self.decays, strict=True)]
         return np.array(rows, np.float32)
 
-    @replaceable("numba", "eager", "graph", "cuda")
+    @replaceable("numba", "graph", "cuda")
     def update(self, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-        s = Scalars(*scalars[part.group].unbind())
-        (buffer,) = part.states
-        gradient = gradient + s.decay * part.weight
-        buffer = s.momentum * buffer + gradient
-        weight = part.weight - s.lr * (gradient + s.momentum * buffer if self.nesterov else buffer)
-        self.assign(part, weight, (buffer,), applies)
+        lr, decay, momentum = scalars[part.group].unbind()  # no `Scalars`: a graph would compute in float64
+        gradient = gradient + decay * part.weight
+        buffer = momentum * part.momentum_buffer + gradient
+        weight = part.weight - lr * (gradient + momentum * buffer if self.nesterov else buffer)
+        self.assign(part.weight, self.limited(part, weight), applies)
+        self.assign(part.momentum_buffer, buffer, applies)

@@ -73,10 +73,11 @@ class Layout:
     def __init__(self, optimizer: GroupOptimizer):
         self.weights = optimizer.weights
         self.parts = optimizer.parts
+        self.buffers: tuple[Contiguous, ...] = ()
 
     def joined(self, gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Arrange the weights' gradients by parts."""
-        return gradients
+        """Arrange the weights' gradients by parts, in float32."""
+        return tuple([gradient.astype(ms.float32) for gradient in gradients])
 
 
 class ContiguousWeights(Layout):
@@ -89,10 +90,10 @@ class ContiguousWeights(Layout):
         self.buffers, parts = (), ()
         for number, ((group, _), share) in enumerate(sorted(shares.items(), key=lambda item: item[0])):
             weights = Contiguous(f"weights.{number}", [part.weight for part in share])
-            states = [
-                Contiguous(f"{name}.{number}", [part.states[i] for part in share]).buffer
+            states = {
+                name: Contiguous(f"{name}.{number}", [part.states[i] for part in share]).buffer
                 for i, name in enumerate(optimizer.STATES)
-            ]
+            }
             self.buffers += (weights,)
             parts += (Part(weights.buffer, states, group),)
         self.parts = parts

@@ -13,8 +13,8 @@ from ms_vireid.programs.contiguous import Contiguous
 
 
 class HalfWeights:
-    """Copies in `dtype` of the weights that compute a model's feature maps: those before its `HEAD`, except
-    BatchNorm's, whose operators take float32 with maps of any type. All others stay in float32."""
+    """Copies in `dtype` of the weights that compute a model's feature maps, frozen ones too: those before its `HEAD`,
+    except BatchNorm's, whose operators take float32 with maps of any type. All others stay in float32."""
 
     def __init__(self, model: nn.Cell, dtype: ms.Type):
         self.dtype = dtype
@@ -22,7 +22,8 @@ class HalfWeights:
         norms = [cell for cell in cells if isinstance(cell, nn.BatchNorm1d | nn.BatchNorm2d)]
         excluded = {p.name for cell in norms for p in cell.get_parameters()}
         head = getattr(model, "HEAD", ())
-        weights = [p for p in model.trainable_params() if p.name not in excluded and not p.name.startswith(head)]
+        weights = [p for p in model.get_parameters() if p.name not in excluded and not p.name.startswith(head)]
+        weights = [p for p in weights if p.dtype == ms.float32]
         self._copies = {p.name: Parameter(ops.zeros(p.shape, dtype), name=f"half.{p.name}") for p in weights}
         self._pairs = [(p, self._copies[p.name]) for p in weights]
         self._places = [
@@ -38,6 +39,8 @@ class HalfWeights:
 
     def lay_out(self, buffers: tuple[Contiguous, ...]) -> None:
         """Make the copies of each buffer contiguous too, so that one launch refreshes them."""
+        if not buffers:
+            return
         self._pairs = []
         for weights in buffers:
             if weights.parameters[0].name in self._copies:

@@ -22,9 +22,14 @@ from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.devices.replaceable import Table
 from ms_vireid.devices.staging import Staging, to_device
+from ms_vireid.optimizers.groups import GroupOptimizer
+from ms_vireid.programs import proven
 from ms_vireid.programs.contiguous import ContiguousWeights, Layout
 from ms_vireid.programs.half import HalfWeights
-from ms_vireid.programs.replacing import functions_in_place, replace_methods
+from ms_vireid.programs.reading import code_of_method, hooked, qualified, replaced
+from ms_vireid.programs.replacing import Left, functions_in_place, install
+
+ELEMENTWISE = (GroupOptimizer.construct, GroupOptimizer.clip)  # what buffers of weights stand for besides an update
 
 
 class Program:
@@ -39,6 +44,7 @@ class Program:
 
     def __init__(self, amp: str | bool = False):
         self.half_dtype = getattr(ms, amp) if amp else None
+        self.left: list[str] = []  # lines that say what runs as it is written
         self._computations: WeakKeyDictionary[nn.Cell, Computation] = WeakKeyDictionary()
 
     def __str__(self) -> str:
@@ -50,22 +56,31 @@ class Program:
 
     def prepare(self, model: nn.Cell, loss: nn.Cell | None = None, optimizer: nn.Cell | None = None) -> "Computation":
         """Install the model's table in it, its loss and its optimiser, and return their computation, the same at each
-        call. Load weights first; call it again after loading others."""
-        table = self.table_for(model)
+        call. Load weights first; call it again after loading others.
+
+        What a row does not stand for runs as it is written, and a line says so (`left`). Raises InputError for a hook
+        where a graph would not call it.
+        """
+        table, rows = self.table_for(model), self.rows
         cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
-        replace_methods(cells, table)
+        if self.compiled:
+            self._refuse_hooks(model, loss)
+        functions, left = proven.known_functions(rows, table)
+        left = [Left(qualified(key), reason, table[key].cost) for key, reason in left] + install(cells, table, rows)
+        self._tell(left)
         for cell in getattr(model, "recomputed", ()):
             cell.recompute(output_recompute=True)
         self.settle(model, cells)
         if model not in self._computations:
             half = HalfWeights(model, self.half_dtype) if self.half_dtype is not None else None
-            self._computations[model] = Computation(table, self.compiled, half, self.layout_of)
+            self._computations[model] = Computation(self.compiled, half, self.layout_of)
+        self._computations[model].functions = functions
         return self._computations[model]
 
-    def from_outside(self, cell: nn.Cell) -> Callable:
-        """A prepared cell as it is called by itself, with pictures and maps [N, C, H, W]: within, a program may order
-        maps in another way. Models take pictures and give rows by all programs."""
-        return cell
+    @property
+    def rows(self) -> proven.Rows:
+        """What this program's replacements on the current device were proven against."""
+        return proven.record().get(str(self), {}).get(ms.get_context("device_target"), {})
 
     def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         """Do what else this program does to a model."""
@@ -73,24 +88,39 @@ class Program:
             runtime.cap_convolutions()
 
     def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> Layout:
-        """Decide where an optimiser's weights are. separate: names of those that have copies in half precision."""
-        return ContiguousWeights(optimizer, separate)
+        """Decide where an optimiser's weights are: in buffers only if the update is the same for each element of a
+        weight, as far as that is known. separate: names of those that have copies in half precision."""
+        for key in ELEMENTWISE:
+            if reason := proven.difference(self.rows, key, code_of_method(optimizer, key.__name__)):
+                self._tell([Left(qualified(key), reason, "weights are updated one by one")])
+                return Layout(optimizer)
+        return ContiguousWeights(optimizer, separate) if "update" in replaced(optimizer) else Layout(optimizer)
+
+    def _tell(self, left: list[Left]) -> None:
+        """Print what runs as it is written, each line once."""
+        for line in map(str, left):
+            if line not in self.left:
+                self.left.append(line)
+                if runtime.is_local_main():
+                    say(f"note: {line}")
+
+    def _refuse_hooks(self, *parts: nn.Cell | None) -> None:
+        for cell in filter(None, parts):
+            if (name := hooked(cell)) is not None:
+                where = f"{type(cell).__name__} {name}".strip()
+                raise InputError(f"{where}: has a hook, which a compiled graph does not call; give train.program=eager")
 
 
 class Computation:
     """A model's training steps and features, as a program computes them. `Program.prepare` makes it.
 
-    table: of replacements. compiled: as `Program.compiled`. half: the model's copies in half precision.
+    compiled: as `Program.compiled`. half: the model's copies in half precision.
     """
 
     def __init__(
-        self,
-        table: Table,
-        compiled: bool,
-        half: HalfWeights | None,
-        layout_of: Callable[[nn.Cell, Collection[str]], Layout],
+        self, compiled: bool, half: HalfWeights | None, layout_of: Callable[[nn.Cell, Collection[str]], Layout]
     ):
-        self.table = table
+        self.functions: Mapping[Callable, Callable] = {}  # what is replaced in modules
         self.compiled = compiled
         self._half = half
         self._layout_of = layout_of
@@ -107,7 +137,7 @@ class Computation:
         def compute(*inputs):
             if self.compiled:  # MindSpore's thread may end its turn: the main thread would wait, without sleeping
                 os.sched_yield()
-            with functions_in_place(self.table):
+            with functions_in_place(self.functions):
                 return computing(*inputs)
 
         return compute

@@ -1,37 +1,82 @@
 """Installs tables of replacements for declared methods and functions (`ms_vireid.devices.replaceable`)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import MethodType
+from types import FunctionType, MethodType
+from typing import NamedTuple
 
 from mindspore import nn
 
-from ms_vireid.devices.replaceable import DECLARED, Table
+from ms_vireid.devices.replaceable import DECLARED, Replacement, Table
+from ms_vireid.programs import proven
+from ms_vireid.programs.reading import REPLACED, Code, qualified
 
-_REPLACED = "_replaced_methods"  # a cell's attribute with their names
+REMEDY = "docs/extending.md#an-edit-is-left-to-mindspores-operators says how to get the speed back"
 
 
-def replace_methods(cells: Iterable[nn.Cell], table: Table) -> None:
-    """Replace each cell's methods, also inherited ones, by the table's functions, and no others."""
-    names = {DECLARED[function].name for function in table if DECLARED[function].module is None}
+class Left(NamedTuple):
+    """A kind of cell, or a function, that runs as it is written. cost: of a step, where that is known."""
+
+    name: str
+    reason: str
+    cost: str
+
+    def __str__(self) -> str:
+        cost = f" ({self.cost})" if self.cost else ""
+        name = proven.in_words(self.name).removesuffix(".construct").replace(".construct (", " (")
+        return f"{name} runs as it is written, without its kernel{cost}: {self.reason}; {REMEDY}"
+
+
+def install(cells: Sequence[nn.Cell], table: Table, rows: proven.Rows) -> list[Left]:
+    """Replace each cell's methods, also inherited ones, by the table's functions, where these stand for what the cell
+    runs, and no others. cells: parents before their parts. Returns the kinds of cell that are left, but not parts of
+    what is replaced."""
+    methods = [(key, DECLARED[key]) for key in table if DECLARED[key].module is None]
+    left, within = {}, set()
     for cell in cells:
         attributes = vars(cell)
-        for name in attributes.pop(_REPLACED, ()):
+        for name in attributes.pop(REPLACED, ()):
             attributes.pop(name, None)
-        replacements = {name: table.get(getattr(type(cell), name, None)) for name in names}
-        replacements = {name: function for name, function in replacements.items() if function}
-        for name, function in replacements.items():
-            setattr(cell, name, MethodType(function, cell))
-        if replacements:
-            attributes[_REPLACED] = tuple(replacements)
+    for cell in cells:
+        installed = []
+        for key, declared in methods:
+            of_cell = getattr(type(cell), declared.name, None)
+            if not isinstance(cell, declared.owner) or (of_cell is not key and of_cell in table):
+                continue
+            code, reason = _difference(cell, key, table[key], rows)
+            if reason is None:
+                installed.append((declared.name, table[key]))
+                within |= code.cells.keys() - {id(cell)}
+            elif id(cell) not in within:
+                left.setdefault(key, Left(qualified(key), reason, table[key].cost))
+        for name, replacement in installed:
+            setattr(cell, name, MethodType(replacement.by, cell))
+        if installed:
+            vars(cell)[REPLACED] = tuple(name for name, _ in installed)
+    return list(left.values())
+
+
+def _difference(
+    cell: nn.Cell, key: Callable, replacement: Replacement, rows: proven.Rows
+) -> tuple[Code | None, str | None]:
+    """What a cell runs, and why the replacement does not stand for it; None if it does."""
+    if (now := getattr(type(cell), DECLARED[key].name)) is not key:
+        if isinstance(vars(type(cell)).get(DECLARED[key].name), FunctionType) and type(cell) is not DECLARED[key].owner:
+            return None, f"{proven.in_words(qualified(type(cell)))} has its own"
+        return None, f"{proven.in_words(qualified(now))} is called in its place"
+    code = proven.read(cell, key, replacement)
+    reason = proven.difference(rows, key, code)
+    if reason is None and replacement.knows is not None and not replacement.knows(cell):
+        reason = "its kernel knows other settings"
+    return code, reason
 
 
 @contextmanager
-def functions_in_place(table: Table) -> Iterator[None]:
-    """Replace the table's functions in their modules within the block. A graph looks them up when it is compiled."""
-    places = {function: DECLARED[function] for function in table if DECLARED[function].module is not None}
+def functions_in_place(functions: Mapping[Callable, Callable]) -> Iterator[None]:
+    """Replace functions in their modules within the block. A graph looks them up when it is compiled."""
+    places = {function: DECLARED[function] for function in functions}
     for function, place in places.items():
-        setattr(place.module, place.name, table[function])
+        setattr(place.module, place.name, functions[function])
     try:
         yield
     finally:
@@ -45,7 +90,7 @@ def as_written(model: nn.Cell) -> Iterator[None]:
     replaced = [
         (cell, name, vars(cell).pop(name))
         for _, cell in model.cells_and_names()
-        for name in vars(cell).get(_REPLACED, ())
+        for name in vars(cell).get(REPLACED, ())
     ]
     try:
         yield

@@ -1,13 +1,11 @@
 """Optimiser updates by MindSpore's fused operators."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import mindspore as ms
-import numpy as np
 from mindspore import Tensor, mint, ops
 
+from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.adamw import Scalars
 from ms_vireid.optimizers.groups import GroupOptimizer, Part
 
 _adamw = ops.AdamWeightDecay()
@@ -16,38 +14,11 @@ _along_gradient = ops.ApplyGradientDescent()
 _ZERO, _ONE = Tensor(0.0, ms.float32), Tensor(1.0, ms.float32)
 
 
-class FusedScalars(NamedTuple):
-    """Of an AdamW update without bias correction:  w -= lr (m / (sqrt(v) + eps) + decay w)."""
-
-    lr: float
-    decay: float
-    eps: float
-    beta1: float
-    beta2: float
-
-
-_NUMBERS = len(FusedScalars._fields)
+_NUMBERS = len(Scalars._fields)
 _LR, _DECAY, _EPS, _BETA1, _BETA2 = range(_NUMBERS)
 # With a gradient of 0, these change nothing.
-_ADAMW_UNCHANGED = Tensor(FusedScalars(lr=0.0, decay=0.0, eps=1.0, beta1=1.0, beta2=1.0), ms.float32)
+_ADAMW_UNCHANGED = Tensor(Scalars(lr=0.0, decay=0.0, eps=1.0, beta1=1.0, beta2=1.0), ms.float32)
 _SGD_UNCHANGED = Tensor([0.0, 0.0, 1.0], ms.float32)
-
-
-def adamw_scalars(self: AdamW, step: int, learning_rates: Sequence[float]) -> np.ndarray:
-    """Compute `FusedScalars` of each group: float32 [groups, scalars].
-
-    With c1 = 1 - beta1^t and c2 = 1 - beta2^t, the corrected update is exactly the fused one with  lr sqrt(c2) / c1,
-    eps sqrt(c2)  and  decay c1 / sqrt(c2)  in place of lr, eps and decay.
-    """
-    # The operator rounds 1 - beta to float32, which scales its moments; the corrections undo that.
-    rounding1, rounding2 = (float(np.float32(1) - np.float32(beta)) / (1.0 - beta) for beta in self.betas)
-    correction1 = rounding1 * (1.0 - self.betas[0] ** step)
-    root2 = np.sqrt(rounding2 * (1.0 - self.betas[1] ** step))
-    rows = [
-        FusedScalars(lr * root2 / correction1, decay * correction1 / root2, self.eps * root2, *self.betas)
-        for lr, decay in zip(learning_rates, self.decays, strict=True)
-    ]
-    return np.array(rows, np.float32)
 
 
 def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
@@ -62,7 +33,7 @@ def ascend_adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, app
 
 
 def _update_adamw(self: AdamW, part: Part, gradient: Tensor, numbers: Tensor | tuple[Tensor, ...]) -> None:
-    """numbers: `FusedScalars` of all groups."""
+    """numbers: `Scalars` of all groups."""
     eps, beta1, beta2 = numbers[_EPS], numbers[_BETA1], numbers[_BETA2]  # the same for all groups: each is a launch
     decaying = self.decays.index(max(self.decays))  # a group that decays: all that do, decay alike
     decay = numbers[_NUMBERS * decaying + _DECAY] if self.decays[part.group] > 0.0 else _ZERO
@@ -129,7 +100,6 @@ def _clamp(self: GroupOptimizer, part: Part) -> None:
 
 
 # The optimiser's own update, operator by operator as in its equation, is the reference for the fused ones.
-_ADAMW = {AdamW.scalars: adamw_scalars, AdamW.update: adamw}
-TABLE = _ADAMW | {SGD.update: sgd}
-GPU_GRAPH = _ADAMW | {SGD.update: gpu_sgd}
-ASCEND = _ADAMW | {AdamW.update: ascend_adamw, SGD.update: ascend_sgd}  # AdamW, PMT: 976 launches for 971
+TABLE = {AdamW.update: Replacement(adamw), SGD.update: Replacement(sgd)}
+GPU_GRAPH = {AdamW.update: Replacement(adamw), SGD.update: Replacement(gpu_sgd)}
+ASCEND = {AdamW.update: Replacement(ascend_adamw, "PMT: 976 launches for 971"), SGD.update: Replacement(ascend_sgd)}

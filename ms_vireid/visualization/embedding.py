@@ -19,7 +19,6 @@ from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.inference.trained_model import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, PANELS_IN_ROW, add_legend, new_figure, shortened, styled
-from ms_vireid.visualization.inside import inside
 from ms_vireid.visualization.maps import require_finite
 
 LETTERS = "ABCDEFGHIJ"
@@ -54,7 +53,7 @@ def sample(trained: TrainedModel, images: ImageSet) -> Sample:
     """Extract the features of chosen pictures (`choose_pictures`), and auxiliary ones if the model makes them."""
     people = np.array([images.name(i) for i in range(len(images))])
     pictures = Sample(trained.extractor.extract(images), people, np.where(images.infrared, "infrared", "visible"))
-    if not inside(trained.model).has_auxiliary:
+    if not trained.config.model.has_auxiliary:
         return pictures
     features = _auxiliary_features(trained, images)
     auxiliary = features, people[~images.infrared], np.full(len(features), "auxiliary")
@@ -68,7 +67,7 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     size, value_ranges = trained.config.evaluation.batch_size, trained.config.data.value_ranges
     batches = (EvaluationBatches(half, trained.image_size, size, value_ranges=value_ranges) for half in halves)
     rows = [
-        inside(trained.model).auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
+        trained.model.auxiliary_features((Tensor(visible), Tensor(infrared)), key).asnumpy()
         for (visible, _), (infrared, _) in zip(*batches, strict=True)
     ]
     features = np.concatenate(rows)

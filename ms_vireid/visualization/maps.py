@@ -21,7 +21,6 @@ from ms_vireid.inference.trained_model import TrainedModel
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.programs.replacing import as_written
 from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
-from ms_vireid.visualization.inside import inside
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
 
@@ -66,7 +65,7 @@ def output_of(cell: nn.Cell, run: Callable[[], object]) -> Tensor:
 
 def at_pixels(model: ReIDModel, cells: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Interpolate a map [rows, columns] between the centres of its cells, bilinearly: float [H, W]."""
-    starts, steps = inside(model).cells_in_picture(size, cells.shape)
+    starts, steps = model.cells_in_picture(size, cells.shape)
     for axis, (start, step) in enumerate(zip(starts, steps, strict=True)):
         centres = start + step * np.arange(cells.shape[axis])
         pixels = np.arange(size[axis]) + 0.5
@@ -92,14 +91,13 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
     Raises:
         InputError: the map is not finite.
     """
-    parts, images = inside(model), picture.batch
-    cell = parts.last_map()
+    cell, images = model.last_map(), picture.batch
 
     def features() -> Tensor:
         return model(images, picture.modality)
 
     def logits() -> Tensor:
-        cell, classifier = parts.logits_of(picture.modality)
+        cell, classifier = model.logits_of(picture.modality)
         return classifier(output_of(cell, features))[0]
 
     with as_written(model):  # a program may compute several cells as one
@@ -114,9 +112,9 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
             with hooked(cell, lambda _cell, _inputs, output: output + change):
                 return logits()[identity] if reference is None else (features() * target).sum()
 
-        gradient = parts.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
+        gradient = model.as_maps(ms.grad(score)(ops.zeros_like(maps)).asnumpy())[0]  # [C, rows, columns]
     weights = gradient.mean(axis=(1, 2), keepdims=True)
-    heat = (weights * parts.as_maps(maps.asnumpy())[0]).sum(axis=0)
+    heat = (weights * model.as_maps(maps.asnumpy())[0]).sum(axis=0)
     require_finite(heat, picture.name)
     heat = np.maximum(heat - heat.mean() if relative else heat, 0)
     heat = at_pixels(model, heat, picture.pixels.shape[:2])
@@ -167,16 +165,16 @@ def draw_gradcam(
 def feature_maps(trained: TrainedModel, visible: Decoded, infrared: Decoded) -> dict[str, np.ndarray]:
     """Average the first stage's maps over channels: float32 [rows, columns] by modality, with the pair's "auxiliary" if
     the model makes it."""
-    model, parts, outputs = trained.model, inside(trained.model), {}
+    model, outputs = trained.model, {}
     for picture in (visible, infrared):
-        cell = parts.first_map(picture.modality)
+        cell = model.first_map(picture.modality)
         with as_written(model):
             outputs[picture.modality] = output_of(cell, lambda p=picture: model(p.batch, p.modality))
-    if parts.has_auxiliary:
+    if trained.config.model.has_auxiliary:
         key = Tensor(step_key(trained.config.seed, 0))
         maps = outputs["visible"], outputs["infrared"]
-        outputs["auxiliary"] = parts.auxiliary_maps((visible.batch, infrared.batch), maps, key)
-    means = {name: parts.as_maps(output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
+        outputs["auxiliary"] = model.generator((visible.batch, infrared.batch), maps, key)
+    means = {name: model.as_maps(output.asnumpy())[0].mean(axis=0) for name, output in outputs.items()}
     for name, mean in means.items():
         require_finite(mean, name)
     return means

@@ -200,6 +200,7 @@ def _facts(record: RunRecord) -> dict[str, str]:
         "git commit": record.git_commit,
         "data": "; ".join([data.root, *sets]),
         "data checksum": data.checksum,
+        "without kernels": "\n".join(record.as_written),
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 

@@ -52,10 +52,17 @@ COST_ROWS = {
     for precision, mode in (("float32", "cuda"), ("float16", "cuda amp"))
 }
 # What the tables of `programs/graph` replace, and the models that have it: PMT, AGW, MUN.
-_ON_BOTH = {"CrossEntropyLoss": "PMT AGW MUN", "GeM": "AGW MUN", "AdamW": "PMT", "SGD": "AGW", "StageLoss": "PMT MUN"}
+_ON_BOTH = {
+    "cross_entropy": "PMT AGW MUN",
+    "softplus": "AGW",
+    "GeM": "AGW MUN",
+    "AdamW": "PMT",
+    "SGD": "AGW",
+    "StageLoss": "PMT MUN",
+}
 _ON_BOTH |= {"safe_sqrt": "PMT", "ModalitySharedEnhancementLoss": "PMT", "Attention": "PMT"}
 _REPLACED = {
-    "GPU": _ON_BOTH | {"scaled": "MUN", "ModalityPrototypes": "MUN", "cat": "MUN"},
+    "GPU": _ON_BOTH | {"LayerNorm": "PMT", "scaled": "MUN", "ModalityPrototypes": "MUN", "cat": "MUN"},
     "Ascend": _ON_BOTH
     | {
         "VisionTransformer": "PMT",

@@ -26,6 +26,7 @@ from parity.stand_in import counts, functions, gpu
 from parity.stand_in.counts import calls, plant
 from tests.ablations.in_process import start
 from tests.device.test_kernels import kernel_error  # noqa: F401, a function that tests ask for
+from tests.device.test_mindspores_layers import launched_by_name, layer_refusals, save_joined, save_layers, save_scaled  # noqa: F401
 
 DEVICES = []  # the one of this process, once it is set up
 
@@ -165,9 +166,12 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
     return changes
 
 
-def kernels_differ_by(build: Callable, shape: tuple[int, ...]) -> float:
+def kernels_differ_by(build: Callable, *shapes: tuple[int, ...], evaluated: tuple[str, ...] = ()) -> float:
     """The largest difference of a network's output and gradients, in training, by the program `cuda` from those that it
-    has as it says, relative to the largest number of each, or to 1."""
+    has as it says, relative to the largest number of each, or to 1.
+
+    evaluated: names of parts in evaluation mode.
+    """
     import mindspore as ms
     from mindspore import Tensor
 
@@ -176,25 +180,145 @@ def kernels_differ_by(build: Callable, shape: tuple[int, ...]) -> float:
     rng = np.random.default_rng(0)
     networks = [build().set_train() for _ in range(2)]
     for first, second in zip(*(network.get_parameters() for network in networks), strict=True):
-        value = Tensor((0.5 * rng.normal(size=first.shape)).astype(np.float32))
-        first.set_data(value), second.set_data(value.copy())
-    x = Tensor(rng.normal(size=shape).astype(np.float32))
+        value = (0.5 * rng.normal(size=first.shape)).astype(np.float32)
+        value = np.abs(value) + 0.5 if first.name.endswith("moving_variance") else value
+        first.set_data(Tensor(value)), second.set_data(Tensor(value.copy()))
+    inputs = [Tensor(rng.normal(size=shape).astype(np.float32)) for shape in shapes]
+    for network in networks:
+        for name, cell in network.cells_and_names():
+            if name in evaluated:
+                cell.set_train(False)
 
     def results(network, compiled):
-        kernels = program("cuda")
-        called = kernels.from_outside(network) if compiled else network
-
-        def weighted(x):
-            y = called(x)
+        def weighted(*inputs):
+            y = network(*inputs)
             return (y * Tensor(np.cos(np.arange(y.size)).reshape(y.shape).astype(np.float32))).sum(), y
 
-        compute = ms.value_and_grad(weighted, 0, network.trainable_params(), has_aux=True)
-        (_, y), (of_x, of_weights) = (kernels.prepare(network).computed(compute) if compiled else compute)(x)
+        places = tuple(range(len(inputs)))
+        compute = ms.value_and_grad(weighted, places, network.trainable_params(), has_aux=True)
+        prepared = program("cuda").prepare(network) if compiled else None
+        (_, y), (of_inputs, of_weights) = (prepared.computed(compute) if compiled else compute)(*inputs)
         buffers = [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
-        return [tensor.asnumpy() for tensor in (y, of_x, *of_weights, *buffers)]
+        of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
+        return [tensor.asnumpy() for tensor in (y, *of_inputs, *of_weights, *buffers)]
 
     found = results(networks[0], False), results(networks[1], True)
     return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1.0)) for a, b in zip(*found, strict=True))
+
+
+def own_layer(kind: str) -> float:
+    """`kernels_differ_by` of a network with a layer of its own between ResNet and GeM, or AGW's parts."""
+    from mindspore import nn, ops
+
+    from ms_vireid.models import create_model
+    from ms_vireid.models.layers import GeM
+    from ms_vireid.models.resnet import ResNet
+
+    class Stripes(nn.Cell):
+        """Weighs the upper half of the maps twice."""
+
+        def construct(self, x):
+            rows = x.shape[2] // 2
+            return ops.cat((2 * x[:, :, :rows], x[:, :, rows:]), 2)
+
+    class Centred(nn.Cell):
+        def construct(self, x):
+            return ops.relu(x - x.mean(axis=1, keep_dims=True))
+
+    class OwnWay(nn.Cell):
+        """AGW from pictures to pooled features, with a layer on the way."""
+
+        def __init__(self):
+            super().__init__()
+            small = {"width": 2, "layers": (1, 1, 1, 1), "non_local": (0, 1, 1, 0), "pretrained": "none"}
+            self.agw = create_model("agw_resnet50", 5, (48, 32), **small)
+            self.layer = Stripes()
+
+        def construct(self, x):
+            x = self.layer(self.agw.visible_stem(x))
+            return self.agw.pool(self.layer(self.agw.shared_blocks(x)))
+
+    def layer() -> nn.Cell:
+        if kind == "convolution":
+            return nn.SequentialCell(nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
+        return {"stripes": Stripes, "centred": Centred}[kind]()
+
+    def build() -> nn.Cell:
+        if kind == "AGW":
+            return OwnWay()
+        return nn.SequentialCell(ResNet((1, 1, 1, 1), 2), layer(), GeM(3.0, 1e-6))
+
+    return kernels_differ_by(build, (2, 3, 48, 32))
+
+
+def evaluated_parts(network: str, parts: list[str]) -> float:
+    """`kernels_differ_by` of a network with some parts in evaluation mode."""
+    import mindspore as ms
+    from mindspore import Tensor, nn
+
+    from ms_vireid.models.agw import NonLocal
+    from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
+    from ms_vireid.models.noise import draw_noise
+    from ms_vireid.models.resnet import Bottleneck, ResNet
+    from ms_vireid.models.vit import Block
+
+    class Noisy(nn.Cell):
+        """A ViT's block that is given noise, whatever mode it is in."""
+
+        def __init__(self):
+            super().__init__()
+            self.block = Block(16, 2, 4, 0.3, 0.4, 1)
+            noise = draw_noise(Tensor(3, ms.int32), (3, 5, 16), (0.0, 0.0, 0.4, 0.4), 0.3)
+            self.positions, self.factors = (Tensor(part.asnumpy()) for part in noise)
+
+        def construct(self, x):
+            return self.block(x, (self.positions, self.factors))
+
+    build, *shapes = {
+        "Bottleneck": (lambda: Bottleneck(8, 4, 2), (3, 8, 6, 5)),
+        "ResNet": (lambda: ResNet((1, 1, 1, 1), 2), (2, 3, 32, 16)),
+        "NonLocal, width 1": (lambda: NonLocal(6, 1), (3, 6, 4, 5)),
+        "NonLocal, width 2": (lambda: NonLocal(6, 2), (3, 6, 4, 5)),
+        "IntraModalityLearner": (lambda: IntraModalityLearner(4), (3, 4, 6, 5)),
+        "CrossModalityLearner": (lambda: CrossModalityLearner(4, (2, 3)), (3, 4, 6, 12), (3, 4, 6, 12)),
+        "Block": (Noisy, (3, 5, 16)),
+    }[network]
+    return kernels_differ_by(build, *shapes, evaluated=tuple(parts))
+
+
+def joins_differ() -> dict[str, list[str]]:
+    """Calls of `tests.device.joins` by what MindSpore's own functions do, compute or refuse, and below "differ" those
+    of which the program `cuda` has other results or gradients, or refuses what they compute or the other way round."""
+    import mindspore as ms
+    from mindspore import Tensor, nn
+
+    from ms_vireid.programs.program import program
+    from tests.device import joins
+
+    x, y = (Tensor(np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)) for rows in (2, 4))
+    functions = [f for f in vars(joins).values() if getattr(f, "__module__", "") == joins.__name__]
+    computation = program("cuda").prepare(nn.Cell())
+
+    def result(function, compute):
+        def weighed(a, b):
+            joined = function(a, b)
+            return (joined.astype(ms.float32) * joined.astype(ms.float32)).sum(), joined
+
+        try:
+            (_, joined), gradients = compute(ms.value_and_grad(weighed, (0, 1), has_aux=True))(x, y)
+            return [str(joined.dtype), *(tensor.asnumpy() for tensor in (joined, *gradients))]
+        except (RuntimeError, TypeError, ValueError):
+            with suppress(RuntimeError):
+                ms.runtime.synchronize()
+            return []
+
+    found = {"computed": [], "refused": [], "differ": []}
+    for function in functions:
+        expected, actual = result(function, ms.jit), result(function, computation.computed)
+        found["computed" if expected else "refused"].append(function.__name__)
+        if len(expected) != len(actual) or not all(map(np.array_equal, expected, actual)):
+            found["differ"].append(function.__name__)
+    return found
 
 
 def vit_by_kernels(embed_dim: int, side: int, depth: int) -> tuple[float, list[str]]:
@@ -230,11 +354,7 @@ def replaced_statistics(network: str) -> float:
             return (2 * self.operator(*inputs)[0],)
 
     def build():
-        built = {
-            "BatchNorm": lambda: nn.BatchNorm2d(4),
-            "Bottleneck": lambda: Bottleneck(4, 2, 1),
-            "NonLocal": lambda: NonLocal(4, 1),
-        }[network]()
+        built = {"Bottleneck": lambda: Bottleneck(4, 2, 1), "NonLocal": lambda: NonLocal(4, 1)}[network]()
         for cell in batch_norms(built):
             cell.bn_train = Doubled(cell.bn_train)
         return built
@@ -366,6 +486,13 @@ def _call(function, dtype: str, compiled: bool) -> None:
     finally:  # what is refused in PyNative may be told of a second time, by whatever comes next
         with suppress(RuntimeError):
             mindspore.runtime.synchronize()
+
+
+def edited(run: str, edit: str, program: str) -> dict:
+    """What a program makes of an edit, or of a model of one's own without one (`tests.edits.runs.judge`)."""
+    from tests.edits import runs, sites  # import mindspore: after the device is set up
+
+    return runs.judge(run, sites.Edit.named(edit) if edit else None, [program])
 
 
 def set_up(device: str, blocking: bool) -> None:

@@ -315,7 +315,7 @@ def test_a_vit_whose_rows_no_registers_hold(worker, embed_dim, side, long):
     assert any(name.startswith(f"own {long}_gradient_long_float") for name in launched)
 
 
-@pytest.mark.parametrize(("network", "limit"), [("BatchNorm", 1e-5), ("Bottleneck", 1e-5), ("NonLocal", 3e-5)])
+@pytest.mark.parametrize(("network", "limit"), [("Bottleneck", 1e-5), ("NonLocal", 3e-5)])
 def test_another_operators_statistics_are_taken(worker, network, limit):
     """Of several processes (train.sync_batch_norm), for one. A non-local block normalises a map of a variance of 0.003
     here, which magnifies rounding: in W's gradient MindSpore's own is 8e-6 from float64, the kernels' 1.4e-5."""

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
+from ms_vireid.optimizers.adamw import Scalars as AdamWScalars
 from ms_vireid.optimizers.sgd import Scalars
 from ms_vireid.programs.cuda.declarations import constants
-from ms_vireid.programs.updates import FusedScalars
 from tests.device.cuda_kernels import ABSENT, aligned, assert_close, empty, random
 
 SIZES = [1, 7, 128, 1283, 3072]
 UNUSED = np.zeros(1, np.float32)  # an output that nobody writes
-OF_ADAMW, OF_SGD = ({name: place for place, name in enumerate(of._fields)} for of in (FusedScalars, Scalars))
+OF_ADAMW, OF_SGD = ({name: place for place, name in enumerate(of._fields)} for of in (AdamWScalars, Scalars))
 each_size = pytest.mark.parametrize("size", SIZES)
 
 
@@ -33,7 +33,7 @@ def test_adamw(kernels, size, limits):
     square = aligned(random(size, seed=3) ** 2)
     before = [array.astype(np.float64) for array in (weight, mean, square, gradient)]
     lr, decay, eps, beta1, beta2 = 0.01, 0.3, 0.1, 0.875, 0.96875  # in float32 exactly, and so 1 - beta
-    of_step = FusedScalars(lr=lr, decay=decay, eps=eps, beta1=beta1, beta2=beta2)
+    of_step = AdamWScalars(lr=lr, decay=decay, eps=eps, beta1=beta1, beta2=beta2)
     tensors = weight, mean, square, gradient, scalars(*of_step), ABSENT, UNUSED
     kernels("adamw", *tensors, **numbers(OF_ADAMW, limits))
     w, m, v, g = before

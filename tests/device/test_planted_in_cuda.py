@@ -56,12 +56,12 @@ PLANTED = {
         "of_row + x, stride", "of_row + a.width - 1 - x, stride", "2 IntraModalityLearner, 7x7 first"
     ),
     "a BatchNorm without the last place of a map": Error(
-        "(first + (k) * strip.step < places)", "(first + (k) * strip.step < places - 1)", "2 BatchNorm"
+        "(first + (k) * strip.step < places)", "(first + (k) * strip.step < places - 1)", "2 Bottleneck"
     ),
     "a joined map that is read as the first": Error(
         "if (k == map) found", "if (k == 0) found", "2 CrossModalityLearner"
     ),
-    "sums of one pack of channels for all": Error("totals[strip.column() + j]", "totals[j]", "2 BatchNorm"),
+    "sums of one pack of channels for all": Error("totals[strip.column() + j]", "totals[j]", "2 Bottleneck"),
     "weights in the order of pictures": Error("shared[i % some * places + i / some]", "shared[i]", "2 Bottleneck"),
     "weights' gradients in the order of maps": Error(
         "shared[i % places * some + i / places]", "shared[i]", "2 Bottleneck"
@@ -75,7 +75,7 @@ PLANTED = {
     "a line's gradient without the mean of the map's": Error(
         "sum_warp(sum) - of_all.first", "sum_warp(sum)", "2 NonLocal, width 1"
     ),
-    "a running variance that is biased": Error("count / (count - 1.0f)", "1.0f", "2 BatchNorm"),
+    "a running variance that is biased": Error("count / (count - 1.0f)", "1.0f", "2 Bottleneck"),
     "an evaluation about variances": Error(
         "mean[j] = a.running_mean[strip.channel + j];",
         "mean[j] = a.running_variance[strip.channel + j];",

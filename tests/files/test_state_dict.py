@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.state_dict import mismatch, plain_names, read_state_dict
+from ms_vireid.files.state_dict import mismatch, plain_names, read_state_dict, recognise
 from ms_vireid.files.weights import write_checkpoint
 
 BODY = {
@@ -92,6 +92,14 @@ def test_steps_and_an_optimizer_s_state_beside_weights_are_passed_over(tmp_path)
     saved = read_state_dict(tmp_path / "a.ckpt")
     assert_body(saved)
     assert len(saved.beside) == 5
+
+
+def test_a_run_s_own_file_is_in_no_foreign_layout_whatever_its_names(tmp_path):
+    arrays = {"visible_stem.conv1.weight": np.zeros((4, 3, 7, 7), np.float32)}  # as AGW's, of a model of one's own
+    for record, title in (({}, "AGW, this project's"), ({"config": {"model": {"name": "agw_plus"}}}, None)):
+        write_checkpoint(tmp_path / "a.safetensors", arrays, record, "mindspore")
+        _, layout = recognise(read_state_dict(tmp_path / "a.safetensors"))
+        assert (layout and layout.title) == title
 
 
 def test_a_set_can_be_chosen_among_the_names_too(tmp_path):

@@ -241,6 +241,7 @@ READERS = {
         "load_pretrained",
         "load_pretrained_vit",
         "load_pretrained_resnet",
+        "load_backbone",
     ),
     "arrays": ("load_features", "load_index", "read_archive"),
     "run_folder": ("read_json", "read_metrics", "read_curves"),

@@ -12,12 +12,10 @@ from safetensors.torch import save_file
 
 from ms_vireid.config import CONFIG_ROOT, MUNConfig, Setting, load_config
 from ms_vireid.data.randomness import step_key
-from ms_vireid.exports.onnx_graph import cells_of
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model
 from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.models.mun import MUN
-from ms_vireid.visualization.inside import inside
 from parity.harness import all_of, compare_evaluation, compare_training, same_weights
 from parity.mapping import twins, values
 from torch_ref.models import build_model as torch_build_model
@@ -141,8 +139,11 @@ def test_an_inference_model_is_the_same_without_the_training_only_parts(options)
 def test_a_modalitys_path_and_classifier_are_its_own(modality):
     model = build()
     stage, classifier = (getattr(model, f"{modality}_{part}") for part in ("stage", "classifier"))
-    assert cells_of(model, modality) == (stage, model.shared, model.pool, model.bottleneck)
-    assert inside(model).logits_of(modality) == (model.bottleneck, classifier)
+    assert model.path(modality) == (stage, model.shared, model.pool, model.bottleneck)
+    pooled = ms.Tensor(np.ones((2, model.embed_dim), np.float32))
+    cell, to_logits = model.set_train(False).logits_of(modality)
+    assert cell is model.pool
+    assert np.array_equal(to_logits(pooled).asnumpy(), classifier(model.bottleneck(pooled)).asnumpy())
 
 
 @pytest.mark.parametrize("classified", ["bnneck", "pooled"])
@@ -160,13 +161,13 @@ def test_classifiers_and_retrieval_take_the_features_that_are_named(classified, 
     features = model(ms.Tensor(batch()[:2]), "visible").asnumpy()
     expected = seen["bottleneck" if tested == "bnneck" else "pool"]
     np.testing.assert_allclose(features, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
-    *_, last = cells_of(model, "visible")
+    *_, last = model.path("visible")
     assert last is (model.bottleneck if tested == "bnneck" else model.pool)
     # Grad-CAM's logits, of what evaluation has gone through.
-    cell, to_logits = inside(model).logits_of("visible")
-    assert cell in cells_of(model, "visible")
+    cell, to_logits = model.logits_of("visible")
+    assert cell in model.path("visible")
     pooled = ms.Tensor(seen["pool"])
-    logits = to_logits(pooled if cell is model.pool else model.bottleneck(pooled)).asnumpy()
+    logits = to_logits(pooled).asnumpy()
     taken = pooled if classified == "pooled" else model.bottleneck(pooled)
     np.testing.assert_allclose(logits, taken.asnumpy() @ weight.T, rtol=0, atol=1e-6)
 

@@ -8,6 +8,7 @@ from safetensors.numpy import save_file
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
+from ms_vireid.config.models import ResNetConfig
 from ms_vireid.files.layouts import torch_name
 from ms_vireid.files.pretrained import read_pretrained
 from ms_vireid.models import ResNet, build_model
@@ -75,12 +76,12 @@ def test_a_torchvision_file_fills_both_stems_and_what_they_share_in_both_framewo
     held, path = torchvision_file(tmp_path / "resnet.safetensors"), tmp_path / f"resnet.{suffix}"
     torch.save({name: torch.from_numpy(value) for name, value in held.items()}, tmp_path / "resnet.pth")
     parts = [ResNet(SHALLOW, **part) for part in PARTS]
-    load_pretrained_resnet(parts, read_pretrained(path, "ResNet"))
+    load_pretrained_resnet(parts, read_pretrained(path))
     for part in parts:
         for name, parameter in part.parameters_and_names():
             assert np.array_equal(parameter.asnumpy(), held[torch_name(name)]), name
     mirror = [TorchResNet(SHALLOW, **part) for part in PARTS]
-    torch_load_pretrained_resnet(mirror, read_pretrained(path, "ResNet"))
+    torch_load_pretrained_resnet(mirror, read_pretrained(path))
     for part in mirror:
         for name, value in part.state_dict().items():
             assert name.endswith("num_batches_tracked") or np.array_equal(value.numpy(), held[name]), name
@@ -107,13 +108,13 @@ def test_what_is_loaded_is_noted_and_numbers_that_are_none_are_refused(tmp_path,
     path = tmp_path / "resnet50-0676ba61.safetensors"
     held = torchvision_file(path)
     parts = [network(SHALLOW, **part) for part in PARTS]
-    load(parts, read_pretrained(path, "ResNet"))
+    load(parts, read_pretrained(path))
     (promised,) = caplog.messages
     assert promised.startswith(f"note: {path}"[:100])
     assert promised.endswith("the recipe's file is resnet50-0676ba61.pth (timm's resnet50.tv_in1k)")
     torchvision_file(path, **{"conv1.weight": np.full_like(held["conv1.weight"], np.nan)})
     with pytest.raises(InputError, match=r"1 \(conv1\.weight is not finite\)"):
-        load(parts, read_pretrained(path, "ResNet"))
+        load(parts, read_pretrained(path))
 
 
 @pytest.mark.parametrize(
@@ -130,8 +131,8 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set_and_a_missing_
         r"\(64, 3, 7, 7\), extra is not in the model\)"
     )
     with pytest.raises(InputError, match=says):
-        load(parts, read_pretrained(tmp_path / "resnet.safetensors", "ResNet"))
+        load(parts, read_pretrained(tmp_path / "resnet.safetensors"))
     mean = parts[0].bn1.moving_mean.asnumpy() if network is ResNet else parts[0].bn1.running_mean.numpy()
     assert (mean == 0).all()
     with pytest.raises(InputError, match=r"no such file .*gone\.safetensors; torchvision's resnet50 .*or set model"):
-        read_pretrained(tmp_path / "gone.safetensors", "ResNet")
+        read_pretrained(tmp_path / "gone.safetensors", ResNetConfig.backbone_source)

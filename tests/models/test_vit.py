@@ -78,7 +78,7 @@ def test_a_timm_file_loads_with_its_positions_resized_and_its_head_dropped(tmp_p
     held = timm_weights()
     torch.save({"model": {name: torch.from_numpy(value) for name, value in held.items()}}, tmp_path / "vit.pth")
     vit = VisionTransformer(**SMALL)
-    load_pretrained_vit(vit, read_pretrained(tmp_path / "vit.pth", "ViT"))
+    load_pretrained_vit(vit, read_pretrained(tmp_path / "vit.pth"))
     loaded = {torch_name(name): p.asnumpy() for name, p in vit.parameters_dict().items()}
     assert np.array_equal(loaded.pop("pos_embed"), resize_position_embedding(held["pos_embed"], (5, 2)))
     assert all(np.array_equal(value, held[name]) for name, value in loaded.items())
@@ -92,7 +92,7 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set(tmp_path):
     vit = VisionTransformer(**SMALL)
     before = vit.norm.beta.asnumpy().copy()
     with pytest.raises(InputError, match=r"cls_token is \(1, 1, 8\).*extra is not.*norm\.weight is missing"):
-        load_pretrained_vit(vit, read_pretrained(tmp_path / "vit.safetensors", "ViT"))
+        load_pretrained_vit(vit, read_pretrained(tmp_path / "vit.safetensors"))
     assert np.array_equal(vit.norm.beta.asnumpy(), before)
 
 
@@ -102,7 +102,7 @@ def test_a_file_of_another_width_says_what_to_configure(tmp_path):
     with pytest.raises(
         InputError, match=r"ViT is 16 wide, the model's 32: give model\.embed_dim=16 model\.num_heads=1; 30"
     ):
-        load_pretrained_vit(wider, read_pretrained(tmp_path / "vit.safetensors", "ViT"))
+        load_pretrained_vit(wider, read_pretrained(tmp_path / "vit.safetensors"))
 
 
 def test_create_model_loads_the_file_that_it_is_given(tmp_path):

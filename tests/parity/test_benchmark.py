@@ -17,7 +17,7 @@ from mindspore.nn import GELU
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import host
-from ms_vireid.devices.replaceable import title
+from ms_vireid.devices.replaceable import Replacement, title
 from ms_vireid.programs.numba.table import CELLS, OTHERS, TABLE
 from parity import benchmark, processes
 from parity.measure import loaders, mindspore_side, pictures, sections, steps, tuned, workers
@@ -112,8 +112,9 @@ def test_what_pytorch_does_not_compile_is_one_line(monkeypatch):
 
 def test_a_step_without_a_kernel_goes_without_it(monkeypatch, tmp_path):
     calls = []
-    original = TABLE[GELU.construct]
-    monkeypatch.setitem(TABLE, GELU.construct, lambda cell, x: calls.append(cell) or original(cell, x))
+    original = TABLE[GELU.construct].by
+    counted = Replacement(lambda cell, x: calls.append(cell) or original(cell, x))
+    monkeypatch.setitem(TABLE, GELU.construct, counted)
     step = work("train_step", "pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]"), tmp_path)
     workers.make_weights(step)
     expected = mindspore_side.prepare(step)(1)

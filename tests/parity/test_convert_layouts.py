@@ -15,7 +15,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import CONFIG_ROOT, check_config
 from ms_vireid.engine.checkpoint import load_checkpoint as load_mindspore
-from ms_vireid.files.weights import write_checkpoint
+from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.models import build_model
 from parity.oracles import timm_vit, torchvision
 from tests.parity.convert_cases import (
@@ -472,6 +472,13 @@ def test_torchvision_s_resnet(monkeypatch, tmp_path, suffix):
             stems = (model.visible_stem, model.infrared_stem)
             ours = [model.base(stem(ms.Tensor(images))).asnumpy() for stem in stems]
     assert all(worst(features, theirs) < FORWARD for features in ours)
+
+
+def test_a_model_says_which_of_its_parts_a_backbone_s_file_fills(monkeypatch, tmp_path):
+    resnet_file(tmp_path / "resnet.pth")
+    mun = "--config", CONFIG_ROOT / "mun/sysu.yaml", *SMALL["mun"], "model.width=64"
+    convert(monkeypatch, tmp_path / "resnet.pth", tmp_path / "base.safetensors", *mun)
+    assert read_checkpoint(tmp_path / "base.safetensors").meta["parts"] == ["visible_stage", "shared"]
 
 
 def test_torchvision_s_resnet50_at_its_real_shapes(monkeypatch, capsys, tmp_path):

@@ -44,7 +44,7 @@ def test_both_stages_are_trained_alike(few):
     [
         ("PMT", vit, "LAYER_NORM_EPS", lambda eps: 1e-2),
         ("MUN", alignment, "squared_mmd", lambda mmd: lambda *rows: 1.01 * mmd(*rows)),
-        ("AGW", triplet, "F", lambda functional: SimpleNamespace(softplus=torch.relu)),
+        ("AGW", triplet, "logarithms", lambda _: SimpleNamespace(softplus=torch.relu)),
     ],
 )
 def test_a_planted_error_is_over(few, monkeypatch, name, module, planted, wrong):

@@ -5,6 +5,7 @@ import pytest
 from mindspore import nn
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.programs.numba.table import TABLE
 from parity import cases, report
 from tests.parity.ladder import shorten_trainings
@@ -49,8 +50,8 @@ def test_a_loss_is_the_same_by_numba_and_eager_and_computed_once_for_both(monkey
 
 
 def test_a_difference_stands_in_its_programs_column_and_ends_in_exit_code_1(monkeypatch, capsys):
-    original = TABLE[nn.GELU.construct]
-    monkeypatch.setitem(TABLE, nn.GELU.construct, lambda cell, x: 1.001 * original(cell, x))
+    original = TABLE[nn.GELU.construct].by
+    monkeypatch.setitem(TABLE, nn.GELU.construct, Replacement(lambda cell, x: 1.001 * original(cell, x)))
     with pytest.raises(SystemExit) as stopped:
         run_report(monkeypatch, "--rung", 2, "--match", "GELU", "--small")
     assert stopped.value.code == 1

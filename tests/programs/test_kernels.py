@@ -8,12 +8,17 @@ import psutil
 import pytest
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.command.errors import InputError
+from ms_vireid.config import LossConfig
+from ms_vireid.devices.replaceable import Replacement
+from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
 from ms_vireid.models.layers import Dropout, DropPath, GeM, pointwise
 from ms_vireid.models.noise import path_factors, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import Attention, PatchEmbed, dense, layer_norm
+from ms_vireid.optimizers import SGD, AdamW, ParameterGroup
 from ms_vireid.programs.numba import base
 from ms_vireid.programs.numba.base import array, memory
 from ms_vireid.programs.numba.table import CELLS, TABLE
@@ -47,6 +52,7 @@ CASES = {
     "GELU": lambda: (nn.GELU(approximate=False), 3.0 * values(2, 5, 7)),
     "patches": lambda: (PatchEmbed((10, 8), 4, 3, 5), values(2, 3, 10, 8)),
     "LayerNorm": lambda: (layer_norm(19), values(3, 70, 19)),
+    "MindSpore's LayerNorm": lambda: (nn.LayerNorm([19], epsilon=1e-5), values(3, 70, 19)),
     "Dense": lambda: (dense(19, 6), values(3, 70, 19)),
     "Attention": lambda: (Attention(12, 3, 0.0, 0), values(2, 5, 12), None),
     "Dropout": dropout,
@@ -168,7 +174,7 @@ def taken(monkeypatch):
         return count
 
     for key in CELLS:
-        monkeypatch.setitem(TABLE, key, counted(TABLE[key]))
+        monkeypatch.setitem(TABLE, key, Replacement(counted(TABLE[key].by), knows=TABLE[key].knows))
     return calls
 
 
@@ -218,6 +224,192 @@ def test_a_hook_within_a_block_is_called():
     assert seen == [(2, 4, 3, 3)]
 
 
+def part_of(cell, path):
+    for name in path.split("."):
+        cell = cell[int(name)] if name.isdigit() else getattr(cell, name)
+    return cell
+
+
+PARTS = {
+    "Bottleneck": ("bn2", "conv1"),
+    "Bottleneck, projected": ("downsample.1", "downsample.0"),
+    "non-local block": ("W.1", "theta"),
+    "stem": ("bn1", "conv1"),
+    "intra-modality learner": ("bn1", "spatial"),
+    "cross-modality learner": ("bn", "transposed.1"),
+    "Attention": ("proj_drop", "qkv"),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_a_part_has_its_own_flag_and_may_be_frozen(case):
+    """The first part is in evaluation, as a frozen BatchNorm is, and the second does not learn."""
+    by_program = []
+    for prepare in (lambda cell: None, program("numba").prepare):
+        cell, inputs = made(case, True)
+        part_of(cell, PARTS[case][0]).set_train(False)
+        for weight in part_of(cell, PARTS[case][1]).get_parameters():
+            weight.requires_grad = False
+        prepare(cell)
+        by_program.append(everything(cell, inputs))
+    for operators, kernel in zip(*by_program, strict=True):
+        assert kernel == pytest.approx(operators, abs=2e-5 * max(np.abs(operators).max(), 0.01))
+
+
+def changed(case, path, value):
+    """A cell of which a part is another, or has another setting."""
+    cell, _ = made(case, True)
+    *parts, name = path.split(".")
+    owner = part_of(cell, ".".join(parts)) if parts else cell
+    if name.isdigit():
+        owner[int(name)] = value
+    else:
+        setattr(owner, name, value)
+    return cell
+
+
+def own(channels, kernel, **options):
+    return nn.Conv2d(channels, channels, kernel, **{"pad_mode": "pad", "group": channels} | options)
+
+
+def rebuilt(**options):
+    return nn.Conv2dTranspose(4, 4, 4, **{"stride": 4, "pad_mode": "valid"} | options)
+
+
+UNKNOWN = {
+    "non-local block": {"W": nn.SequentialCell(pointwise(3, 8), batch_norm(8), nn.ReLU())},
+    "intra-modality learner": {
+        "first": own(4, 5, padding=1),
+        "second": own(4, 7, padding=3, has_bias=True),
+        "spatial": own(32, 3, padding=2, dilation=2),
+        "expand": pointwise(8, 32, bias=True),
+        "reduce": nn.Conv2d(32, 8, 1, 2, "valid"),
+        "spatial.has_bias": True,
+    },
+    "cross-modality learner": {
+        "pools.1": nn.AvgPool2d(4, 2, "valid"),
+        "transposed.1": rebuilt(has_bias=True),
+        "transposed.1.output_padding": 1,
+        "transposed.1.stride": (3, 3),
+        "ratios": (2, 3, 6, 12),
+        "fuse": pointwise(32, 4, bias=True),
+    },
+}
+
+
+@pytest.mark.parametrize(("case", "path"), [(case, path) for case, paths in UNKNOWN.items() for path in paths])
+def test_a_kernel_says_which_settings_it_does_not_know(case, path):
+    cell = changed(case, path, UNKNOWN[case][path])
+    assert not TABLE[type(cell).construct].knows(cell)
+
+
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_a_kernel_knows_the_models_settings(case):
+    cell, _ = made(case, True)
+    assert TABLE[type(cell).construct].knows(cell)
+
+
+def test_all_of_the_table_that_says_what_it_knows_has_been_asked():
+    assert {type(made(case, True)[0]).construct for case in UNKNOWN} == {key for key in TABLE if TABLE[key].knows}
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_dropout_takes_the_number_that_the_cell_holds(parts):
+    noise, x = position_noise(KEY, 10, 6).reshape(2, 5, 6), values(2, 5, 6 * parts)
+    by_program = []
+    for prepare in (lambda cell: None, program("numba").prepare):
+        cell = Dropout(0.3, 1, parts=parts).set_train()
+        cell.number = 12345
+        prepare(cell)
+        by_program.append(cell(x, (noise, None)).asnumpy())
+    assert np.array_equal(*by_program)
+
+
+def test_drop_path_of_one_factor_scales_all_samples():
+    x, factors = values(6, 5, 24), Tensor(np.full((2, 1), 3.0, np.float32))
+    cell = DropPath(0.4, 1).set_train()
+    program("numba").prepare(cell)
+    assert np.array_equal(cell(x, (None, factors)).asnumpy(), 3.0 * x.asnumpy())
+
+
+def test_heads_of_another_width_are_refused():
+    cell = Attention(12, 3, 0.0, 0)
+    program("numba").prepare(cell)
+    cell.head_dim = 2
+    with pytest.raises(ValueError, match="size"):
+        cell(values(2, 5, 12), None)
+
+
+def test_maps_of_another_size_are_refused():
+    cell = CrossModalityLearner(4)
+    program("numba").prepare(cell)
+    with pytest.raises(ValueError, match="shape"):
+        cell(values(2, 4, 12, 12), values(2, 4, 12, 24))
+
+
+def stage_loss():
+    """A loss of two terms, and rows of what they take, visible ones first."""
+    loss = StageLoss(LossConfig.model_validate({"id": {"weight": 1.0}, "triplet": {"weight": 0.5, "margin": 0.3}}), 2)
+    logits, features = values(8, 3), values(8, 5, seed=1)
+    return loss, (logits, features, features), Tensor([0, 0, 1, 1] * 2, ms.int32)
+
+
+@pytest.mark.parametrize("prepare", [lambda cell: None, program("numba").prepare], ids=["operators", "numba"])
+def test_a_loss_is_computed_with_what_it_holds_now(prepare):
+    loss, outputs, labels = stage_loss()
+    prepare(loss)
+    totals = [float(loss(outputs, labels)[0])]
+    loss.weights = (1.0, 2.5)
+    totals.append(float(loss(outputs, labels)[0]))
+    loss.terms[1].loss.margin = 7.0
+    totals.append(float(loss(outputs, labels)[0]))
+    identity, triplet = (float(value) for value in loss(outputs, labels)[1:])
+    assert totals[2] == pytest.approx(identity + 2.5 * triplet, rel=1e-5)
+    assert len({round(total, 3) for total in totals}) == 3
+    for margin in range(6):  # which no compiled graph has
+        loss.terms[1].loss.margin = 10.0 + margin
+        totals.append(float(loss(outputs, labels)[0]))
+    assert np.diff(totals[3:]) == pytest.approx([2.5] * 5, abs=1e-3)
+
+
+def test_each_term_of_a_loss_has_a_gradient():
+    gradients = []
+    for prepare in (lambda cell: None, program("numba").prepare):
+        loss, (logits, features, _), labels = stage_loss()
+        prepare(loss)
+
+        def weighed(logits, features, loss=loss, labels=labels):
+            total, identity, triplet = loss((logits, features, features), labels)
+            return total + 3.0 * identity - 2.0 * triplet
+
+        gradients.append([x.asnumpy() for x in ms.grad(weighed, (0, 1))(logits, features)])
+    for operators, kernel in zip(*gradients, strict=True):
+        assert kernel == pytest.approx(operators, abs=1e-5)
+
+
+def test_a_gradient_of_a_gradient_is_refused():
+    def slope(x):
+        return ms.grad(lambda x: cell(x).sum())(x).sum()
+
+    cell = gelu()
+    with pytest.raises(InputError, match=r"give train\.program=eager"):
+        ms.grad(slope)(values(2, 3))
+
+
+@pytest.mark.parametrize(
+    "optimizer", [lambda groups: AdamW(groups, (0.9, 0.99), 1e-8, 0.1), lambda groups: SGD(groups, 0.9, True, 0.1)]
+)
+def test_an_update_that_does_not_apply_changes_nothing(optimizer):
+    weight = ms.Parameter(values(5), name="weight")
+    cell = optimizer([ParameterGroup("full", 1.0, (weight,))])
+    program("numba").prepare(nn.Cell(), None, cell)
+    held = [p.asnumpy().copy() for p in (weight, *cell.state())]
+    for applies in (False, True):
+        cell(cell.parts, (values(5, seed=1),), Tensor(cell.scalars(1, [0.1])), Tensor(applies))
+        same = all(np.array_equal(p.asnumpy(), before) for p, before in zip((weight, *cell.state()), held, strict=True))
+        assert same is not applies
+
+
 def test_nothing_is_written_to_a_view():
     whole = values(4, 6)
     assert np.array_equal(array(whole.T), whole.asnumpy().T)
@@ -241,7 +433,7 @@ def test_gelu_far_out_and_softmax_of_large_scores():
     assert gelu()(Tensor(far)).asnumpy().tolist() == [0.0, 0.0, 0.0, 0.0, 20.0, *far[5:]]
     qkv = np.zeros((1, 3, 3), np.float32)
     qkv[0] = [[1e4, 1.0, 1.0], [-1e4, -1.0, 2.0], [0.0, 0.5, 4.0]]
-    attention = AttentionKernel.apply(Tensor(qkv), 1).asnumpy().ravel()
+    attention = AttentionKernel.apply(Tensor(qkv), 1, 1).asnumpy().ravel()
     # Queries 1e4 and -1e4 choose the largest and the smallest key, and 0 weighs all alike.
     assert attention.tolist() == pytest.approx([1.0, 2.0, 7.0 / 3.0])
 

@@ -1,8 +1,8 @@
 """The tables of docs/configuration.md in both languages, from the schema. `python -m tests.tools.configuration_tables`
 writes them; tests/test_configuration_page.py compares.
 
-A table follows its name, `<!-- data -->`. The meaning of a key is the comment beside it or above it in the schema; the
-Chinese page keeps its own.
+A table follows its name, `<!-- data -->`; a new model's is added behind the other models'. The meaning of a key is the
+comment beside it or above it in the schema; the Chinese page keeps its own.
 """
 
 import inspect
@@ -15,15 +15,12 @@ from typing import Any, NamedTuple
 
 from ms_vireid.config import (
     AdamWConfig,
-    AGWConfig,
     AugmentationConfig,
     Config,
     DataConfig,
     EvaluationConfig,
     LossConfig,
     ModelConfig,
-    MUNConfig,
-    PMTConfig,
     SGDConfig,
     StageConfig,
     SyntheticConfig,
@@ -33,22 +30,25 @@ from ms_vireid.config import (
 )
 from ms_vireid.config.base import Section
 from ms_vireid.config.losses import Term
-from ms_vireid.config.models import ResNetConfig
+from ms_vireid.config.models import MODELS
 from ms_vireid.config.schema import IterationStepsConfig
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = {"en": DOCS / "configuration.md", "zh": DOCS / "zh-CN/configuration.md"}
 TABLE = re.compile(r"<!-- ([\w ]+) -->\n((?:\|.*\n){2})((?:\|.*\n)*)")  # its name, its head, its rows
+SECTIONS_OF_MODELS = [
+    kind
+    for model in MODELS.values()
+    for kind in reversed(type(model).__mro__[: type(model).__mro__.index(ModelConfig)])
+    if kind.model_fields.keys() != kind.__base__.model_fields.keys()  # it has keys of its own
+]
 SECTIONS = {  # of each table: the section, how its keys begin, and a section whose keys stand in a table before it
     "all": (Config, "", None),
     "data": (DataConfig, "data.", None),
     "data synthetic": (SyntheticConfig, "data.synthetic.", None),
     "augmentation": (AugmentationConfig, "augmentation.", None),
     "model": (ModelConfig, "model.", None),
-    "model pmt": (PMTConfig, "model.", ModelConfig),
-    "model resnet": (ResNetConfig, "model.", ModelConfig),
-    "model agw": (AGWConfig, "model.", ResNetConfig),
-    "model mun": (MUNConfig, "model.", ResNetConfig),
+    **{f"model {k.__name__.removesuffix('Config').lower()}": (k, "model.", k.__base__) for k in SECTIONS_OF_MODELS},
     "stages": (StageConfig, "stages.N.", None),
     "optimizer adamw": (AdamWConfig, "optimizer.", None),
     "optimizer sgd": (SGDConfig, "optimizer.", None),
@@ -161,13 +161,24 @@ def tables() -> dict[str, list[Row]]:
 
 
 def up_to_date(text: str, language: str) -> str:
-    """A page with the tables that belong there. In Chinese a key that it does not have yet gets the English meaning."""
+    """A page with the tables that belong there. In Chinese a new key gets the English meaning."""
     made = tables()
+    for name in made:
+        if f"<!-- {name} -->" not in text:
+            last = [table for table in TABLE.finditer(text) if table[1].startswith("model")][-1]
+            added = f"\n`{name.removeprefix('model ')}`:\n\n<!-- {name} -->\n{last[2]}"
+            text = text[: last.end()] + added + text[last.end() :]
 
     def table(found: re.Match) -> str:
         name, head, old = found.groups()
-        kept = dict(re.findall(r"^\| (`[^`]+`) .*\| (.*?) \|$", old, re.MULTILINE)) if language == "zh" else {}
-        rows = (row._replace(meaning=kept.get(row.key, row.meaning)) for row in made[name])
+        kept = {}  # meanings in Chinese, also of a loss's key without the terms that have it: these may be more now
+        if language == "zh":
+            for key, rest, meaning in re.findall(r"^\| (`[^`]+`) (.*) \| (.*?) \|$", old, re.MULTILINE):
+                kept |= {key: meaning, f"{key.rpartition('.')[2]} {rest}": meaning}
+        rows = []
+        for row in made[name]:
+            alike = f"{row.key.rpartition('.')[2]} | {row.values} | {row.default}"
+            rows.append(row._replace(meaning=kept.get(row.key, kept.get(alike, row.meaning))))
         return f"<!-- {name} -->\n{head}" + "".join(f"{row}\n" for row in rows)
 
     return TABLE.sub(table, text)

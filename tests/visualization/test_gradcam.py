@@ -8,7 +8,6 @@ from mindspore import Tensor
 from ms_vireid.command.errors import InputError
 from ms_vireid.models import create_model
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.visualization.inside import inside
 from ms_vireid.visualization.maps import Decoded, at_pixels, draw_gradcam, gradcam, output_of, overlay
 
 SIZE = (96, 48)
@@ -100,7 +99,7 @@ def test_the_map_of_a_similarity_depends_on_the_reference(family):
 def test_a_vits_tokens_go_back_to_the_grid_of_256x128():
     model = create_model("pmt_vit_tiny", 3, embed_dim=8, num_heads=1, depth=1)
     tokens = np.arange(1 + 210, dtype=np.float32)[None, :, None] * np.ones((1, 1, 8), np.float32)
-    maps = inside(model).as_maps(tokens)
+    maps = model.as_maps(tokens)
     assert maps.shape == (1, 8, 21, 10)
     assert maps[0, 3, 2, 5] == 1 + 2 * 10 + 5
     spot = np.zeros((21, 10))
@@ -109,8 +108,8 @@ def test_a_vits_tokens_go_back_to_the_grid_of_256x128():
     assert there.mean(axis=0) == pytest.approx([8 + 4 * 12 - 0.5, 8 + 7 * 12 - 0.5])  # the middle of the patch
 
 
-def test_a_network_that_no_class_describes_has_no_maps():
-    with pytest.raises(InputError, match=r"ReIDModel: .*inside\.py does not know the feature maps"):
+def test_a_network_that_does_not_say_its_path_has_no_maps():
+    with pytest.raises(InputError, match=r"ReIDModel defines no path, which feature maps and ONNX need: define it"):
         gradcam(ReIDModel(), picture())
 
 

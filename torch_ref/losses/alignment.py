@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from ms_vireid.command.arguments import number, require_choice, require_switch, whole_number
+from torch_ref.losses import logarithms
 from torch_ref.losses.batch import check_batch, group_centers
 from torch_ref.losses.distance import euclidean_distance, hinge
 from torch_ref.losses.mmd import squared_mmd
@@ -18,15 +19,11 @@ def check_modalities(modalities: tuple[Tensor, ...], multiple: int = 1) -> None:
 
 
 class IdentityConsistencyLoss(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cross_entropy = nn.CrossEntropyLoss()
-
     def forward(self, visible_logits: Tensor, infrared_logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(visible_logits, labels)
         check_batch(infrared_logits, labels)
-        labels = labels.long()  # cross entropy takes no int32
-        return self.cross_entropy(visible_logits.float(), labels) + self.cross_entropy(infrared_logits.float(), labels)
+        of_visible = logarithms.cross_entropy(visible_logits.float(), labels)
+        return of_visible + logarithms.cross_entropy(infrared_logits.float(), labels)
 
 
 class IdentityAlignmentLoss(nn.Module):

@@ -1,9 +1,9 @@
 """Twin of `ms_vireid.losses.enhanced`, whose docstrings hold here."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torch_ref.losses import logarithms
 from torch_ref.losses.batch import check_batch, same_labels
 from torch_ref.losses.distance import euclidean_distance
 from torch_ref.losses.triplet import weighted_pair
@@ -22,4 +22,4 @@ class EnhancedSquaredDifferenceLoss(nn.Module):
         difference = furthest_positive - closest_negative
         square = torch.square(difference).clamp(max=LARGEST)
         signed = torch.where(difference > 0, square, -square)
-        return (F.softplus(signed) * (~positive).any(-1)).mean()
+        return (logarithms.softplus(signed) * (~positive).any(-1)).mean()

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from ms_vireid.command.arguments import require_choice
+from torch_ref.losses import logarithms
 from torch_ref.losses.batch import check_batch
 
 
@@ -12,23 +13,19 @@ class IdentityLoss(nn.Module):
         require_choice("over", over, ("modalities", "rows"))
         self.parts = parts
         self.over = over
-        self.cross_entropy = nn.CrossEntropyLoss()
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_batch(logits, labels, self.parts)
-        logits, labels = logits.float(), labels.long()  # cross entropy takes no int32
+        logits = logits.float()
         if self.over == "rows":
-            return self.cross_entropy(logits, labels)
+            return logarithms.cross_entropy(logits, labels)
         if self.parts == 2:
-            return 2.0 * self.cross_entropy(logits, labels)
+            return 2.0 * logarithms.cross_entropy(logits, labels)
         split = labels.shape[0] - labels.shape[0] // self.parts  # visible rows
-        return self.cross_entropy(logits[:split], labels[:split]) + self.cross_entropy(logits[split:], labels[split:])
+        visible = logarithms.cross_entropy(logits[:split], labels[:split])
+        return visible + logarithms.cross_entropy(logits[split:], labels[split:])
 
 
 class AuxiliaryIdentityLoss(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cross_entropy = nn.CrossEntropyLoss()
-
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return self.cross_entropy(logits.float(), labels.long())
+        return logarithms.cross_entropy(logits.float(), labels)

@@ -1,10 +1,10 @@
 """Twin of `ms_vireid.losses.triplet`, whose docstrings hold here."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ms_vireid.command.arguments import number, require_choice
+from torch_ref.losses import logarithms
 from torch_ref.losses.batch import check_batch, same_labels
 from torch_ref.losses.distance import euclidean_distance, hinge, masked_softmax
 
@@ -64,7 +64,7 @@ class WeightedRegularizedTripletLoss(nn.Module):
             closest_negative = (masked_softmax(-distance, negative) * distance).sum(-1)  # [n]
         else:
             furthest_positive, closest_negative = weighted_pair(distance, positive)  # [n] each
-        return (F.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
+        return (logarithms.softplus(furthest_positive - closest_negative) * negative.any(-1)).mean()
 
 
 def weighted_pair(distance: Tensor, positive: Tensor) -> tuple[Tensor, Tensor]:

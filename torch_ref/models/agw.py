@@ -61,23 +61,30 @@ class AGW(ReIDModel):
         labels: Tensor | None = None,
         progress: Tensor | float = 0.0,
     ) -> Tensor | TrainingOutputs:
-        x = self._stems(images, modality)  # 288x144 pixels: [N, 64, 72, 36]
-        for block in self.shared:
-            x = block(x)
-        features = self.pool(x)  # [N, embed_dim]
+        features = self.pooled(images, modality)  # [N, embed_dim]
         normalised = self.bottleneck(features)  # [N, embed_dim]
         if self.training:
             return TrainingOutputs(self.classifier(normalised), features, normalised)
         return l2_normalise(normalised)
 
-    def _stems(self, images: Tensor, modality: str | None) -> Tensor:
+    def pooled(self, images: Tensor, modality: str | None) -> Tensor:
         if self.training:
             visible, infrared = base.by_modality(images, self.parts)
-            return torch.cat((self.visible_stem(visible), self.infrared_stem(infrared)), dim=0)
+            x = torch.cat((self.visible_stem(visible), self.infrared_stem(infrared)), dim=0)
+        else:
+            x = self.stem_of(modality)(images)  # 288x144 pixels: [N, 64, 72, 36]
+        return self.pool(self.shared_blocks(x))
+
+    def shared_blocks(self, x: Tensor) -> Tensor:
+        for block in self.shared:
+            x = block(x)
+        return x
+
+    def stem_of(self, modality: str | None) -> ResNet:
         if modality == "visible":
-            return self.visible_stem(images)
+            return self.visible_stem
         if modality == "infrared":
-            return self.infrared_stem(images)
+            return self.infrared_stem
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
     def in_backbone(self, name: str) -> bool:

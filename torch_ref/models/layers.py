@@ -53,13 +53,21 @@ class GeM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if not self.learned:
-            return (x.pow(self.power).mean((2, 3)) + self.eps).pow(1.0 / self.power)
-        power = self.trained_power()
-        return (x.clamp(min=GEM_MIN).pow(power).mean((2, 3)) + self.eps).pow(1.0 / power)
+        power = self.trained_power() if self.learned else self.power
+        if self.learned:
+            powers = raised(x.clamp(min=GEM_MIN), power)
+        elif self.power == 3.0:
+            powers = x * x * x
+        else:
+            powers = torch.where(x > 0, raised(torch.where(x > 0, x, 1.0), power), 0.0)
+        return raised(powers.mean((2, 3)) + self.eps, 1.0 / power)
 
     def trained_power(self) -> Tensor:
         return self.power.clamp(min=0.01)
+
+
+def raised(x: Tensor, power: Tensor | float) -> Tensor:
+    return x.pow(power)
 
 
 def bn_neck(features: int, spread: float = 0.0) -> nn.BatchNorm1d:

@@ -62,18 +62,11 @@ class MUN(ReIDModel):
         progress: Tensor | float = 0.0,
     ) -> Tensor | TrainingOutputs:
         if not self.training:
-            return self.tested_features(self._first_stage(images, modality))
+            return self._tested(self.pooled(images, modality))
         if self.inference:
             raise ValueError("an inference model has no auxiliary modality to be trained with")
-        pictures = base.by_modality(images, self.parts)  # [PK, 3, 288, 144] each, [2PK, ...] of two versions
-        rows = pictures[1].shape[0]  # PK
-        visible, infrared = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
-        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
-        if self.generator is not None:
-            pictures = in_parts(pictures[0], rows)[0], pictures[1]
-            # a = G(v, r): row i of all three is of one identity
-            maps += (self.generator(pictures, (maps[0], infrared), key),)
-        pooled, normalised = self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+        pooled, normalised = self.pooled_and_normalised(images, key)  # of v, r and a, [3PK, embed_dim] each
+        rows = images.shape[0] // self.parts  # PK
         classified = normalised if self.classified == "bnneck" else pooled
         visible_logits, infrared_logits = self.visible_classifier(classified), self.infrared_classifier(classified)
         # Of v, r and a each.
@@ -102,6 +95,17 @@ class MUN(ReIDModel):
             auxiliary_logits=auxiliary_logits,
         )
 
+    def pooled_and_normalised(self, images: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
+        pictures = base.by_modality(images, self.parts)  # [PK, 3, 288, 144] each, [2PK, ...] of two versions
+        rows = pictures[1].shape[0]  # PK
+        visible, infrared = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
+        maps = (*in_parts(visible, rows), infrared)  # v, in one version or two, and r, [PK, 256, 72, 36] each
+        if self.generator is not None:
+            pictures = in_parts(pictures[0], rows)[0], pictures[1]
+            # a = G(v, r): row i of all three is of one identity
+            maps += (self.generator(pictures, (maps[0], infrared), key),)
+        return self.features(maps)  # [3PK, 2048, 18, 9] -> [3PK, embed_dim]
+
     def features(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         if not self.separate:
             pooled = self.pool(self.shared(torch.cat(maps, dim=0)))
@@ -115,15 +119,20 @@ class MUN(ReIDModel):
             normalised += in_parts(self.bottleneck(features), maps[0].shape[0])
         return torch.cat(pooled, dim=0), torch.cat(normalised, dim=0)
 
+    def pooled(self, images: Tensor, modality: str | None) -> Tensor:
+        return self.pool(self.shared(self.stage_of(modality)(images)))
+
     def tested_features(self, maps: Tensor) -> Tensor:
-        pooled = self.pool(self.shared(maps))
+        return self._tested(self.pool(self.shared(maps)))
+
+    def _tested(self, pooled: Tensor) -> Tensor:
         return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
-    def _first_stage(self, images: Tensor, modality: str | None) -> Tensor:
+    def stage_of(self, modality: str | None) -> ResNet:
         if modality == "visible":
-            return self.visible_stage(images)
+            return self.visible_stage
         if modality == "infrared":
-            return self.infrared_stage(images)
+            return self.infrared_stage
         raise ValueError(f"modality must be visible or infrared, not {modality!r}")
 
     def _prototypes(self, pooled: Tensor, rows: int, labels: Tensor | None, progress: Tensor | float) -> Tensor:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
-from ms_vireid.files.origin import note_origin
+from ms_vireid.files.origin import note_origin, note_unproven
 from ms_vireid.files.pretrained import Pretrained, read_pretrained
 from ms_vireid.files.weights import COUNTER
 from torch_ref.models.base import ReIDModel
@@ -17,10 +17,11 @@ from torch_ref.models.vit import VisionTransformer, resize_position_embedding
 
 def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
     choice = config.pretrained_weights
-    file = read_pretrained(expand_user(config.pretrained), config.backbone, choice, config.grid)
+    file = read_pretrained(expand_user(config.pretrained), config.backbone_source, choice, config.grid)
     model.began_from = file.saved.meta
     if not file.is_model:
         model.load_pretrained(file)
+        note_unproven(file.path)
         return
     targets = {name: value for name, value in model.state_dict().items() if not name.endswith(COUNTER)}
     shapes = {name: value.shape for name, value in targets.items()}
@@ -41,10 +42,14 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], file: Pretrained) -> None:
-    targets = [pair for part in parts for pair in part.state_dict().items() if not pair[0].endswith(COUNTER)]
-    file.require("ResNet", {name: value.shape for name, value in targets})
-    _set(file.weights, targets)
+    load_backbone(parts, file, "ResNet")
     note_origin(file.path, file.stored, "ResNet")
+
+
+def load_backbone(parts: Sequence[nn.Module], file: Pretrained, network: str = "backbone") -> None:
+    targets = [pair for part in parts for pair in part.state_dict().items() if not pair[0].endswith(COUNTER)]
+    file.require(network, {name: value.shape for name, value in targets})
+    _set(file.weights, targets)
 
 
 def _set(weights: Mapping[str, np.ndarray], targets: Sequence[tuple[str, Tensor]]) -> None:

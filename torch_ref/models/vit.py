@@ -130,11 +130,13 @@ class VisionTransformer(nn.Module):
         x = self.patch_embed(images)  # [N, L, D]
         batch = x.shape[0]
         x = torch.cat((self.cls_token.expand(batch, -1, -1), x), dim=1)  # [N, T = 1 + L, D]
-        x = x + self.pos_embed
+        if self.training and self.stochastic and key is None:
+            raise ValueError("training with dropout or drop path needs the step's key")
+        return self.norm(self.encoded(x + self.pos_embed, key))[:, 0]  # [N, D]
+
+    def encoded(self, x: Tensor, key: Tensor | None) -> Tensor:
         noise = None
         if self.training and self.stochastic:
-            if key is None:
-                raise ValueError("training with dropout or drop path needs the step's key")
             noise = draw_noise(key, x.shape, self.path_rates, self.pos_drop.rate)
         x = self.pos_drop(x, noise)
         for block in self.blocks:
@@ -142,7 +144,7 @@ class VisionTransformer(nn.Module):
                 x = checkpoint(block, x, noise, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = block(x, noise)
-        return self.norm(x)[:, 0]  # [N, D]
+        return x
 
 
 def resize_position_embedding(

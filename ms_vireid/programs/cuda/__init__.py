@@ -6,14 +6,12 @@ function that launches it, which `build.py` compiles, and `operators.py` makes a
 Modules by topic call these; `table.py` has all that they replace.
 """
 
-from collections.abc import Callable
 from functools import cache
 
-from mindspore import Tensor, nn
+from mindspore import nn
 
 from ms_vireid.devices.replaceable import Table
-from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.cuda import build, declarations, feature_maps
+from ms_vireid.programs.cuda import build, declarations
 from ms_vireid.programs.cuda.table import TABLE
 from ms_vireid.programs.graph import TABLES, Graph
 
@@ -32,19 +30,4 @@ class Cuda(Graph):
         use_kernels()
 
     def table_for(self, model: nn.Cell) -> Table:
-        return TABLES["GPU"] | TABLE | (feature_maps.RECOMPUTED if getattr(model, "recomputed", ()) else {})
-
-    def from_outside(self, cell: nn.Cell) -> Callable:
-        if isinstance(cell, ReIDModel) or not feature_maps.takes_maps(cell):
-            return cell
-        pictures = getattr(cell, "has_stem", False)
-
-        def call(*inputs):
-            turned = ()
-            for value in inputs:
-                is_map = isinstance(value, Tensor) and value.ndim == 4 and not pictures
-                turned += (feature_maps.last(value) if is_map else value,)
-            output = cell(*turned)
-            return feature_maps.first(output) if output.ndim == 4 else output
-
-        return call
+        return TABLES["GPU"] | TABLE

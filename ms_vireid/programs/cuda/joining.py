@@ -9,13 +9,19 @@ from functools import cache
 
 import mindspore as ms
 from mindspore import Tensor, nn, ops
+from mindspore.ops.functional import is_sequence_value_unknown
 
+from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.models import base, mun
 from ms_vireid.programs import contiguous
 from ms_vireid.programs.cuda.declarations import constants
 from ms_vireid.programs.cuda.operators import made
 
+# What is not for the kernels goes to what they replace.
 _concat, _stack = ops.concat, ops.stack
+_in_parts, _by_modality, _with_gaps = mun.in_parts, base.by_modality, contiguous.join
+_FLOATS = (ms.float32, ms.float16)
+_each = ops.HyperMap()  # not a loop: MindSpore's compiler would nest a level deeper at each iteration
 
 
 @ops.constexpr
@@ -45,10 +51,18 @@ def _join_aligned(given: ms.Type, dtype: ms.Type) -> ops.Custom:
 
 
 def _shapes(tensors: tuple[Tensor, ...]) -> tuple[tuple[int, ...], ...]:
-    shapes = ()
-    for tensor in tensors:
-        shapes += (tensor.shape,)
-    return shapes
+    return _each(_shape, tensors)
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """(-1,) if it is not known when a graph is compiled."""
+    if is_sequence_value_unknown(tensor.shape):
+        return (-1,)
+    return tensor.shape
+
+
+def _type(tensor: Tensor) -> ms.Type:
+    return tensor.dtype
 
 
 class Join(nn.Cell):
@@ -76,53 +90,90 @@ class Split(nn.Cell):
 _joined, separated = Join(), Split()
 
 
-def _of_one_type(tensors: tuple[Tensor, ...]) -> bool:
-    dtype = tensors[0].dtype
-    for tensor in tensors:
-        if tensor.dtype != dtype:
-            return False
-    return dtype in (ms.float32, ms.float16)
+def _are_floats(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether all are of one type that the kernels copy."""
+    return len(tensors) > 0 and tensors[0].dtype in _FLOATS and _are_one(_each(_type, tensors))
 
 
-def cat(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
-    if not _of_one_type(tensors):
+@ops.constexpr
+def _are_one(types: tuple[ms.Type, ...]) -> bool:
+    return all(each == types[0] for each in types)
+
+
+@ops.constexpr
+def _fit(shapes: tuple[tuple[int, ...], ...], axis: int) -> bool:
+    """Whether there is this axis, no shape is empty or unknown, and they differ in that axis alone."""
+    ndim = len(shapes[0])
+    if not -ndim <= axis < ndim or any(side < 1 for shape in shapes for side in shape):
+        return False
+    axis %= ndim
+    return len({(*shape[:axis], *shape[axis + 1 :], len(shape)) for shape in shapes}) == 1
+
+
+def cat(tensors: tuple[Tensor, ...] | list[Tensor], axis: int = 0) -> Tensor:
+    tensors = tuple(tensors)
+    if not _are_floats(tensors) or not _fit(_shapes(tensors), axis):
         return _concat(tensors, axis)
     return _joined(tensors, axis % tensors[0].ndim)
 
 
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
-    if rows.shape[0] == count:
-        return (rows,)
+    if rows.dtype not in _FLOATS or rows.shape[0] % count != 0 or rows.shape[0] <= count:
+        return _in_parts(rows, count)
     return separated(rows, ((count, *rows.shape[1:]),) * (rows.shape[0] // count), 0)
 
 
 def by_modality(images: Tensor, parts: int) -> tuple[Tensor, ...]:
     visible, (count, *shape) = base.visible_rows(images.shape[0], parts), images.shape
+    if images.dtype not in _FLOATS:
+        return _by_modality(images, parts)
     return separated(images, ((visible, *shape), (count - visible, *shape)), 0)
 
 
-def stack(tensors: tuple[Tensor, ...], axis: int = 0) -> Tensor:
-    if not _of_one_type(tensors):
+def stack(tensors: tuple[Tensor, ...] | list[Tensor], axis: int = 0) -> Tensor:
+    tensors = tuple(tensors)
+    if not _are_floats(tensors) or not _are_alike(_shapes(tensors), axis):
         return _stack(tensors, axis)
-    rows = ()
-    for tensor in tensors:
-        rows += (tensor.unsqueeze(axis),)
-    return cat(rows, axis)
+    shape, ndim = tensors[0].shape, tensors[0].ndim
+    axis = axis % (ndim + 1)
+    if axis == ndim:
+        return _joined(_each(_column, tensors), axis)
+    return _joined(tensors, axis).reshape((*shape[:axis], len(tensors), *shape[axis:]))
 
 
-def aligned(tensors: tuple[Tensor, ...], _gaps: tuple[tuple[int, int], ...], dtype: ms.Type) -> Tensor:
+def _column(tensor: Tensor) -> Tensor:
+    return tensor.unsqueeze(-1)
+
+
+@ops.constexpr
+def _are_alike(shapes: tuple[tuple[int, ...], ...], axis: int) -> bool:
+    """Whether the shapes are the same, none is empty or unknown, and a stack of them has this axis."""
+    ndim = len(shapes[0]) + 1
+    return -ndim <= axis < ndim and len(set(shapes)) == 1 and min(shapes[0], default=1) > 0
+
+
+def aligned(tensors: tuple[Tensor, ...], gaps: tuple[tuple[int, int], ...], dtype: ms.Type) -> Tensor:
     """The kernel knows the gaps."""
+    narrowed = tensors[0].dtype == ms.float32 and dtype == ms.float16
+    if narrowed or dtype not in _FLOATS or not _are_floats(tensors) or not _are_aligned(_shapes(tensors), gaps):
+        return _with_gaps(tensors, gaps, dtype)
     return _join_aligned(tensors[0].dtype, dtype)(*tensors)
 
 
-# Predicted of an H100 in float32 / float16: ms of what each row replaces, and of the kernels. With the waits for 5 to
-# 14 copies of addresses MUN's step takes 7.0 ms less, PMT's 2.5 and AGW's 1.2.
-# Measured alone, all rows: MUN 2.0 / 1.1, PMT 0.3 / 0.3, AGW 0.2 / 0.1; since then BatchNorm joins MUN's pyramids.
-# ops.concat stays MindSpore's: in a bprop (engine/distributed.py) a graph does not know its tensors' types.
+@ops.constexpr
+def _are_aligned(shapes: tuple[tuple[int, ...], ...], gaps: tuple[tuple[int, int], ...]) -> bool:
+    expected = ((i, -math.prod(shape) % constants()["ALIGNED"]) for i, shape in enumerate(shapes, 1))
+    return tuple(gaps) == tuple((i, gap) for i, gap in expected if gap)
+
+
+# Costs: predicted of an H100 in float32 / float16, ms of what each row replaces, and of the kernels. With the waits for
+# 5 to 14 copies of addresses MUN's step takes 7.0 ms less, PMT's 2.5 and AGW's 1.2. All rows, measured alone: MUN 2.0 /
+# 1.1, PMT 0.3 / 0.3, AGW 0.2 / 0.1. ops.concat stays MindSpore's: in a bprop (engine/distributed.py) a graph does not
+# know its tensors' types.
 TABLE = {
-    ops.cat: cat,  # MUN: 5.5 / 5.2 for 1.5 / 0.8, AGW: 0.2 for 0.1, PMT: 0.2 for 0.1
-    ops.stack: stack,  # one copy less
-    mun.in_parts: in_parts,  # MUN: 30 launches less
-    base.by_modality: by_modality,  # AGW and MUN: 0.15 for 0.03
-    contiguous.join: aligned,  # PMT: 3.0 / 2.7 for 0.3 / 0.2, AGW: 1.3 / 0.7 for 0.1, MUN: 1.6 / 0.9 for 0.2
+    ops.cat: Replacement(cat, "on an H100 MUN: 5.5 / 5.2 ms for 1.5 / 0.8, AGW: 0.2 for 0.1, PMT: 0.2 for 0.1"),
+    ops.stack: Replacement(stack, "one copy"),
+    mun.in_parts: Replacement(in_parts, "MUN: 30 launches"),
+    base.by_modality: Replacement(by_modality, "on an H100 AGW and MUN: 0.15 ms for 0.03"),
+    contiguous.join: Replacement(aligned, "on an H100 PMT: 3.0 / 2.7 ms for 0.3 / 0.2, AGW: 1.3 / 0.7 for 0.1"),
 }

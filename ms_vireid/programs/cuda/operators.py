@@ -90,24 +90,24 @@ class Differentiable(nn.Cell):
     names, and as grad_NAME gradients of outputs, and gives gradients of inputs, as grad_NAME.
 
     Give parameters that the gradient takes by value. without: inputs of the gradient that are absent for it. passed: an
-    input, and an output whose gradient it gets. twice: the first output is given again as the last, so that the
+    input, and an output whose gradient it gets. duplicate: the first output is given again as the last, so that the
     gradients of two that take it come apart, as grad_NAME and grad_again: the operator's gradient adds them up.
     """
 
     def __init__(
-        self, name: str, without: tuple[str, ...] = (), passed: tuple[str, str] | None = None, twice: bool = False
+        self, name: str, without: tuple[str, ...] = (), passed: tuple[str, str] | None = None, duplicate: bool = False
     ):
         super().__init__()
-        self.operator, self.without, self.passed, self.twice = name, without, passed, twice
+        self.operator, self.without, self.passed, self.duplicate = name, without, passed, duplicate
         self.like = WRITES if any(tensor.written for tensor in declarations.operators()[name].inputs) else READS
 
     def construct(self, inputs: tuple[Tensor, ...], names: tuple[str, ...], values: tuple) -> tuple[Tensor, ...]:
         """Returns all outputs. names, values: of the numbers."""
         outputs = operator_like(self.like, self.operator, names, values)(*inputs)
-        return outputs + outputs[:1] if self.twice else outputs
+        return outputs + outputs[:1] if self.duplicate else outputs
 
     def bprop(self, inputs, names, values, out, gradients):
-        taken, results = _wiring(self.operator, self.without, self.passed, self.twice, names, values)
+        taken, results = _wiring(self.operator, self.without, self.passed, self.duplicate, names, values)
         tensors, given, grads = inputs + out + gradients + (ABSENT,), (), ()
         for place in taken:
             given += (tensors[place],)
@@ -142,7 +142,7 @@ def _wiring(
     name: str,
     without: tuple[str, ...],
     passed: tuple[str, str] | None,
-    twice: bool,
+    duplicate: bool,
     names: tuple[str, ...],
     values: tuple,
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -152,7 +152,7 @@ def _wiring(
     numbers, fewer = dict(zip(names, values, strict=True)), _numbers_of_gradient(name, names, values)
     inputs, outputs = ([each for each, _ in forward.each(of, numbers)] for of in (forward.inputs, forward.outputs))
     taken, results = ([each for each, _ in backward.each(of, fewer)] for of in (backward.inputs, backward.outputs))
-    outputs += ["again"] * twice
+    outputs += ["again"] * duplicate
     tensors = [*inputs, *outputs, *(f"grad_{output}" for output in outputs), "absent"]
     given = tuple(tensors.index(each if each in tensors and each not in without else "absent") for each in taken)
     zeros = len(tensors)

@@ -3,11 +3,15 @@
 from functools import cache
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.models import vit
 from ms_vireid.models.layers import Dropout, DropPath
-from ms_vireid.models.noise import Noise, mask_numbers, noise_constants
+from ms_vireid.models.layers import LayerNorm as FloatLayerNorm
+from ms_vireid.models.noise import Noise, drop_limit, mask_numbers, noise_constants
+from ms_vireid.programs.cuda import settings
 from ms_vireid.programs.cuda.operators import ABSENT, Differentiable, differentiated, operator
 from ms_vireid.programs.graph.common import product, product_transposed
 
@@ -18,11 +22,15 @@ _transposed_batches = ops.BatchMatMul(True)
 # of the time of 211 (0.058 for 0.201 ms, 0.044 for 0.183, 0.044 for 0.170); in float32 those of 212 and 216 are slower.
 PADDED_TO = {ms.float16: 8, ms.float32: 1}
 
+# What `Noise` starts from: of its rows [N * T] and columns [C], and the factors. Within a ViT alone.
+Starts = tuple[tuple[Tensor, Tensor], Tensor]
+
 
 @ops.constexpr
 @cache
-def _multipliers(layer: int, parts: int) -> Tensor:
-    return Tensor(mask_numbers(layer, parts), ms.int32)
+def _multipliers(number: int, parts: int) -> Tensor:
+    """Of a dropout's masks: its number, times that of each part; products wrap."""
+    return Tensor(np.array(mask_numbers(0, parts), np.int32) * np.int32(number))
 
 
 @ops.constexpr
@@ -53,7 +61,8 @@ class Block(nn.Cell):
 
     starts: what the noise is or starts from, as `Masks` of the kernels, without multipliers. multipliers: of the
     dropouts after the projection and both layers of the MLP. drops: their numbers, with the layer of the drop path
-    behind the first and the last. factors: of drop path, [layers, N], for both. places: heads and padded tokens T'.
+    behind the first and the last. factors: of drop path, [layers, N], for both. epsilons: of both LayerNorms. places:
+    heads and padded tokens T'.
 
     recomputes: keep x alone for the gradients.
     """
@@ -62,19 +71,19 @@ class Block(nn.Cell):
         super().__init__()
         self.recomputes = recomputes
 
-    def construct(self, x, weights, starts, multipliers, factors, drops, places):
+    def construct(self, x, weights, starts, multipliers, factors, drops, epsilons, places):
         """Returns the output, and what the gradients need."""
-        outputs = _forward(x, weights, starts, multipliers, factors, drops, places)
+        outputs = _forward(x, weights, starts, multipliers, factors, drops, epsilons, places)
         return outputs[:1] if self.recomputes else outputs
 
-    def bprop(self, x, weights, starts, multipliers, factors, drops, places, out, gradients):
+    def bprop(self, x, weights, starts, multipliers, factors, drops, epsilons, places, out, gradients):
         gradient = gradients[0]
         if self.recomputes:
             x = ops.depend(x, gradient)  # begins when the gradient is there, not right after the forward pass
-            out = _forward(x, weights, starts, multipliers, factors, drops, places)
+            out = _forward(x, weights, starts, multipliers, factors, drops, epsilons, places)
         grad_x, grad_weights = _backward(gradient, x, weights, starts, multipliers, factors, drops, places, out)
         constants = _no_gradients(starts), _no_gradients(multipliers), _no_gradients(factors)
-        return grad_x, grad_weights, *constants, 0, 0
+        return grad_x, grad_weights, *constants, 0, 0, 0
 
 
 def _no_gradients(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -84,21 +93,20 @@ def _no_gradients(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return zeros
 
 
-def _forward(x, weights, starts, multipliers, factors, drops, places):
+def _forward(x, weights, starts, multipliers, factors, drops, epsilons, places):
     gamma1, beta1, qkv, qkv_bias, proj, proj_bias, gamma2, beta2, fc1, fc1_bias, fc2, fc2_bias = weights
     proj_mask, mask1, mask2 = (*starts, multipliers[0]), (*starts, multipliers[1]), (*starts, multipliers[2])
     proj_drop, drop1, drop2 = drops
     (heads, padded), tokens = places, x.shape[1]
-    layer_norm = operator("layer_norm", eps=vit.LAYER_NORM_EPS)
 
-    norm1, mean1, scale1 = layer_norm(x, gamma1, beta1)
+    norm1, mean1, scale1 = operator("layer_norm", eps=epsilons[0])(x, gamma1, beta1)
     query, key, value = operator("split_heads", heads=heads, padded=padded)(_product(norm1, qkv), qkv_bias)
     attention = operator("softmax", tokens=tokens)(product_transposed(query, key))  # [N, heads, T', T']
     merged = operator("merge_heads", tokens=tokens)(product(attention, value))
     branch = _product(merged, proj)
     middle = _added("residual", proj_drop)(x, branch, proj_bias, factors[0], *proj_mask)
 
-    norm2, mean2, scale2 = layer_norm(middle, gamma2, beta2)
+    norm2, mean2, scale2 = operator("layer_norm", eps=epsilons[1])(middle, gamma2, beta2)
     hidden = _product(norm2, fc1)
     activated = _dropped("gelu", drop1)(hidden, fc1_bias, *mask1)
     branch = _product(activated, fc2)
@@ -185,84 +193,116 @@ class LayerNorm(nn.Cell):
 
 _norm, _dropout = LayerNorm(), Differentiable("dropout")
 _block, _recomputed_block = Block(recomputes=False), Block(recomputes=True)
+_FLOATS, _LEAST_LIMIT = (ms.float32, ms.float16), drop_limit(0.0)
 
 
-def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
-    if len(self.normalized_shape) > 1:
-        return nn.LayerNorm.construct(self, x)
+def layer_norm(self: FloatLayerNorm, x: Tensor) -> Tensor:
+    if x.dtype not in _FLOATS or self.gamma.shape != x.shape[-1:] or self.beta.shape != x.shape[-1:] or x.size == 0:
+        return FloatLayerNorm.construct(self, x)
     gamma, beta = self.gamma.value().astype(x.dtype), self.beta.value().astype(x.dtype)
     return _norm(x, gamma, beta, self.epsilon)[0]
 
 
+def _drops(layer: Dropout) -> bool:
+    return layer.training and layer.rate != 0.0
+
+
 def dropout(self: Dropout, x: Tensor, noise: Noise | None) -> Tensor:
-    if not self.training or self.rate == 0.0:
+    if _drops(self) and (x.dtype not in _FLOATS or x.size != self.parts * noise[0].size or x.size == 0):
+        return Dropout.construct(self, x, noise)
+    return _with_dropout(self, x, noise)
+
+
+def _with_dropout(layer: Dropout, x: Tensor, noise: Noise | Starts | None) -> Tensor:
+    if not _drops(layer):
         return x
-    mask = (*_starts(noise), _multipliers(self.layer, self.parts))
-    return differentiated(_dropout, x, *mask, limit=self.limit, scale=self.scale)[0]
+    mask = (*_starts(noise), _multipliers(layer.number, layer.parts))
+    return differentiated(_dropout, x, *mask, limit=layer.limit, scale=layer.scale)[0]
 
 
-def noise_of(
-    self: vit.VisionTransformer, key: Tensor, shape: tuple[int, int, int]
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """What the noise starts from, which the kernels hash where they need it, and the factors."""
-    constants = noise_constants(shape, self.path_rates, self.pos_drop.rate, self.shard)
-    rows, factors = operator("draw_starts")(key, *constants[:-1])
-    return (ops.stop_gradient(rows), constants[-1]), ops.stop_gradient(factors)
+def encoded(self: vit.VisionTransformer, x: Tensor, key: Tensor | None) -> Tensor:
+    """Draws only what the noise starts from, which the kernels hash where they need it."""
+    noise = None
+    if self.training and self.stochastic:
+        constants = noise_constants(x.shape, self.path_rates, self.pos_drop.rate, self.shard)
+        rows, factors = operator("draw_starts")(key, *constants[:-1])
+        noise = (ops.stop_gradient(rows), constants[-1]), ops.stop_gradient(factors).astype(x.dtype)
+    x = _with_dropout(self.pos_drop, x, noise)
+    for each in self.blocks:
+        x = _computed(each, _recomputed_block if self.training and self.recompute_blocks else _block, x, noise)
+    return x
 
 
-def _starts(noise: Noise | tuple[tuple[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _starts(noise: Noise | Starts) -> tuple[Tensor, Tensor, Tensor]:
     """The noise, and what its rows and columns start from: one or the other."""
     return (ABSENT, *noise[0]) if isinstance(noise[0], tuple) else (noise[0], ABSENT, ABSENT)
 
 
-def _factors(path: DropPath, noise: Noise) -> Tensor:
-    return noise[1] if path.changes else ABSENT
+def _limit_and_scale(layer: Dropout) -> tuple[int, float]:
+    """Of a dropout, by its own training flag; below the least limit there is nothing to drop."""
+    return (layer.limit, layer.scale) if _drops(layer) else (_LEAST_LIMIT, 1.0)
 
 
-def _computed(self: vit.Block, cell: Block, x: Tensor, noise: Noise | None) -> Tensor:
-    attention, mlp = self.attn, self.mlp
+def _factors(path: DropPath, noise: Noise | Starts | None) -> Tensor:
+    return noise[1] if path.training and path.changes else ABSENT
+
+
+def _computed(block: vit.Block, cell: Block, x: Tensor, noise: Noise | Starts | None) -> Tensor:
+    attention, mlp = block.attn, block.mlp
     weights = (
-        *(self.norm1.gamma, self.norm1.beta, attention.qkv.weight, attention.qkv.bias),
-        *(attention.proj.weight, attention.proj.bias, self.norm2.gamma, self.norm2.beta),
+        *(block.norm1.gamma, block.norm1.beta, attention.qkv.weight, attention.qkv.bias),
+        *(attention.proj.weight, attention.proj.bias, block.norm2.gamma, block.norm2.beta),
         *(mlp.fc1.weight, mlp.fc1.bias, mlp.fc2.weight, mlp.fc2.bias),
     )
-    starts, multipliers, factors = (ABSENT,) * 3, (ABSENT,) * 3, (ABSENT,) * 2
-    drops = ((0, 1.0, 0),) * 3
-    if noise is not None:
-        starts, drop1 = _starts(noise), mlp.drop1
+    starts, multipliers = (ABSENT,) * 3, (ABSENT,) * 3
+    if _drops(attention.proj_drop) or _drops(mlp.drop1) or _drops(mlp.drop2):
+        starts = _starts(noise)
         multipliers = (
-            _multipliers(attention.proj_drop.layer, attention.proj_drop.parts),
-            _multipliers(drop1.layer, drop1.parts),
-            _multipliers(mlp.drop2.layer, mlp.drop2.parts),
+            _multipliers(attention.proj_drop.number, attention.proj_drop.parts),
+            _multipliers(mlp.drop1.number, mlp.drop1.parts),
+            _multipliers(mlp.drop2.number, mlp.drop2.parts),
         )
-        drops = (
-            (attention.proj_drop.limit, 1.0, self.drop_path1.layer),
-            (drop1.limit, drop1.scale),
-            (mlp.drop2.limit, 1.0, self.drop_path2.layer),
-        )
-        factors = _factors(self.drop_path1, noise), _factors(self.drop_path2, noise)
-    places = attention.num_heads, _padded(x.shape[1], x.dtype)
-    return cell(x, weights, starts, multipliers, factors, drops, places)[0]
+    drops = (
+        (*_limit_and_scale(attention.proj_drop), block.drop_path1.layer),
+        _limit_and_scale(mlp.drop1),
+        (*_limit_and_scale(mlp.drop2), block.drop_path2.layer),
+    )
+    factors = _factors(block.drop_path1, noise), _factors(block.drop_path2, noise)
+    epsilons, places = (block.norm1.epsilon, block.norm2.epsilon), (attention.num_heads, _padded(x.shape[1], x.dtype))
+    return cell(x, weights, starts, multipliers, factors, drops, epsilons, places)[0]
 
 
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
     return _computed(self, _block, x, noise)
 
 
-def recomputed_block(self: vit.VisionTransformer, block: vit.Block, x: Tensor, noise: Noise | None) -> Tensor:
-    return _computed(block, _recomputed_block, x, noise)
+def knows_block(block: vit.Block) -> bool:
+    attention, mlp = block.attn, block.mlp
+    width, hidden = attention.qkv.in_channels, mlp.fc1.out_channels
+    layers = (attention.qkv, 3 * width), (attention.proj, width), (mlp.fc1, hidden), (mlp.fc2, width)
+    dense = all(settings.is_dense(layer, outputs) for layer, outputs in layers)
+    inputs = attention.proj.in_channels == mlp.fc1.in_channels == width and mlp.fc2.in_channels == hidden
+    norms = all(norm.gamma.shape == norm.beta.shape == (width,) for norm in (block.norm1, block.norm2))
+    heads = attention.num_heads * attention.head_dim == width
+    parts = attention.proj_drop.parts == mlp.drop2.parts == 1 and mlp.drop1.parts * width == hidden
+    return dense and inputs and norms and heads and parts and settings.is_exact_gelu(mlp.act)
 
 
-# Kernels of a step of PMT, ms in float32 / float16 on an H100, without / with each row.
+def knows_encoded(model: vit.VisionTransformer) -> bool:
+    return model.pos_drop.parts == 1 and all(map(knows_block, model.blocks))
+
+
+# Costs: a step of PMT on an H100, ms in float32 / float16, without / with each row.
 TABLE = {
-    # Measured with kernels between its products: 267 / 115 for 188 / 48. Since then, measured alone: LayerNorms within
-    # it and sums of gradients 3.1 / 1.8 for 6.7 / 5.3, softmax 3.0 / 2.0 for 2.8 / 1.7 with padded tokens, with which
-    # attention's products in float16 take 4.3 ms instead of 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
-    vit.Block.construct: block,
-    # 9.3 / 5.3 GiB for 2.3 / 1.8, and predicted 185 / 28 ms for 229 / 35.
-    vit.VisionTransformer.recomputed_block: recomputed_block,
-    # Noise of 42 MB, drawn by 12 operators and read 72 times, predicted: 3.1 / 3.1 for 0.1 / 0.1.
-    vit.VisionTransformer.noise_of: noise_of,
-    Dropout.construct: dropout,  # after the embedding; it must know what the noise starts from. 0.5 / 0.4 for 0.1 / 0.0
-    nn.LayerNorm.construct: layer_norm,  # the last; the block has its own. 0.2 / 0.2 for 0.1 / 0.1
+    # Measured with kernels between its products. Alone: LayerNorms within it and sums of gradients take 3.1 / 1.8 for
+    # 6.7 / 5.3, softmax 3.0 / 2.0 for 2.8 / 1.7 with padded tokens, with which attention's products in float16 take
+    # 4.3 ms instead of 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
+    vit.Block.construct: Replacement(block, "PMT's kernels on an H100: 267 / 115 ms for 188 / 48", knows_block),
+    # Noise of 42 MB would be drawn by 12 operators and read 72 times. Recomputed, 9.3 / 5.3 GiB are 2.3 / 1.8, and
+    # predicted 185 / 28 ms 229 / 35.
+    vit.VisionTransformer.encoded: Replacement(
+        encoded, "PMT's noise, predicted of an H100: 3.1 / 3.1 ms for 0.1 / 0.1", knows_encoded
+    ),
+    Dropout.construct: Replacement(dropout, "PMT, on an H100: 0.5 / 0.4 ms for 0.1 / 0.0"),  # after the embedding
+    vit.LayerNorm.construct: Replacement(layer_norm, "PMT, on an H100: 0.2 / 0.2 ms for 0.1 / 0.1"),  # the last
 }

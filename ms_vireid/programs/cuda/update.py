@@ -6,16 +6,17 @@ from functools import cache
 from mindspore import Parameter, Tensor, ops
 from mindspore.amp import DynamicLossScaler
 
+from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.adamw import Scalars as AdamWScalars
 from ms_vireid.optimizers.groups import Part
-from ms_vireid.optimizers.sgd import Scalars
+from ms_vireid.optimizers.sgd import Scalars as SGDScalars
 from ms_vireid.programs import half
 from ms_vireid.programs.cuda.declarations import constants
 from ms_vireid.programs.cuda.operators import ABSENT, WRITES, operator, operator_like
-from ms_vireid.programs.updates import FusedScalars
 
-_ADAMW = {name: place for place, name in enumerate(FusedScalars._fields)}
-_SGD = {name: place for place, name in enumerate(Scalars._fields)}
+_ADAMW = {name: place for place, name in enumerate(AdamWScalars._fields)}
+_SGD = {name: place for place, name in enumerate(SGDScalars._fields)}
 _unscaled = half.unscaled
 Limits = tuple[float, float] | None
 Numbers = tuple[tuple[str, ...], tuple]  # names and values
@@ -73,11 +74,12 @@ def write_half(copy: Parameter, weight: Parameter) -> None:
     operator_like(WRITES, "halved", (), ())(copy, weight)
 
 
-# Predicted of an H100: ms of what each row replaces, and of the kernels. Measured alone in float32 / float16, all rows:
-# PMT 0.8 / 1.2, MUN 0.5 / 0.8, AGW 0.2 / 0.3.
+# Costs: predicted of an H100, ms of what each row replaces, and of the kernels. Measured alone in float32 / float16,
+# all rows: PMT 0.8 / 1.2, MUN 0.5 / 0.8, AGW 0.2 / 0.3.
 TABLE = {
-    AdamW.update: adamw,  # PMT: 1.1 for 1.0, and 7 launches; MUN: 0.7 for 0.6, and 11 launches
-    SGD.update: sgd,  # AGW: 1.0 for 0.2
-    half.unscaled: unscaled,  # PMT: 1.1 for 0.3, MUN: 0.7 for 0.2, AGW: 0.3 for 0.1; 13 launches and 6 copies less
-    half.write: write_half,  # PMT: 0.6 for 0.2, AGW: 0.2 for 0.1, MUN: 0.2 for 0.1
+    AdamW.update: Replacement(adamw, "on an H100 PMT: 1.1 ms for 1.0, and 7 launches; MUN: 0.7 for 0.6, 11 launches"),
+    SGD.update: Replacement(sgd, "on an H100 AGW: 1.0 ms for 0.2"),
+    # 13 launches and 6 copies less
+    half.unscaled: Replacement(unscaled, "on an H100 PMT: 1.1 ms for 0.3, MUN: 0.7 for 0.2, AGW: 0.3 for 0.1"),
+    half.write: Replacement(write_half, "on an H100 PMT: 0.6 ms for 0.2, AGW: 0.2 for 0.1, MUN: 0.2 for 0.1"),
 }

@@ -6,12 +6,13 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, nn, ops
 
-from ms_vireid.losses import distance
+from ms_vireid.devices.replaceable import Replacement
+from ms_vireid.losses import distance, logarithms
 from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import vit
-from ms_vireid.models.layers import GeM
+from ms_vireid.models.layers import GEM_MIN, GeM, LayerNorm
 from ms_vireid.models.noise import Noise
 
 product, product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
@@ -21,15 +22,16 @@ class _Heads(nn.Cell):
     """Queries, keys and values of all heads, [N, T, 3 * D] -> [N, heads, T, head_dim] each. Automatic differentiation
     would pad the gradient of each third to full size and add them."""
 
-    def construct(self, qkv: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        batch, tokens, width = qkv.shape
-        qkv = qkv.reshape(batch, tokens, 3, num_heads, width // (3 * num_heads)).permute(2, 0, 3, 1, 4)
+    def construct(self, qkv: Tensor, num_heads: int, head_dim: int) -> tuple[Tensor, Tensor, Tensor]:
+        qkv = qkv.reshape(qkv.shape[0], qkv.shape[1], 3, num_heads, head_dim).permute(2, 0, 3, 1, 4)
         return qkv[0], qkv[1], qkv[2]
 
-    def bprop(self, qkv: Tensor, _num_heads: int, _out: tuple, gradients: tuple[Tensor, Tensor, Tensor]) -> tuple:
+    def bprop(
+        self, qkv: Tensor, _num_heads: int, _head_dim: int, _out: tuple, gradients: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple:
         # By selection: MindSpore's Stack copies its tensors' addresses to the device.
         stacked = ops.where(_IS_QUERY, gradients[0], ops.where(_IS_KEY, gradients[1], gradients[2]))
-        return stacked.permute(1, 3, 0, 2, 4).reshape(qkv.shape), 0
+        return stacked.permute(1, 3, 0, 2, 4).reshape(qkv.shape), 0, 0
 
 
 class _GeM(nn.Cell):
@@ -51,20 +53,41 @@ heads, _gem = _Heads(), _GeM()
 
 
 def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
-    query, key, value = heads(self.qkv(x), self.num_heads)  # [N, heads, T, head_dim]
+    query, key, value = heads(self.qkv(x), self.num_heads, self.head_dim)  # [N, heads, T, head_dim]
     scores = product_transposed(query * self.head_dim**-0.5, key)  # [N, heads, T, T]
     out = product(ops.softmax(scores, -1), value).swapaxes(1, 2).reshape(x.shape)
     return self.proj_drop(self.proj(out), noise)
 
 
 def gem(self: GeM, x: Tensor) -> Tensor:
-    if self.learned:
+    """In float32 throughout: these devices' logarithms are the same at each call."""
+    if x.ndim != 4 or (not self.learned and self.power < 1.0):  # the gradient at 0 is infinite then
         return GeM.construct(self, x)
-    return _gem(x.astype(ms.float32), self.power, self.eps)
+    x = x.astype(ms.float32)
+    if self.learned:
+        power = self.trained_power()
+        return ((x.clamp(min=GEM_MIN).log() * power).exp().mean((2, 3)) + self.eps).pow(1.0 / power)
+    return _gem(x if self.power == 3.0 else ops.relu(x), self.power, self.eps)
 
 
-def cross_entropy(self: nn.CrossEntropyLoss, logits: Tensor, labels: Tensor) -> Tensor:
+def layer_norm(self: LayerNorm, x: Tensor) -> Tensor:
+    return nn.LayerNorm.construct(self, x) if _is_its_operator(self) else LayerNorm.construct(self, x)
+
+
+@ops.constexpr(reuse_result=False)
+def _is_its_operator(cell: LayerNorm) -> bool:
+    """Whether MindSpore's operator within computes it: epsilon may have been set since."""
+    operator = cell.layer_norm
+    last = type(operator) is ops.LayerNorm and operator.begin_norm_axis == operator.begin_params_axis == -1
+    return last and operator.epsilon == cell.epsilon
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return mint.nn.functional.cross_entropy(logits, labels)
+
+
+def softplus(x: Tensor) -> Tensor:
+    return ops.softplus(x)
 
 
 def total(self: StageLoss, values: tuple[Tensor, ...]) -> Tensor:
@@ -102,13 +125,15 @@ def _shares(rows: int, num_instances: int) -> Tensor:
     return Tensor(shares.astype(np.float32))
 
 
-# Cost of a step without / with each row: launches on a GPU; on an Ascend.
+# Costs: launches of a step without / with each row, on a GPU.
 TABLE = {
-    vit.Attention.construct: attention,  # on an Ascend PMT: 1,012 for 976; peak 12.4 GiB for 10.9
-    GeM.construct: gem,  # AGW: 727 for 720, and 0.7 ms of cubes and squares, MUN: 1,057 for 1,050; AGW: 581 for 576
-    # AGW: 769 for 720, MUN: 1,184 for 1,050; AGW: 628 for 576, MUN: 1,043 for 904
-    nn.CrossEntropyLoss.construct: cross_entropy,
-    distance.safe_sqrt: safe_sqrt,  # PMT: 5 more; with the next, PMT: 1,118 for 1,100
-    ModalitySharedEnhancementLoss.construct: msel,  # PMT: 13 more
-    StageLoss.total: total,
+    vit.Attention.construct: Replacement(attention, "on an Ascend PMT: 1,012 launches for 976; peak 12.4 GiB for 10.9"),
+    # on an Ascend AGW: 581 launches for 576
+    GeM.construct: Replacement(gem, "AGW: 727 launches for 720, and 0.7 ms on an H100, MUN: 1,057 launches for 1,050"),
+    # on an Ascend AGW: 628 for 576, MUN: 1,043 for 904
+    logarithms.cross_entropy: Replacement(cross_entropy, "AGW: 769 launches for 720, MUN: 1,184 for 1,050"),
+    logarithms.softplus: Replacement(softplus),
+    distance.safe_sqrt: Replacement(safe_sqrt, "PMT: 5 launches more"),
+    ModalitySharedEnhancementLoss.construct: Replacement(msel, "PMT: 13 launches more"),
+    StageLoss.total: Replacement(total),
 }

@@ -13,8 +13,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, mint, ops
 
 # Not published. A cell's `bprop`, which is, cannot see what `construct` saved.
-from mindspore.common import _Function as Function
+from mindspore.common import _Function
+from mindspore.graph.api import _pynative_executor
 
+from ms_vireid.command.errors import InputError
 from ms_vireid.devices import runtime
 from ms_vireid.devices.compiling import njit
 
@@ -29,23 +31,48 @@ _MATMUL, _BATCH_MATMUL = ops.MatMul(), ops.BatchMatMul()
 _DTYPES = {ms.float32: np.float32, ms.int32: np.int32}
 
 
+class Function(_Function):
+    """A function of PyNative whose gradient kernels compute, and which has no second one.
+
+    Raises InputError in `backward` where that would be differentiated: MindSpore would take it for a constant.
+    """
+
+    def __init_subclass__(cls) -> None:
+        backward = cls.backward
+
+        def backward_once(ctx, *gradients):
+            if _pynative_executor.grad_flag():
+                raise InputError(f"{cls.__name__}: numba has no gradients of gradients; give train.program=eager")
+            return backward(ctx, *gradients)
+
+        cls.backward = staticmethod(backward_once)
+
+
 class Compiled(Function):
-    """A graph as a PyNative function of `inputs`: it computes a scalar with its gradients, and values without.
+    """A graph as a PyNative function of `inputs`: it computes a scalar with its gradients, and values.
     graph(constant, *inputs) -> (scalar, *values), gradients.
+    of_all(constant, weights, *inputs): gradients of the scalar and the values, weighted; for who differentiates values.
 
     The graph keeps its last inputs alive, and a PyNative tensor all that it was computed from, 0.4 GiB of a PMT; so the
     graph gets new tensors in the same memory.
     """
 
     @staticmethod
-    def forward(ctx, graph, constant, *inputs):
-        values, gradients = graph(constant, *(Tensor.from_numpy(array(x)) for x in inputs))
-        ctx.save_for_backward(*gradients)
+    def forward(ctx, graph, of_all, constant, *inputs):
+        inputs = [Tensor.from_numpy(array(x)) for x in inputs]
+        values, gradients = graph(constant, *inputs)
+        ctx.save_for_backward(*inputs, *gradients)
+        ctx.of_all = of_all, constant
         return values
 
     @staticmethod
-    def backward(ctx, gradient, *_):
-        return None, None, *(gradient * grad_input for grad_input in ctx.saved_tensors)
+    def backward(ctx, gradient, *of_values):
+        count = len(ctx.saved_tensors) // 2
+        inputs, gradients = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        if any(weight.asnumpy().any() for weight in of_values):
+            of_all, constant = ctx.of_all
+            return None, None, None, *of_all(constant, (gradient, *of_values), *inputs)
+        return None, None, None, *(gradient * grad_input for grad_input in gradients)
 
 
 def empty(shape: tuple[int, ...]) -> Tensor:

@@ -64,7 +64,7 @@ def _sides(x: Tensor, kernel: int, stride: int, border: int) -> tuple[int, int]:
 def _windows(x: np.ndarray, kernel: int, stride: int, border: int) -> np.ndarray:
     """Unfold [C, N, H, W], padded with `border` zeros -> [C * k * k, N * h * w]; 1x1 windows are x itself."""
     channels, batch = x.shape[:2]
-    if kernel == stride == 1:
+    if (kernel, stride, border) == (1, 1, 0):
         return x.reshape(channels, -1)
     windows = empty((channels, kernel, kernel, batch, *_sides(x, kernel, stride, border)))
     _unfold(channels * kernel, x, stride, border, memory(windows))
@@ -104,7 +104,7 @@ class Convolution(Function):
             return None, grad_weight, grad_bias, None, None
         grad_x = matmul(array(weight).reshape(outputs, -1), rows, transpose_a=True)
         shape = inputs, x.shape[0], *x.shape[2:]
-        if kernel == stride == 1:
+        if (kernel, stride, border) == (1, 1, 0):
             grad_x = grad_x.reshape(shape)
         else:
             windows = array(grad_x).reshape(inputs, kernel, kernel, x.shape[0], *gradient.shape[2:])

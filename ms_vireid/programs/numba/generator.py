@@ -91,6 +91,8 @@ class Depthwise(Function):
 
     @staticmethod
     def forward(ctx, x, residual, *weights):
+        if x.shape[1] != sum(map(len, weights)):
+            raise ValueError(f"weights {[weight.shape for weight in weights]} for {x.shape[1]} channels")
         ctx.save_for_backward(x, *weights)
         ctx.residual = residual
         x = by_channel(x)

@@ -6,10 +6,10 @@ import numpy as np
 from mindspore import Tensor
 
 from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.adamw import Scalars as AdamWScalars
 from ms_vireid.optimizers.groups import GroupOptimizer, Part
 from ms_vireid.optimizers.sgd import Scalars
 from ms_vireid.programs.numba.base import STRICT, array, f32, memory, threaded
-from ms_vireid.programs.updates import FusedScalars
 
 
 @threaded(**STRICT)
@@ -25,8 +25,10 @@ def _adamw(start, stop, weight, exp_avg, exp_avg_sq, gradient, lr, beta1, beta2,
         weight[i] -= lr * (exp_avg[i] / (np.sqrt(exp_avg_sq[i]) + eps) + decay * weight[i])
 
 
-def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, _applies: None) -> None:
-    s = FusedScalars(*scalars.asnumpy()[part.group])
+def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
+    if applies is not None and not applies.asnumpy():
+        return
+    s = AdamWScalars(*scalars.asnumpy()[part.group])
     buffers = map(_flat, (part.weight, *part.states))
     _adamw(gradient.size, *buffers, array(gradient).reshape(-1), s.lr, s.beta1, s.beta2, s.eps, s.decay)
     _clamp(self, part)
@@ -41,7 +43,9 @@ def _sgd(start, stop, weight, buffer, gradient, lr, decay, momentum, nesterov):
         weight[i] -= lr * (g + momentum * buffer[i] if nesterov else buffer[i])
 
 
-def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, _applies: None) -> None:
+def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
+    if applies is not None and not applies.asnumpy():
+        return
     s = Scalars(*scalars.asnumpy()[part.group])
     buffers = map(_flat, (part.weight, *part.states))
     _sgd(gradient.size, *buffers, array(gradient).reshape(-1), s.lr, s.decay, s.momentum, self.nesterov)

@@ -229,30 +229,29 @@ def _copy(start, stop, source, target):
                     target[n, head, token, i] = source[n, head, token, i]
 
 
-def _split_heads(x: np.ndarray, parts: int, num_heads: int) -> np.ndarray:
+def _split_heads(x: np.ndarray, parts: int, num_heads: int, head_dim: int) -> np.ndarray:
     """View [N, T, parts * D] as [parts, N, heads, T, head_dim]."""
-    return x.reshape(*x.shape[:2], parts, num_heads, -1).transpose(2, 0, 3, 1, 4)
+    return x.reshape(*x.shape[:2], parts, num_heads, head_dim).transpose(2, 0, 3, 1, 4)
 
 
 class Attention(Function):
     """softmax(q k^T / sqrt(head_dim)) v of each head: queries, keys and values float32 [N, T, 3 * D] -> [N, T, D]."""
 
     @staticmethod
-    def forward(ctx, qkv, num_heads):
-        batch, tokens, width = qkv.shape
-        head_dim = width // (3 * num_heads)
+    def forward(ctx, qkv, num_heads, head_dim):
+        batch, tokens, _ = qkv.shape
         ctx.scale = f32(head_dim**-0.5)
         parts = [empty((batch, num_heads, tokens, head_dim)) for _ in range(3)]
         query, key, value = map(memory, parts)
-        for source, target in zip(_split_heads(array(qkv), 3, num_heads), (query, key, value), strict=True):
+        for source, target in zip(_split_heads(array(qkv), 3, num_heads, head_dim), (query, key, value), strict=True):
             _copy(batch, source, target)
         weights = matmul(query, key, transpose_b=True)  # [N, heads, T, T]
         scores = memory(weights).reshape(-1, tokens)
         _softmax(len(scores), scores, ctx.scale)
         ctx.save_for_backward(*parts, weights)
         mixed = matmul(memory(weights), value)  # [N, heads, T, head_dim]
-        out = empty((batch, tokens, width // 3))
-        _copy(batch, array(mixed), _split_heads(memory(out), 1, num_heads)[0])
+        out = empty((batch, tokens, num_heads * head_dim))
+        _copy(batch, array(mixed), _split_heads(memory(out), 1, num_heads, head_dim)[0])
         return out
 
     @staticmethod
@@ -260,7 +259,7 @@ class Attention(Function):
         query, key, value, weights = map(array, ctx.saved_tensors)
         batch, num_heads, tokens, head_dim = query.shape
         grad_mixed = memory(empty(query.shape))
-        _copy(batch, _split_heads(array(gradient), 1, num_heads)[0], grad_mixed)
+        _copy(batch, _split_heads(array(gradient), 1, num_heads, head_dim)[0], grad_mixed)
         grad_scores = memory(matmul(grad_mixed, value, transpose_b=True))
         grad_value = matmul(weights, grad_mixed, transpose_a=True)
         rows = weights.reshape(-1, tokens)
@@ -269,9 +268,9 @@ class Attention(Function):
         grad_key = matmul(grad_scores, query, transpose_a=True)
         out = empty((batch, tokens, 3 * num_heads * head_dim))
         gradients = grad_query, grad_key, grad_value
-        for source, target in zip(gradients, _split_heads(memory(out), 3, num_heads), strict=True):
+        for source, target in zip(gradients, _split_heads(memory(out), 3, num_heads, head_dim), strict=True):
             _copy(batch, array(source), target)
-        return out, None
+        return out, None, None
 
 
 @threaded(**STRICT)

@@ -480,6 +480,12 @@ void batch_norm_inference(const Call &call) {
   call.out().write(normalised(call.in(0), moments_in(call, 3, 4), scale, bias, epsilon_of(call)));
 }
 
+// The statistics are constants: each channel of the gradient times its scale over its deviation.
+void batch_norm_inference_gradient(const Call &call) {
+  Values scale = call.in(1).read(), variance = call.in(2).read(), zeros(variance.size(), 0.0);
+  call.out().write(normalised(call.in(0), Moments{zeros, variance}, scale, zeros, epsilon_of(call)));
+}
+
 Moments saved_moments(Function call, size_t mean, size_t inverse, double epsilon) {
   Moments saved{call.tensor(mean).read(), call.tensor(inverse).read()};
   for (double &value : saved.variance) value = 1 / (value * value) - epsilon;
@@ -885,6 +891,7 @@ const std::map<std::string, Definition> &definitions_by_name() {
        call.out().write(average_pool_gradient(call.in(1), call.out().shape, averaged_window(call), true));
      }},
     {"BNInfer", batch_norm_inference},
+    {"BNInferGrad", batch_norm_inference_gradient},
     {"BNTrainingReduce", batch_norm_sums},
     {"BNTrainingReduceGrad", gradient_of_batch_norm_input},
     {"BNTrainingUpdate", batch_norm_update},
