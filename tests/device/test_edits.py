@@ -1,5 +1,5 @@
-"""Edits of models, losses and optimisers, and models of one's own, by the programs of a GPU and an Ascend: as by `eager`
-there. `python -m parity.stand_in gpu python -m tests.edits.table --device GPU` tries all."""
+"""Edits of models, losses and optimisers, and models of one's own, by the programs of a GPU and an Ascend: as by
+`eager` there. `python -m parity.stand_in gpu python -m tests.edits.table --device GPU` tries all."""
 
 import pytest
 

@@ -156,7 +156,6 @@ class Plain(Own):
             nn.GELU(approximate=False),
             nn.MaxPool2d(2, 2),
             nn.Conv2d(16, 32, (3, 1), pad_mode="valid"),
-            nn.GroupNorm(4, 32),
             nn.AvgPool2d(3, 2),
         )
 

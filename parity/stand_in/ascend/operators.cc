@@ -481,9 +481,13 @@ void batch_norm_inference(const Call &call) {
 }
 
 // The statistics are constants: each channel of the gradient times its scale over its deviation.
+Values gradient_by_averages(const View &gradient, const Values &variance, const Values &scale, double epsilon) {
+  Values zeros(variance.size(), 0.0);
+  return normalised(gradient, Moments{zeros, variance}, scale, zeros, epsilon);
+}
+
 void batch_norm_inference_gradient(const Call &call) {
-  Values scale = call.in(1).read(), variance = call.in(2).read(), zeros(variance.size(), 0.0);
-  call.out().write(normalised(call.in(0), Moments{zeros, variance}, scale, zeros, epsilon_of(call)));
+  call.out().write(gradient_by_averages(call.in(0), call.in(2).read(), call.in(1).read(), epsilon_of(call)));
 }
 
 Moments saved_moments(Function call, size_t mean, size_t inverse, double epsilon) {
@@ -508,10 +512,15 @@ void batch_norm(Function call) {
 void batch_norm_gradients(Function call) {
   View gradient = call.tensor(0), x = call.tensor(1);
   double epsilon = added_to_variance(call.numbers[0]);
-  if (!call.flag(7)) stop("nothing here computes the gradient of a BatchNorm out of training");
-  Moments saved = saved_moments(call, 5, 6, epsilon);
-  Values grad_scale, grad_bias, scale = call.tensor(2).read();
-  Values grad_x = batch_norm_gradient(gradient, x, saved, scale, epsilon, grad_scale, grad_bias);
+  Values grad_scale, grad_bias, grad_x, scale = call.tensor(2).read();
+  if (call.flag(7)) {
+    Moments saved = saved_moments(call, 5, 6, epsilon);
+    grad_x = batch_norm_gradient(gradient, x, saved, scale, epsilon, grad_scale, grad_bias);
+  } else {
+    Moments averages{call.tensor(3).read(), call.tensor(4).read()};
+    batch_norm_parameter_gradients(gradient, x, averages, epsilon, grad_scale, grad_bias);
+    grad_x = gradient_by_averages(gradient, averages.variance, scale, epsilon);
+  }
   if (call.wanted(8, 0)) call.tensor(9).write(grad_x);
   if (call.wanted(8, 1)) call.tensor(10).write(grad_scale);
   if (call.wanted(8, 2)) call.tensor(11).write(grad_bias);
