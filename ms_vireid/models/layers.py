@@ -126,7 +126,7 @@ class GeM(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         """[N, C, H, W], not negative -> float32 [N, C]."""
         x = x.astype(ms.float32)
-        power = self.trained_power() if self.learned else self.power
+        power = self.trained_power().astype(ms.float64) if self.learned else self.power
         if self.learned:
             powers = raised(x.clamp(min=GEM_MIN), power)
         elif self.power == 3.0:

@@ -56,6 +56,6 @@ class AdamW(GroupOptimizer):
         mean = beta1 * part.exp_avg + (1.0 - beta1) * gradient
         square = beta2 * part.exp_avg_sq + (1.0 - beta2) * ops.square(gradient)
         weight = part.weight - lr * (mean / (ops.sqrt(square) + eps) + decay * part.weight)
-        self.assign(part.weight, self.limited(part, weight), applies)
+        self.assign(part.weight, self.within_limits(part, weight), applies)
         self.assign(part.exp_avg, mean, applies)
         self.assign(part.exp_avg_sq, square, applies)

@@ -85,7 +85,7 @@ class GroupOptimizer(nn.Cell):
             self.update(parts[i], gradients[i], scalars, applies)
         return True
 
-    def limited(self, part: Part, weight: Tensor) -> Tensor:
+    def within_limits(self, part: Part, weight: Tensor) -> Tensor:
         """A new weight within its group's limits."""
         limits = self.limits[part.group]
         return weight if limits is None else weight.clamp(*limits)

@@ -40,5 +40,5 @@ class SGD(GroupOptimizer):
         gradient = gradient + decay * part.weight
         buffer = momentum * part.momentum_buffer + gradient
         weight = part.weight - lr * (gradient + momentum * buffer if self.nesterov else buffer)
-        self.assign(part.weight, self.limited(part, weight), applies)
+        self.assign(part.weight, self.within_limits(part, weight), applies)
         self.assign(part.momentum_buffer, buffer, applies)

@@ -41,7 +41,9 @@ def install(cells: Sequence[nn.Cell], table: Table, rows: proven.Rows) -> list[L
         installed = []
         for key, declared in methods:
             of_cell = getattr(type(cell), declared.name, None)
-            if not isinstance(cell, declared.owner) or (of_cell is not key and of_cell in table):
+            owner = declared.owner
+            is_of = of_cell is key or (isinstance(owner, type) and isinstance(cell, owner))
+            if not is_of or (of_cell is not key and of_cell in table):
                 continue
             code, reason = _difference(cell, key, table[key], rows)
             if reason is None:

@@ -16,7 +16,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 
-from ms_vireid.programs.reading import _imported, _plain_function
+from ms_vireid.programs.reading import _imported, _is_text, _plain_function
 
 ROOMS = ("models", "losses", "optimizers")
 PACKAGE = Path(__file__).parents[2] / "ms_vireid"
@@ -177,6 +177,8 @@ def applied_to_code(edit: Edit, folder: Path) -> Iterator[None]:
 def _compiled(node: ast.FunctionDef, function: FunctionType, folder: Path) -> CodeType:
     """Compile a function from a file of its own, with the imports and free names of the code that it replaces."""
     code = function.__code__
+    # Without a docstring, whose lines would not be indented as the code is.
+    node.body = [each for each in node.body if not _is_text(each)] or [ast.Pass()]
     imported = sorted(filter(None, map(_imported(function), code.co_names)))
     free = [name for name in code.co_freevars if name != "__class__"]
     within = ast.parse("def f():\n class C: pass").body[0]

@@ -8,7 +8,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ms_vireid.command.arguments import require
-from torch_ref.models.layers import Dropout, DropPath
+from torch_ref.models.layers import Dropout, DropPath, LayerNorm
 from torch_ref.models.noise import Noise, draw_noise
 
 LAYER_NORM_EPS = 1e-5
@@ -41,8 +41,8 @@ def dense(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-def layer_norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+def layer_norm(width: int) -> LayerNorm:
+    return LayerNorm(width, eps=LAYER_NORM_EPS)
 
 
 class Attention(nn.Module):
