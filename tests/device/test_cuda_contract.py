@@ -9,7 +9,7 @@ LIMIT = 3e-5  # float32, of outputs, gradients and running averages, relative to
 DEEP_LIMIT = 2e-4  # of a ResNet and GeM, which magnify rounding; another order of axes shows from 0.1 on
 
 
-@pytest.mark.parametrize("kind", ["stripes", "centred", "convolution", "AGW"])
+@pytest.mark.parametrize("kind", ["stripes", "convolution", "AGW"])
 def test_a_layer_of_ones_own_between_resnet_and_gem_gets_channels_first(worker, kind):
     assert worker.do("own_layer", kind) < DEEP_LIMIT
 
@@ -17,17 +17,14 @@ def test_a_layer_of_ones_own_between_resnet_and_gem_gets_channels_first(worker, 
 @pytest.mark.parametrize(
     ("network", "parts"),
     [
-        ("Bottleneck", ["bn2"]),
         ("Bottleneck", ["bn3", "downsample.1"]),
         ("ResNet", ["bn1", "layer2.0.bn1", "layer4.0.bn3"]),
         ("NonLocal, width 1", ["W.1"]),
         ("NonLocal, width 2", ["W.1"]),
-        ("NonLocal, width 1", [""]),
         ("IntraModalityLearner", ["bn1"]),
         ("IntraModalityLearner", ["bn2"]),
         ("CrossModalityLearner", ["bn"]),
         ("Block", [""]),
-        ("Block", ["block.attn.proj_drop"]),
         ("Block", ["block.mlp.drop1", "block.drop_path2"]),
         ("Block", ["block.mlp.drop2", "block.drop_path1", "block.attn.proj_drop"]),
     ],
