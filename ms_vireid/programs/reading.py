@@ -378,8 +378,14 @@ def _alike(one: CodeType, other: CodeType) -> bool:
         return False
     pairs = list(zip(one.co_consts, other.co_consts, strict=False))
     return len(one.co_consts) == len(other.co_consts) and all(
-        _alike(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else ascii(a) == ascii(b) for a, b in pairs
+        _alike(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else _constant(a) == _constant(b)
+        for a, b in pairs
     )
+
+
+def _constant(value: Any) -> str:
+    """A constant as text; of the qualified name of an inner function, which Python 3.10 has among them, the last part."""
+    return ascii(value.rpartition(".<locals>.")[2] if isinstance(value, str) else value)
 
 
 def _chains(tree: ast.AST) -> Iterator[tuple[str, ...]]:
