@@ -384,7 +384,7 @@ def _alike(one: CodeType, other: CodeType) -> bool:
 
 
 def _constant(value: Any) -> str:
-    """A constant as text; of the qualified name of an inner function, which Python 3.10 has among them, the last part."""
+    """A constant as text; of the qualified name of an inner function, a constant in Python 3.10, the last part."""
     return ascii(value.rpartition(".<locals>.")[2] if isinstance(value, str) else value)
 
 
