@@ -18,18 +18,12 @@ from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import create_model
 from ms_vireid.optimizers import SGD, AdamW, ParameterGroup
 from ms_vireid.optimizers.groups import GroupOptimizer
-from ms_vireid.programs import eager, graph, numba, proven
-from ms_vireid.programs.cuda.table import TABLE as CUDA
+from ms_vireid.programs import cuda, eager, graph, numba, proven
 from ms_vireid.programs.program import ELEMENTWISE
 from ms_vireid.programs.reading import code_of_method, qualified
 from parity.rungs.models import CLASSES, MODELS
 
-TABLES = {
-    "numba": numba.Numba.tables,
-    "eager": eager.Eager.tables,
-    "graph": graph.TABLES,
-    "cuda": {"GPU": graph.TABLES["GPU"] | CUDA},
-}
+TABLES = {"numba": numba.Numba.tables, "eager": eager.Eager.tables, "graph": graph.TABLES, "cuda": cuda.Cuda.tables}
 HEADINGS = ("computed otherwise", "program", "devices", "by")
 
 

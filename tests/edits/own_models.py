@@ -32,13 +32,20 @@ class Own(ReIDModel):
         return not name.startswith(("bottleneck.", "classifier."))
 
 
-class Stripes(Own):
+class OnMaps(Own):
+    """On the maps of this project's ResNet, pooled by its GeM."""
+
+    def __init__(self, features: int = CHANNELS):
+        super().__init__(features)
+        self.base = ResNet(LAYERS, WIDTH)
+        self.pool = GeM()
+
+
+class Stripes(OnMaps):
     """PCB's stripes (Sun et al. 2018): each of three parts of the height is pooled by itself."""
 
     def __init__(self):
         super().__init__(3 * CHANNELS)
-        self.base = ResNet(LAYERS, WIDTH)
-        self.pool = GeM()
 
     def features_of(self, images, key):
         maps = self.base(images)
@@ -49,13 +56,8 @@ class Stripes(Own):
         return ops.cat(parts, 1)
 
 
-class UpperHalf(Own):
+class UpperHalf(OnMaps):
     """The upper half of the maps counts twice."""
-
-    def __init__(self):
-        super().__init__(CHANNELS)
-        self.base = ResNet(LAYERS, WIDTH)
-        self.pool = GeM()
 
     def features_of(self, images, key):
         maps = self.base(images)
@@ -63,13 +65,8 @@ class UpperHalf(Own):
         return self.pool(ops.concat((2.0 * maps[:, :, :half], maps[:, :, half:]), 2))
 
 
-class ChannelMean(Own):
+class ChannelMean(OnMaps):
     """Maps less their mean over the channels."""
-
-    def __init__(self):
-        super().__init__(CHANNELS)
-        self.base = ResNet(LAYERS, WIDTH)
-        self.pool = GeM()
 
     def features_of(self, images, key):
         maps = self.base(images)
@@ -89,16 +86,14 @@ class SqueezeAndExcitation(nn.Cell):
         return x * weights.reshape(x.shape[0], x.shape[1], 1, 1)
 
 
-class Excited(Own):
+class Excited(OnMaps):
     """A squeeze-and-excitation block, and a convolution with BatchNorm, before pooling."""
 
     def __init__(self):
-        super().__init__(CHANNELS)
-        self.base = ResNet(LAYERS, WIDTH)
+        super().__init__()
         self.excite = SqueezeAndExcitation(CHANNELS)
         self.convolution = nn.Conv2d(CHANNELS, CHANNELS, 3)
         self.norm = nn.BatchNorm2d(CHANNELS)
-        self.pool = GeM()
 
     def features_of(self, images, key):
         x = self.excite(self.base(images))

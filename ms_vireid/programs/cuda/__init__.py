@@ -25,9 +25,8 @@ def use_kernels() -> None:
 class Cuda(Graph):
     """Raises DeviceError if the kernels cannot be compiled."""
 
+    tables = {"GPU": TABLES["GPU"] | TABLE}  # noqa: RUF012
+
     def __init__(self, amp: str | bool = False):
         super().__init__(amp)
         use_kernels()
-
-    def table_for(self, model: nn.Cell) -> Table:
-        return TABLES["GPU"] | TABLE

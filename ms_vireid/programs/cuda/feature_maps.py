@@ -453,14 +453,13 @@ def agws_pooled(self: AGW, images: Tensor, modality: str | None) -> Tensor:
         visible, infrared = base.by_modality(images, self.parts)
         x = ops.cat((_resnet(self.visible_stem, to_nhwc(visible)), _resnet(self.infrared_stem, to_nhwc(infrared))), 0)
     else:
-        stem = AGW.stem_of(self, modality)  # not `self.stem_of`, which `reading.py` takes for code that runs as it is
-        x = _resnet(stem, to_nhwc(images))
+        x = _resnet(self.stem_of(modality), to_nhwc(images))
     return _pooled(self.pool, _in_order(self.shared, x, channels_last(_weights_of(self.shared))))
 
 
 def muns_pooled(self: MUN, images: Tensor, modality: str | None) -> Tensor:
-    stage = MUN.stage_of(self, modality)  # as in `agws_pooled`
-    return _pooled(self.pool, _resnet(self.shared, _resnet(stage, to_nhwc(images))))
+    maps = _resnet(self.stage_of(modality), to_nhwc(images))
+    return _pooled(self.pool, _resnet(self.shared, maps))
 
 
 def pooled_and_normalised(self: MUN, images: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:
