@@ -32,7 +32,8 @@ class ResidualDepthwise(nn.Conv2d):
 
     @replaceable("graph")
     def construct(self, x: Tensor) -> Tensor:
-        return super().construct(ops.relu(x)) + x
+        # Named: in a graph `super()` is asked of the cell's class, and in a subclass would be this method again.
+        return nn.Conv2d.construct(self, ops.relu(x)) + x
 
 
 class Concatenation(nn.Cell):

@@ -20,7 +20,7 @@ class AuxiliaryModality(AuxiliaryGenerator):
 
     def construct(self, pictures: tuple[Tensor, Tensor], features: tuple[Tensor, Tensor], key: Tensor | None) -> Tensor:
         """Features float32 [PK, C, H, W] of each modality -> a [PK, C, H, W]; pictures and key are not used."""
-        return super().construct(*features)
+        return AuxiliaryGenerator.construct(self, *features)  # named, as in `ResidualDepthwise`
 
 
 class PixelModality(nn.Cell):
@@ -65,7 +65,7 @@ class SyncreticModality(XModality):
     def picture(self, visible: Tensor, infrared: Tensor, key: Tensor | None) -> Tensor:
         """[PK, 3, H, W]; key is not used."""
         both = ops.cat((visible, infrared), 1)  # [PK, 6, H, W]
-        return super().picture(both, infrared, key)
+        return XModality.picture(self, both, infrared, key)  # named, as in `ResidualDepthwise`
 
 
 class MixedModality(PixelModality):

@@ -95,10 +95,17 @@ def called_only(replacement: Callable, original: Callable) -> frozenset[str] | N
     return None if references.only_by_class else references.called
 
 
+def _class_of(cell: nn.Cell | None, name: str, function: FunctionType) -> type | None:
+    """The class whose method a function calls with this cell, as `Dense.construct(self, x)`, if it is one of the
+    cell's."""
+    of = _named(name.rpartition(".")[0], function)
+    return of if isinstance(of, type) and cell is not None and isinstance(cell, of) else None
+
+
 def _named(name: str, function: FunctionType) -> Any:
-    """What a dotted name is in a function's module."""
+    """What a dotted name is in a function."""
     first, *attributes = name.split(".")
-    value = function.__globals__.get(first)
+    value = _names_seen_by(function).get(first)
     for attribute in attributes:
         value = getattr(value, attribute, None)
     return value
@@ -133,14 +140,13 @@ class _Reader:
         if method is not None:
             self.method(cell, method, path)
 
-    def method(self, cell: nn.Cell, name: str, path: str, above: type | None = None) -> None:
-        """Read a method. above: the class whose `super()` is asked for it."""
-        classes = type(cell).__mro__
-        owner = _owner(type(cell), name, classes[classes.index(above) + 1 :] if above else classes)
+    def method(self, cell: nn.Cell, name: str, path: str, within: tuple[type, ...] = ()) -> None:
+        """Read a method. within: the classes that are asked for it, where the cell's own is not."""
+        owner = _owner(type(cell), name, within)
         if owner is None:
             return
         place, function = f"{qualified(owner)}.{name}", vars(owner)[name]
-        if above is None and name in vars(cell) and name not in replaced(cell):
+        if not within and name in vars(cell) and name not in replaced(cell):
             place, function = f"{place} of one cell", vars(cell)[name]
         self._function(place, _plain_function(function), cell, path, owner)
 
@@ -152,15 +158,20 @@ class _Reader:
         self._note(place, references.digest if references else NO_SOURCE)
         if references is None or (cell is None and not place_of(function).startswith(PROJECT)):
             return
-        names = _names_seen_by(function)
+        names, classes = _names_seen_by(function), type(cell).__mro__
+        by_class = {name: of for name in references.by_class if (of := _class_of(cell, name, function))}
         for root, *attributes in references.chains:
+            if ".".join((root, *attributes)) in by_class:
+                continue
             if cell is not None and root == references.first:
                 if attributes and not (path == "" and self._is_delegated(cell, attributes[0])):
                     self._attribute(cell, tuple(attributes), path)
             elif root in names:
                 self.value(names[root], f"{place_of(function)}.{root}".removeprefix(f"{PROJECT}."), tuple(attributes))
         for name in references.supers if cell is not None else ():
-            self.method(cell, name, path, above=owner)
+            self.method(cell, name, path, classes[classes.index(owner) + 1 :])
+        for name, of in by_class.items():
+            self.method(cell, name.rpartition(".")[2], path, classes[classes.index(of) :])
 
     def _is_delegated(self, cell: nn.Cell, name: str) -> bool:
         return name in self._delegated and isinstance(getattr(cell, name, None), nn.Cell)
@@ -232,8 +243,8 @@ def place_of(function: Callable) -> str:
     return function.__module__ or ""
 
 
-def _owner(of: type, name: str, classes: tuple[type, ...] | None = None) -> type | None:
-    """The class that defines a method of `of`."""
+def _owner(of: type, name: str, classes: tuple[type, ...] = ()) -> type | None:
+    """The class that defines a method of `of`, or of its `classes`."""
     return next((owner for owner in classes or of.__mro__ if name in vars(owner)), None)
 
 

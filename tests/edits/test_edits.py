@@ -9,21 +9,13 @@ from mindspore import ops
 from ms_vireid.optimizers import SGD
 from tests.edits import own_models, runs, sites
 
-# MindSpore's compiler takes `super()` for the method itself where a subclass calls a method that calls it, too; it ends
-# with an error.
-NOT_IN_A_GRAPH = {
-    "subclass: models.auxiliary_generator.ResidualDepthwise",
-    "subclass: models.intermediate.AuxiliaryModality",
-    "subclass: models.intermediate.SyncreticModality",
-}
 GOOD = ("as edited", "refused: ")
 OF_A_DAY = {"numba": 5, "graph": 2, "cuda": 1, "ascend": 1}  # edits, by program
 
 
 def chosen(config, program):
     """The edits of a seed; all with --edits all."""
-    edits = [edit for edit in sites.edits() if program == "numba" or str(edit) not in NOT_IN_A_GRAPH]
-    wanted = config.getoption("--edits")
+    edits, wanted = sites.edits(), config.getoption("--edits")
     if wanted == "all":
         return edits
     reached = [edit for edit in edits if any(edit.place in runs.reached(run) for run in runs.RUNS)]

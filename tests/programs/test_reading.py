@@ -170,6 +170,16 @@ def test_samples_have_a_cell_for_every_row():
     assert sum(1 for _ in samples()) > 10
 
 
+class TwiceGeM(layers.GeM):
+    def construct(self, x):
+        return 2.0 * layers.GeM.construct(self, x)
+
+
+def test_a_method_called_by_its_class_is_read_as_the_cells_own():
+    read = code_of_method(TwiceGeM(2.0, learned=True), "construct")
+    assert {"models.layers.GeM.construct", "models.layers.GeM.trained_power"} <= read.functions.keys()
+
+
 def test_a_function_is_read_with_what_it_calls():
     from ms_vireid.losses import distance
 
