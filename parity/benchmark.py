@@ -27,9 +27,9 @@ from ms_vireid.files.writing import check_output, write_json, write_text
 from parity.processes import OneProcess
 from parity.versions import torch_build
 
-# By their names; parity/measure/sections.py has what they are. The last seven only when asked for.
+# By their names; parity/measure/sections.py has what they are. The last eight only when asked for.
 SECTIONS = ("train_step", "inference", "losses", "data", "ranking", "corruptions")
-SECTIONS += ("kernels", "launches", "host", "costs", "replacements", "search", "memory")
+SECTIONS += ("kernels", "launches", "host", "costs", "replacements", "search", "serving", "memory")
 SIDE_BY_SIDE = ("train_step", "inference", "losses")  # both frameworks, by `steps.measure`
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
 LIMITS = {("ranking", None): ("ratio", 0.8), ("corruptions", "mean"): ("ms_per_picture", 15.0)}
@@ -112,7 +112,7 @@ def _parse() -> argparse.Namespace:
         nargs="+",
         default=[],
         metavar="SECTION",
-        help=f"only these sections: {', '.join(SECTIONS)} (default: all but the last seven)",
+        help=f"only these sections: {', '.join(SECTIONS)} (default: all but the last eight)",
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name contains this")
     parser.add_number("benchmark --repeats", default=5, help="repeats of each measurement, after an unmeasured one")

@@ -10,6 +10,8 @@ from ms_vireid.command.errors import printable
 
 def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 1, initial: int = 0) -> Iterable:
     """Iterate with a bar that counts in `unit`s, `per_item` of them an item, and shows their rate and the time left."""
+    if not sys.stderr.isatty():
+        return items
     return tqdm(
         items,
         total=total,
@@ -18,5 +20,4 @@ def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 
         unit=unit,
         unit_scale=per_item,
         leave=False,
-        disable=not sys.stderr.isatty(),
     )

@@ -5,7 +5,7 @@ picture instead of the worker's traceback.
 """
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import takewhile
 
@@ -15,8 +15,9 @@ from mindspore.dataset.dataloader import DataLoader
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import leave_to_parent, stop_requests
 from ms_vireid.data.batches import Batches
-from ms_vireid.data.processes import require_shared_memory
+from ms_vireid.data.processes import by_fork, require_shared_memory
 from ms_vireid.devices.runtime import bound_threads, unbind
+from ms_vireid.devices.turns import DEVICE
 
 _PREFETCH = 2  # batches per worker
 
@@ -41,17 +42,8 @@ def iterate(
     require_shared_memory(workers)
     shared = _SharedMemory(batches, slots=_PREFETCH * workers + 1)
     with stop_requests() as stop:
-        loader = iter(
-            DataLoader(
-                shared,
-                batch_size=None,
-                sampler=takewhile(lambda _: not stopped, numbers),
-                num_workers=workers,
-                collate_fn=lambda item: item,
-                worker_init_fn=_begin_worker,
-                prefetch_factor=_PREFETCH if workers else None,
-            )
-        )
+        wanted = takewhile(lambda _: not stopped, numbers)
+        loader = _in_workers(shared, wanted, workers) if workers else map(shared.__getitem__, wanted)
         try:
             with ExitStack() as threads:
                 for number, item in enumerate(loader, start):
@@ -69,6 +61,22 @@ def iterate(
             raise
         if stop:  # requested while the workers ended
             raise KeyboardInterrupt
+
+
+def _in_workers(shared: "_SharedMemory", numbers: Iterable[int], workers: int) -> Iterator:
+    """Start the workers. No other thread computes meanwhile: they are forked."""
+    with DEVICE, by_fork():
+        return iter(
+            DataLoader(
+                shared,
+                batch_size=None,
+                sampler=numbers,
+                num_workers=workers,
+                collate_fn=lambda item: item,
+                worker_init_fn=_begin_worker,
+                prefetch_factor=_PREFETCH,
+            )
+        )
 
 
 class _SharedMemory:

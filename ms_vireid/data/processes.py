@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from ms_vireid.command.errors import InputError, one_line
@@ -32,7 +33,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], chunk: i
     if alone:
         yield from map(work, items)
         return
-    processes = ProcessPoolExecutor(count, initializer=_begin_process)
+    processes = ProcessPoolExecutor(count, multiprocessing.get_context("fork"), initializer=_begin_process)
     try:
         done = processes.map(work, items, chunksize=chunk)
         children = multiprocessing.active_children()
@@ -42,6 +43,17 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], chunk: i
         raise InputError(f"{what}: {how_broken(children)}; close other programs, and try again") from None
     finally:
         processes.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def by_fork() -> Iterator[None]:
+    """Start processes within the block by fork, as MindSpore's loader has to, whatever the script's start method."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("fork", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def require_shared_memory(processes: int, remedy: str = "read in this process (data.workers=0, --workers 0)") -> None:

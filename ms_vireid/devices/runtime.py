@@ -16,6 +16,7 @@ from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.command.starting import at_once
 from ms_vireid.devices import gpu, translation
+from ms_vireid.devices.turns import DEVICE
 
 # Variables whose other values end MindSpore's import in a traceback: what they may be, and what they are.
 _MESSAGES = {
@@ -44,6 +45,7 @@ def cores() -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
+@DEVICE
 def set_up(device: str) -> str:
     """Choose the device, set the process up for it and import mindspore.
 
@@ -51,7 +53,8 @@ def set_up(device: str) -> str:
     variables that the user has set are kept.
 
     Returns the device with its name or the reason for choosing it: "CPU (auto: no Ascend NPU ...; no NVIDIA driver
-    ...)". Raises InputError if the requested device cannot be used.
+    ...)". Raises InputError if the requested device cannot be used, and in a process that was forked from one whose
+    device had been set up.
     """
     if sys.platform == "win32":
         raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")
@@ -215,7 +218,8 @@ def _threads(name: bytes) -> list[int]:
 
 
 def _may_bind() -> bool:
-    return 2 <= len(cores()) <= MAX_BOUND_CORES and not launched()
+    alone = threading.current_thread() is threading.main_thread()
+    return alone and 2 <= len(cores()) <= MAX_BOUND_CORES and not launched()
 
 
 def place(number: int) -> None:

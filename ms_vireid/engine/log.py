@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.plan import Plan, Planned
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
@@ -66,6 +67,7 @@ class TrainingLog:
     def queue(self, terms: Tensor) -> None:
         self._queued.append(terms)
 
+    @DEVICE
     def settle(self, step: int, epoch: int) -> None:
         """Wait for the queued steps, check that their terms are finite, and report jumps of the loss. Call it before
         every checkpoint. step: the last one queued. epoch: of all of them."""

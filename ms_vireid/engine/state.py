@@ -11,6 +11,7 @@ from mindspore.amp import DynamicLossScaler
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.digests import before, record
 from ms_vireid.data.records import ReIDData
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.checkpoint import Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder, require_same_run
@@ -49,6 +50,7 @@ class TrainingState:
         self.step = 0
         self.best: dict | None = None
 
+    @DEVICE
     def load(self, checkpoint: Checkpoint, total_steps: int) -> None:
         """Restore a saved state; raises InputError unless this run wrote it, on as many devices."""
         meta, devices = checkpoint.meta, self.group.world_size
@@ -66,6 +68,7 @@ class TrainingState:
         # The file of the first weights may be gone.
         self.digests |= {key: meta[key] for key in self.digests if key in meta}
 
+    @DEVICE
     def save(self) -> None:
         """Write the state to resume from, with the model's per-device buffers if there are several devices."""
         state = [*self.model.get_parameters(), *self.optimizer.state()]
@@ -78,6 +81,7 @@ class TrainingState:
             meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
         self._write(self.run.last, state, meta)
 
+    @DEVICE
     def save_weights(self, path: Path, epoch: int) -> None:
         """Write the weights alone."""
         self._write(path, self.model.get_parameters(), self._meta() | {"epoch": epoch})

@@ -14,6 +14,7 @@ from ms_vireid.config import Config, StageConfig
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ReIDData
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.log import TrainingLog
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
@@ -37,6 +38,7 @@ class Trainer:
     all have the same weights; the first process writes and prints. All processes call the same methods.
     """
 
+    @DEVICE
     def __init__(self, config: Config, data: ReIDData, run: RunFolder, program: Program, group: ProcessGroup = ALONE):
         self.config = config
         self.run = run
@@ -63,6 +65,7 @@ class Trainer:
         """Continue from a checkpoint; raises InputError unless this run wrote it, on as many devices."""
         self.state.load(load_checkpoint(checkpoint), self.plan.steps)
 
+    @DEVICE
     def load(self, weights: Path) -> None:
         """Take weights that `fit` wrote; raises InputError as `load_model` does."""
         load_model(self.model, load_checkpoint(weights))
@@ -86,9 +89,9 @@ class Trainer:
             items = self.group.items(batches)
             for images, labels in progress(items, steps, "training", " images", self.batches.batch_size, state.step):
                 planned = self.plan(state.step)
-                with explained(f"training step {state.step + 1} of {len(images)} images", remedy):
+                with DEVICE, explained(f"training step {state.step + 1} of {len(images)} images", remedy):
                     log.queue(self.queue_step(planned, images, labels))
-                self.group.average_statistics()
+                    self.group.average_statistics()
                 state.step += 1
                 ends_epoch = state.step % self.plan.iterations == 0
                 logs = state.step % train.log_steps == 0 or state.step == steps

@@ -1,6 +1,6 @@
 """Features of pictures, by a trained model's forward passes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -14,13 +14,15 @@ from ms_vireid.data.batches import EvaluationBatches, behind
 from ms_vireid.data.corruptions import CorruptedVersion
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ImageSet
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.features import first_fault
+from ms_vireid.inference.requests import Request, RequestQueue
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.program import Program, Queued
+from ms_vireid.programs.program import Program
 
 
-def checked(queued: Queued, names: Sequence[object]) -> np.ndarray:
+def checked(queued: Request, names: Sequence[object]) -> np.ndarray:
     """Read the features, float32 [n, C]. Raises InputError, with the picture's name, for one that is not finite or not
     normalised."""
     rows = queued.read()
@@ -44,7 +46,7 @@ class FeatureExtractor:
     batch_size: int
     workers: int = 0
     value_ranges: ValueRanges = FULL
-    _queues: dict[str, Callable] = field(default_factory=dict, init=False)  # by kind of picture
+    _queues: dict[str, RequestQueue] = field(default_factory=dict, init=False)  # by kind of picture
 
     @classmethod
     def configured(cls, model: ReIDModel, program: Program, config: Config) -> "FeatureExtractor":
@@ -56,13 +58,15 @@ class FeatureExtractor:
         """Batches to queue before reading one's features, so that the device does not wait."""
         return 1 if self.program.compiled else 0
 
-    def queue(self, pixels: np.ndarray, modality: str) -> Queued:
+    def queue(self, pixels: np.ndarray, modality: str) -> Request:
         """Queue the features of at most `batch_size` pictures of one modality, float32 [n, 3, H, W]."""
         kind = modality if self.model.BY_MODALITY else "all"
         if kind not in self._queues:
-            computation = self.program.prepare(self.model)
-            self._queues[kind] = computation.features(self.model, modality, self.batch_size, kind)
-        return self._queues[kind](pixels)
+            with DEVICE:
+                computation = self.program.prepare(self.model)
+                features = computation.features(self.model, modality, self.batch_size, kind)
+                self._queues.setdefault(kind, RequestQueue(features, self.batch_size))
+        return self._queues[kind].put(pixels)
 
     def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:
         """Compute what `queue` queues: float32 [n, C]."""
@@ -80,7 +84,8 @@ class FeatureExtractor:
         or SIGTERM, after the current batch.
         """
         training = self.model.training
-        self.model.set_train(False)
+        if training:
+            self.model.set_train(False)
         try:
             with closing(iterate(batches, self.workers, start, self.program.compiled)) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
@@ -90,7 +95,8 @@ class FeatureExtractor:
                     rows = [checked(version, names) for version in versions]
                     yield index, np.mean(rows, axis=0) if rows else None, *rest
         finally:
-            self.model.set_train(training)
+            if training:
+                self.model.set_train()
 
     def extract(
         self,
@@ -120,7 +126,7 @@ class FeatureExtractor:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         return features
 
-    def _queued(self, images: ImageSet, pixels: np.ndarray, index: np.ndarray, flip: bool) -> list[Queued]:
+    def _queued(self, images: ImageSet, pixels: np.ndarray, index: np.ndarray, flip: bool) -> list[Request]:
         """Queue the pictures at `index`, all of one modality, and with `flip` their mirror images; [] without any."""
         if not len(index):
             return []

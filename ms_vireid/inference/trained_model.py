@@ -10,6 +10,7 @@ from ms_vireid.command.running import project_version
 from ms_vireid.config import Config, dump_config, expand_user
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.transforms import load_image
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.checks import file_checksum
@@ -67,6 +68,7 @@ class TrainedModel:
         return load_image(images.paths[index], self.image_size, None, value_range)
 
 
+@DEVICE
 def load(paths: Sequence[Path | str], program: Program | None = None, inference: bool = True) -> list[TrainedModel]:
     """Load the models of checkpoints or run folders. Raises InputError for a file that is missing, foreign, or does not
     fit its own configuration.

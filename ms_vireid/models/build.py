@@ -7,11 +7,13 @@ import mindspore as ms
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config import Config, ModelConfig, Setting, named_model
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.pretrained import load_pretrained
 
 
 @in_one_line()
+@DEVICE
 def create_model(
     name: str,
     num_classes: int,
@@ -30,6 +32,7 @@ def create_model(
     return _build(config, config.num_classes, setting)
 
 
+@DEVICE
 def build_model(config: Config, inference: bool = False) -> ReIDModel:
     """Build the configured model, initialised from `config.seed` or from the file `model.pretrained`. inference: leave
     out the parts that only training needs.

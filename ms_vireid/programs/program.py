@@ -22,6 +22,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.devices.replaceable import Table
 from ms_vireid.devices.staging import Staging, to_device
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.optimizers.groups import GroupOptimizer
 from ms_vireid.programs import proven
 from ms_vireid.programs.contiguous import ContiguousWeights, Layout
@@ -54,6 +55,7 @@ class Program:
         """What this program computes otherwise of a model on the current device."""
         return self.tables[ms.get_context("device_target")]
 
+    @DEVICE
     def prepare(self, model: nn.Cell, loss: nn.Cell | None = None, optimizer: nn.Cell | None = None) -> "Computation":
         """Install the model's table in it, its loss and its optimiser, and return their computation, the same at each
         call. Load weights first; call it again after loading others.
@@ -61,6 +63,7 @@ class Program:
         What a row does not stand for runs as it is written, and a line says so (`left`). Raises InputError for a hook
         where a graph would not call it.
         """
+        DEVICE.end_in_order()
         table, rows = self.table_for(model), self.rows
         cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
         if self.compiled:
@@ -214,6 +217,7 @@ class Step:
         self._staging = Staging()
         self._sent = ()  # numbers of the last step, kept while they may still be copied to the device
 
+    @DEVICE
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, key: int, progress: float, scalars: np.ndarray
     ) -> Tensor:

@@ -17,6 +17,7 @@ from ms_vireid.config.layout import AUTO
 from ms_vireid.data.layout import UNKNOWN, Layout
 from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
+from ms_vireid.devices.turns import DEVICE
 from ms_vireid.inference import begin, load_trained
 from ms_vireid.inference.feature_files import Features, Pictures, check_features
 from ms_vireid.search.local_gallery import LocalGallery, found_by
@@ -60,6 +61,7 @@ class Searcher:
 
     def _features_of(self, pictures: Source, modality: str, layout: str, gallery: Layout | None) -> Features:
         """gallery: how pictures in its tree are read."""
+        DEVICE.require_own_process()
         single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
         require(single or isinstance(pictures, Iterable), "pictures", pictures, "paths, PIL images or arrays")
         pictures = [pictures] if single else list(pictures)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from ms_vireid.data.corruptions import CORRUPTIONS
-from parity.measure import galleries, launches, pictures, steps
+from parity.measure import galleries, launches, pictures, serving, steps
 from parity.measure.workers import MODELS
 
 WIDTH = 34  # of a row's name
@@ -165,6 +165,17 @@ SECTIONS = {
             ("GiB on disk", 13, _or_dash(lambda row: f"{row['bytes'] / 2**30:.2f}", "bytes")),
             ("peak GiB", 10, lambda row: f"{row['peak_bytes'] / 2**30:.2f}"),
             ("", 0, lambda row: f"  {row['stopped']}" if row["stopped"] else ""),
+        ),
+    ),
+    "serving": Section(  # requests of one picture each
+        serving.SERVING_ROWS,
+        serving.serving,
+        "requests",
+        (
+            ("requests a second", 20, "{ours_per_s:.2f}".format_map),
+            ("p99 ms", 10, lambda row: f"{1e3 * row['ours_p99_s']:.0f}"),
+            ("ONNX Runtime", 15, "{onnx_per_s:.2f}".format_map),
+            ("p99 ms", 10, lambda row: f"{1e3 * row['onnx_p99_s']:.0f}"),
         ),
     ),
     "memory": Section(  # that many steps of training keep

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, wraps
@@ -138,7 +139,8 @@ def threaded(**options) -> Callable:
         @wraps(function)
         def run(iterations: int, *arguments) -> None:
             elements = sum(a.size for a in arguments if isinstance(a, np.ndarray))
-            shares = max(1, min(THREADS, iterations)) if elements >= _WORTH else 1
+            pooled = elements >= _WORTH and threading.main_thread().is_alive()  # behind its end a pool takes no work
+            shares = max(1, min(THREADS, iterations)) if pooled else 1
             ends = [iterations * i // shares for i in range(shares + 1)]
             others = [_pool().submit(compiled, *ends[i : i + 2], *arguments) for i in range(1, shares)]
             compiled(0, ends[1], *arguments)

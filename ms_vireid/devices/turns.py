@@ -1,0 +1,94 @@
+"""Threads take turns at the device: MindSpore's results are wrong, or the process ends, where two compute at once."""
+
+import atexit
+import os
+import threading
+from collections import deque
+from contextlib import ContextDecorator
+
+from ms_vireid.command.errors import InputError
+
+
+class Turns(ContextDecorator):
+    """A lock that threads get in the order in which they ask; its holder may take it again. As a decorator it holds for
+    a function.
+
+    Raises InputError in a process that was forked after its parent had taken a turn: threads of MindSpore do not live
+    on in it, and it would wait for them for ever.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()  # of the attributes below
+        self._waiting: deque[threading.Event] = deque()
+        self._holder: int | None = None  # thread
+        self._depth = 0
+        self._process: int | None = None  # that has taken a turn
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *_error) -> None:
+        self.give_back()
+
+    def take(self, wait: bool = True) -> bool:
+        """Wait for the turn, or return whether it is this thread's without waiting."""
+        self.require_own_process()
+        thread, called = threading.get_ident(), threading.Event()
+        with self._lock:
+            self._process = os.getpid()
+            if self._holder in (None, thread):
+                self._holder = thread
+                self._depth += 1
+                return True
+            if not wait:
+                return False
+            self._waiting.append(called)
+        try:
+            called.wait()
+        except BaseException:  # Ctrl-C
+            self._leave(called)
+            raise
+        self._holder, self._depth = thread, 1
+        return True
+
+    def give_back(self) -> None:
+        """Give the turn to the thread that has waited longest."""
+        with self._lock:
+            self._depth -= 1
+            if self._depth == 0:
+                self._pass_on()
+
+    def require_own_process(self) -> None:
+        """Raise InputError in a process forked after a turn was taken."""
+        if self._process not in (None, os.getpid()):
+            raise InputError(
+                f"process {os.getpid()} was forked from {self._process}, whose device was set up before, and MindSpore "
+                "cannot compute in it: make the Searcher in each process (gunicorn without --preload), and start "
+                "processes by multiprocessing.get_context('spawn')"
+            )
+
+    def end_in_order(self) -> None:
+        """Let no thread compute while libraries that are imported by now are taken down at the end of the process."""
+        atexit.unregister(self._close)  # what is registered last runs first
+        atexit.register(self._close)
+
+    def _close(self) -> None:
+        if self._process in (None, os.getpid()):
+            self.take()
+
+    def _pass_on(self) -> None:
+        """Call the next thread. `_holder` is not None until it runs, so that no other takes its turn."""
+        self._holder = -1 if self._waiting else None
+        if self._waiting:
+            self._waiting.popleft().set()
+
+    def _leave(self, called: threading.Event) -> None:
+        """Wait no longer."""
+        with self._lock:
+            if called.is_set():
+                self._pass_on()
+            else:
+                self._waiting.remove(called)
+
+
+DEVICE = Turns()

@@ -1,0 +1,96 @@
+"""Requests for features, from any thread. Those that wait at the same moment are computed as one batch."""
+
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from ms_vireid.devices.turns import DEVICE
+from ms_vireid.programs.program import Queued
+
+
+class RequestQueue:
+    """Pictures of one kind that wait for a thread to have the device.
+
+    features: queues those of at most `batch_size` pictures, float32 [n, 3, H, W], as `Computation.features` makes it.
+    """
+
+    def __init__(self, features: Callable[[np.ndarray], Queued], batch_size: int):
+        self._features = features
+        self._batch_size = batch_size
+        self._waiting: deque[Request] = deque()
+
+    def put(self, pixels: np.ndarray) -> "Request":
+        """Begin to compute the features of these pictures, unless another thread has the device: then reading them
+        does. The array may change afterwards."""
+        request = Request(self, pixels)
+        if DEVICE.take(wait=False):
+            try:
+                self._waiting.append(request)
+                self.launch(request)
+            finally:
+                DEVICE.give_back()
+        else:
+            request.pixels = pixels.copy()
+            self._waiting.append(request)
+        return request
+
+    def launch(self, request: "Request") -> None:
+        """Compute what waits, up to this request's batch. The caller has the device."""
+        while request.batch is None:
+            self._launch(self._next())
+
+    def _launch(self, requests: "list[Request]") -> None:
+        pixels = [request.pixels for request in requests]
+        try:
+            batch = Batch(self._features(pixels[0] if len(pixels) == 1 else np.concatenate(pixels)))
+        except Exception as error:
+            batch = Batch(error=error)
+        except BaseException:  # Ctrl-C in this thread: others still want theirs
+            self._waiting.extendleft(reversed(requests))
+            raise
+        start = 0
+        for request, its in zip(requests, pixels, strict=True):
+            request.batch, request.rows, request.pixels = batch, slice(start, start + len(its)), None
+            start += len(its)
+
+    def _next(self) -> "list[Request]":
+        """Take the requests that fit a batch, in order, at least one."""
+        requests = [self._waiting.popleft()]
+        count = len(requests[0].pixels)
+        while self._waiting and (count := count + len(self._waiting[0].pixels)) <= self._batch_size:
+            requests.append(self._waiting.popleft())
+        return requests
+
+
+class Batch:
+    """What was computed together, or the error that this ended with."""
+
+    def __init__(self, queued: Queued | None = None, error: Exception | None = None):
+        self._queued = queued
+        self._error = error
+        self._rows: np.ndarray | None = None
+
+    def read(self) -> np.ndarray:
+        """Wait for the features, float32 [n, C]. The caller has the device."""
+        if self._error is not None:
+            raise self._error
+        if self._rows is None:
+            self._rows, self._queued = self._queued.read(), None  # the tensor goes while the device is this thread's
+        return self._rows
+
+
+class Request:
+    """Pictures whose features are wanted."""
+
+    def __init__(self, queue: RequestQueue, pixels: np.ndarray):
+        self.pixels: np.ndarray | None = pixels  # float32 [n, 3, H, W], until they are part of a batch
+        self.batch: Batch | None = None
+        self.rows = slice(0)  # of the batch
+        self._queue = queue
+
+    def read(self) -> np.ndarray:
+        """Wait for the features, float32 [n, C]. Raises what their computation raised."""
+        with DEVICE:
+            self._queue.launch(self)
+            return self.batch.read()[self.rows]
