@@ -16,6 +16,8 @@ from ms_vireid.programs import proven
 from ms_vireid.programs.reading import code_of_method
 from ms_vireid.programs.replacing import as_written
 
+SMALLEST_BATCH = 1  # MindSpore's operators refuse an empty one
+
 
 class PaddedMaxPool(nn.Cell):
     """3x3 windows with stride 2 and padding 1. Zeros pad as well as -inf, since no value is negative after ReLU."""

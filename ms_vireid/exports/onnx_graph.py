@@ -22,6 +22,7 @@ from ms_vireid.models.layers import GEM_MIN, GeM
 from ms_vireid.models.resnet import Bottleneck
 from ms_vireid.models.vit import Attention, Block, Mlp, PatchEmbed
 
+SMALLEST_BATCH = 0
 OPSET = 17  # the first with LayerNormalization: ONNX Runtime 1.13 and later, TensorRT 8.6 and later
 IR_VERSION = 8
 
@@ -48,8 +49,13 @@ class Graph:
         return name
 
     def reshape(self, x: Value, *shape: int) -> str:
-        """Reshape to `shape`, in which 0 keeps a dimension and -1 is inferred."""
+        """Reshape to `shape`, in which 0 keeps a dimension."""
         return self.add("Reshape", x, np.array(shape))
+
+    def flatten_places(self, x: Value) -> str:
+        """[N, C, rows, columns] -> [N, C, L]. A -1 in `reshape` could not be inferred of an empty batch."""
+        places = self.add("ReduceProd", self.add("Shape", x, start=2), keepdims=1)
+        return self.add("Reshape", x, self.add("Concat", self.add("Shape", x, end=2), places, axis=0))
 
     def _name(self, value: Value) -> str:
         if isinstance(value, str):
@@ -135,7 +141,7 @@ def _(cell: GeM, graph: Graph, x: str) -> str:
 def _(cell: PatchEmbed, graph: Graph, x: str) -> str:
     """[N, 3, H, W] -> [N, L, D]."""
     x = emit(cell.proj, graph, x)  # [N, D, rows, columns]
-    return graph.add("Transpose", graph.reshape(x, 0, cell.proj.out_channels, -1), perm=[0, 2, 1])
+    return graph.add("Transpose", graph.flatten_places(x), perm=[0, 2, 1])
 
 
 @emit.register
@@ -146,7 +152,7 @@ def _(cell: Attention, graph: Graph, x: str) -> str:
     query = graph.add("Mul", query, cell.head_dim**-0.5)
     scores = graph.add("MatMul", query, graph.add("Transpose", key, perm=[0, 1, 3, 2]))
     x = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), value)  # [N, heads, T, head_dim]
-    x = graph.reshape(graph.add("Transpose", x, perm=[0, 2, 1, 3]), 0, 0, -1)
+    x = graph.reshape(graph.add("Transpose", x, perm=[0, 2, 1, 3]), 0, 0, cell.num_heads * cell.head_dim)
     return emit(cell.proj, graph, x)
 
 
@@ -189,7 +195,7 @@ def _(cell: ResNet, graph: Graph, x: str) -> str:
 @emit.register
 def _(cell: NonLocal, graph: Graph, x: str) -> str:
     maps = [emit(layer, graph, x) for layer in (cell.g, cell.theta, cell.phi)]  # [N, width, rows, columns] each
-    g, theta, phi = (graph.reshape(value, 0, 0, -1) for value in maps)  # [N, width, L] each
+    g, theta, phi = map(graph.flatten_places, maps)  # [N, width, L] each
     positions = graph.add("Cast", graph.add("Shape", phi, start=2), to=onnx.TensorProto.FLOAT)  # [L]
     context = graph.add("Div", graph.add("MatMul", g, graph.add("Transpose", phi, perm=[0, 2, 1])), positions)
     y = graph.add("Reshape", graph.add("MatMul", context, theta), graph.add("Shape", maps[0]))
