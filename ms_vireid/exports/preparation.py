@@ -63,7 +63,7 @@ def write_samples(folder: Path, preparation: dict) -> Iterator[tuple[Path, str, 
         modality, _, camera = key.partition("/")
         picture = draw(number, modality, (2 * height + 9, width + 3)).convert("RGB")
         low, high = value_range or (0, 65535)
-        values = low + (np.asarray(picture.convert("L"), np.float64) / 255 * 1.2 - 0.1) * (high - low)  # exceeds both
+        values = low + (np.asarray(picture.convert("L"), np.float64) / 255 * 1.2 - 0.1) * (high - low)  # beyond both
         counts = Image.fromarray(values.clip(0, 65535).astype(np.uint16))
         files = {"16 bits.png": (counts, {ORIENTATION: 5})}  # with their tags
         files["white is 0.tif"] = counts, {ORIENTATION: 8, PHOTOMETRIC: 0}
