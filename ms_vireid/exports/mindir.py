@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MethodType
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.exports.verification import Compute, InferenceGraph, Request
@@ -15,8 +16,6 @@ from ms_vireid.models.layers import GEM_MIN, GeM, LayerNorm
 from ms_vireid.programs import proven
 from ms_vireid.programs.reading import code_of_method
 from ms_vireid.programs.replacing import as_written
-
-SMALLEST_BATCH = 1  # MindSpore's operators refuse an empty one
 
 
 class PaddedMaxPool(nn.Cell):
@@ -94,4 +93,10 @@ def write(request: Request, path: Path) -> None:
 def load(path: Path) -> Compute:
     """Load the graph in MindSpore."""
     graph = nn.GraphCell(ms.load(str(path)))
-    return lambda images: graph(Tensor(images, ms.float32)).asnumpy()
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        if not len(images):
+            raise ValueError("MindSpore's operators refuse an empty batch")
+        return graph(Tensor(images, ms.float32)).asnumpy()
+
+    return compute

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.exports.verification import INPUT, OUTPUT, Compute, Request
@@ -22,7 +23,6 @@ from ms_vireid.models.layers import GEM_MIN, GeM
 from ms_vireid.models.resnet import Bottleneck
 from ms_vireid.models.vit import Attention, Block, Mlp, PatchEmbed
 
-SMALLEST_BATCH = 0
 OPSET = 17  # the first with LayerNormalization: ONNX Runtime 1.13 and later, TensorRT 8.6 and later
 IR_VERSION = 8
 
@@ -226,8 +226,17 @@ def write(request: Request, path: Path) -> None:
 
 def load(path: Path) -> Compute:
     """Load the graph in ONNX Runtime, on the CPU."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it also logs the errors that it raises
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        try:
+            return session.run([OUTPUT], {INPUT: images})[0]
+        except (Fail, InvalidArgument, RuntimeException) as error:
+            raise ValueError(f"ONNX Runtime fails on a batch of {len(images)}: {error}") from None
+
+    return compute
 
 
 def _pair(size: int | tuple[int, ...]) -> list[int]:

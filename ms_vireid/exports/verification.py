@@ -187,31 +187,38 @@ def prepared_reference(trained: TrainedModel, preparation: dict, limit: float) -
     return Reference(images, features, limit, tuple(path.name for path, *_ in samples))
 
 
-def verify(request: Request, compute: Compute, empty: bool, preparation: dict) -> str:
-    """Compare a graph with the checkpoint; return what was compared. empty: it is to take an empty batch. Raises
-    ValueError for an error beyond the limit, and InputError as `reference` does."""
+def any_batch(compute: Compute, images: np.ndarray) -> str:
+    """Say whether a batch may be empty: MindIR refuses it, as may ONNX layers of the user's own."""
+    try:
+        is_empty = len(compute(images[:0])) == 0
+    except ValueError:
+        is_empty = False
+    return "any batch" if is_empty else "any batch of at least one picture"
+
+
+def verify(request: Request, compute: Compute, preparation: dict) -> tuple[str, str]:
+    """Compare a graph with the checkpoint; return which batches it takes, and what was compared. Raises ValueError for
+    an error beyond the limit, and InputError as `reference` does."""
     expected = reference(request)
     error = largest_error(compute, expected, request.batch_sizes)
-    if empty and len(compute(expected.images[:0])):
-        raise ValueError("its features of an empty batch are not empty")
     prepared = prepared_reference(request.trained, preparation, expected.limit)
-    of_files = largest_error(compute, prepared, request.batch_sizes[-1:])
+    files = f"{largest_error(compute, prepared, request.batch_sizes[-1:]):.1e} of {len(prepared.files)} files"
     tried = " and ".join(map(str, request.batch_sizes))
-    files = f"{of_files:.1e} of {len(prepared.files)} files"
-    return f"largest error {error:.1e} of {expected.limit:.1e} in batches of {tried}; {files}"
+    batch = f"batches of {request.batch_size}" if request.batch_size else any_batch(compute, expected.images)
+    return batch, f"largest error {error:.1e} of {expected.limit:.1e} in batches of {tried}; {files}"
 
 
-def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[Path, str]:
+def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[Path, tuple[str, str]]:
     """Write a graph for each path, and beside it how to prepare pictures, all or none: each gets its name once all are
     verified.
 
-    format: `mindir` or `onnx_graph`, whose `write(request, path)` exports a graph with its `info`, whose `load(path)`
-    returns a function that runs it, and whose `SMALLEST_BATCH` is 0 or 1.
+    format: `mindir` or `onnx_graph`, whose `write(request, path)` exports a graph with its `info`, and whose
+    `load(path)` returns a function that runs it.
 
-    Returns what was compared. Raises InputError if a file cannot be written, or a graph does not compute what the
+    Returns what `verify` does. Raises InputError if a file cannot be written, or a graph does not compute what the
     checkpoint does.
     """
-    compared = {}
+    verified = {}
     with ExitStack() as stack:
         for target, request in requests.items():
             beside = stack.enter_context(atomic_write(f"{target}.json"))  # gets its name after the graph
@@ -220,13 +227,12 @@ def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[P
             preparation = describe(request.trained.config, request.modalities)
             preparation["graph"] = {"file": target.name, "sha256": file_checksum(temporary)}
             beside.write_text(json.dumps(preparation, indent=2) + "\n", encoding="utf-8")
-            empty = not format.SMALLEST_BATCH and not request.batch_size
             try:
-                compared[target] = verify(request, format.load(temporary), empty, json.loads(beside.read_bytes()))
+                verified[target] = verify(request, format.load(temporary), json.loads(beside.read_bytes()))
             except ValueError as error:
                 raise InputError(
                     f"{target}: not written, as the graph does not compute what {request.trained.path} does: {error}"
                 ) from None
         for target in requests:
             Path(f"{target}.json").unlink(missing_ok=True)  # an earlier one never stands beside a new graph
-    return compared
+    return verified

@@ -37,12 +37,9 @@ def main(arguments: argparse.Namespace) -> None:
         requests[target] = Request(trained, modality, arguments.batch_size)
     height, width = trained.image_size
     features = trained.model.bottleneck.num_features
-    format = import_module(f"ms_vireid.exports.{MODULES[arguments.format]}")
-    smallest = " of at least one picture" if format.SMALLEST_BATCH else ""
-    for target, compared in export_verified(requests, format).items():
-        request = requests[target]
-        kind = " and ".join(request.modalities)
-        batch = f"batches of {request.batch_size}" if request.batch_size else f"any batch{smallest}"
+    verified = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))
+    for target, (batch, compared) in verified.items():
+        kind = " and ".join(requests[target].modalities)
         say(
             f"{target}: {kind} pictures {height}x{width} to {features} features, {batch}, "
             f"{target.stat().st_size / 2**20:.1f} MiB; {compared}, prepared as {target.name}.json says"
