@@ -1,8 +1,8 @@
 """Export the inference graph of a checkpoint, from pictures to L2-normalised features, to a file for other programs.
 
 PMT gives one file; AGW and MUN, whose first layers differ by modality, give one for visible and one for infrared
-pictures. The file also says how to prepare a picture (size, filter, mean ...). Before a file gets its final name, it is
-loaded again and compared with the checkpoint on different pictures. All of this runs on the CPU.
+pictures. F.json beside each says how to prepare pictures. Before a file gets its final name, it is loaded again and
+compared with the checkpoint on different pictures, and on files prepared by F.json. All of this runs on the CPU.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MethodType
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.exports.verification import Compute, InferenceGraph, Request
@@ -92,4 +93,10 @@ def write(request: Request, path: Path) -> None:
 def load(path: Path) -> Compute:
     """Load the graph in MindSpore."""
     graph = nn.GraphCell(ms.load(str(path)))
-    return lambda images: graph(Tensor(images, ms.float32)).asnumpy()
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        if not len(images):
+            raise ValueError("MindSpore's operators refuse an empty batch")
+        return graph(Tensor(images, ms.float32)).asnumpy()
+
+    return compute

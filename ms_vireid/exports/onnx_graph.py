@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 from mindspore import Parameter, nn
 from onnx import helper, numpy_helper
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.exports.verification import INPUT, OUTPUT, Compute, Request
@@ -48,8 +49,13 @@ class Graph:
         return name
 
     def reshape(self, x: Value, *shape: int) -> str:
-        """Reshape to `shape`, in which 0 keeps a dimension and -1 is inferred."""
+        """Reshape to `shape`, in which 0 keeps a dimension."""
         return self.add("Reshape", x, np.array(shape))
+
+    def flatten_places(self, x: Value) -> str:
+        """[N, C, rows, columns] -> [N, C, L]. A -1 in `reshape` could not be inferred of an empty batch."""
+        places = self.add("ReduceProd", self.add("Shape", x, start=2), keepdims=1)
+        return self.add("Reshape", x, self.add("Concat", self.add("Shape", x, end=2), places, axis=0))
 
     def _name(self, value: Value) -> str:
         if isinstance(value, str):
@@ -135,7 +141,7 @@ def _(cell: GeM, graph: Graph, x: str) -> str:
 def _(cell: PatchEmbed, graph: Graph, x: str) -> str:
     """[N, 3, H, W] -> [N, L, D]."""
     x = emit(cell.proj, graph, x)  # [N, D, rows, columns]
-    return graph.add("Transpose", graph.reshape(x, 0, cell.proj.out_channels, -1), perm=[0, 2, 1])
+    return graph.add("Transpose", graph.flatten_places(x), perm=[0, 2, 1])
 
 
 @emit.register
@@ -146,7 +152,7 @@ def _(cell: Attention, graph: Graph, x: str) -> str:
     query = graph.add("Mul", query, cell.head_dim**-0.5)
     scores = graph.add("MatMul", query, graph.add("Transpose", key, perm=[0, 1, 3, 2]))
     x = graph.add("MatMul", graph.add("Softmax", scores, axis=-1), value)  # [N, heads, T, head_dim]
-    x = graph.reshape(graph.add("Transpose", x, perm=[0, 2, 1, 3]), 0, 0, -1)
+    x = graph.reshape(graph.add("Transpose", x, perm=[0, 2, 1, 3]), 0, 0, cell.num_heads * cell.head_dim)
     return emit(cell.proj, graph, x)
 
 
@@ -189,7 +195,7 @@ def _(cell: ResNet, graph: Graph, x: str) -> str:
 @emit.register
 def _(cell: NonLocal, graph: Graph, x: str) -> str:
     maps = [emit(layer, graph, x) for layer in (cell.g, cell.theta, cell.phi)]  # [N, width, rows, columns] each
-    g, theta, phi = (graph.reshape(value, 0, 0, -1) for value in maps)  # [N, width, L] each
+    g, theta, phi = map(graph.flatten_places, maps)  # [N, width, L] each
     positions = graph.add("Cast", graph.add("Shape", phi, start=2), to=onnx.TensorProto.FLOAT)  # [L]
     context = graph.add("Div", graph.add("MatMul", g, graph.add("Transpose", phi, perm=[0, 2, 1])), positions)
     y = graph.add("Reshape", graph.add("MatMul", context, theta), graph.add("Shape", maps[0]))
@@ -220,8 +226,17 @@ def write(request: Request, path: Path) -> None:
 
 def load(path: Path) -> Compute:
     """Load the graph in ONNX Runtime, on the CPU."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it also logs the errors that it raises
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def compute(images: np.ndarray) -> np.ndarray:
+        try:
+            return session.run([OUTPUT], {INPUT: images})[0]
+        except (Fail, InvalidArgument, RuntimeException) as error:
+            raise ValueError(f"ONNX Runtime fails on a batch of {len(images)}: {error}") from None
+
+    return compute
 
 
 def _pair(size: int | tuple[int, ...]) -> list[int]:

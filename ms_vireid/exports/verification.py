@@ -3,8 +3,9 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import NamedTuple
 
@@ -16,9 +17,11 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import project_version
 from ms_vireid.config import dump_config
-from ms_vireid.data.synthetic.cameras import Camera, render
-from ms_vireid.data.synthetic.people import draw_identity
-from ms_vireid.data.transforms import IMAGENET_MEAN, IMAGENET_STD, normalise
+from ms_vireid.data.records import image_set
+from ms_vireid.data.transforms import normalise
+from ms_vireid.exports.preparation import describe, draw, write_samples
+from ms_vireid.exports.prepare import prepare
+from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write
 from ms_vireid.inference.trained_model import TrainedModel
 
@@ -29,7 +32,6 @@ MARGIN = 4.0  # times the effect of rounding alone, if that is more (see `refere
 DISTINCT = 100.0  # times the limit, the least distance of different pictures: less could hide a graph that ignores them
 HALF_ULP = 2.0**-24  # of float32, relative
 PICTURES = 3
-CAMERAS = {"visible": 1, "infrared": 3}  # of the procedural pictures
 
 Compute = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> features float32 [N, C]
 
@@ -59,10 +61,9 @@ class Request:
     def info(self) -> dict[str, str]:
         """Metadata for users of the graph, as texts; values of other types are JSON.
 
-        To prepare a picture, decode it as `decoding` says, resize it to `image_size` (H, W) with the filter `resize`,
-        and take (pixel / 255 - mean) / std in the order `layout` and `channel_order`.
+        `preparation` says in full how to prepare a picture; the keys from `decoding` to `std` are enough for 8 bits.
         """
-        trained = self.trained
+        trained, preparation = self.trained, describe(self.trained.config, self.modalities)
         values = {
             "producer": f"ms_vireid {project_version()}",
             "model": trained.config.model.name,
@@ -72,8 +73,9 @@ class Request:
             "resize": "Lanczos with antialiasing, as Pillow's Image.Resampling.LANCZOS",
             "channel_order": "RGB",
             "layout": "NCHW",
-            "mean": [round(float(value), 6) for value in IMAGENET_MEAN],
-            "std": [round(float(value), 6) for value in IMAGENET_STD],
+            "mean": preparation["steps"][-1]["mean"],
+            "std": preparation["steps"][-1]["std"],
+            "preparation": preparation,
             "feature_width": trained.model.bottleneck.num_features,
             "similarity": "inner product of the features, whose length is 1",
             "checkpoint": trained.source(),
@@ -109,18 +111,19 @@ def probe_images(image_size: tuple[int, int], modalities: Sequence[str]) -> np.n
     """Draw and preprocess pictures of different people, the modalities in turn: float32 [PICTURES, 3, H, W]."""
     images = []
     for number in range(PICTURES):
-        camera = Camera(0, CAMERAS[modalities[number % len(modalities)]], image_size)
-        picture = render(draw_identity(0, 1 + number), camera, np.random.default_rng(number))
+        picture = draw(number, modalities[number % len(modalities)], image_size)
         images.append(normalise(np.asarray(picture.convert("RGB"))))  # infrared: three equal channels
     return np.stack(images)
 
 
 class Reference(NamedTuple):
-    """The expected result: images float32 [N, 3, H, W], their features [N, C], and the limit of the relative error."""
+    """The expected result: images float32 [N, 3, H, W], their features [N, C], the limit of the relative error, and
+    each image's file, if it has one."""
 
     images: np.ndarray
     features: np.ndarray
     limit: float
+    files: tuple[str, ...] = ()
 
 
 def reference(request: Request) -> Reference:
@@ -153,10 +156,9 @@ def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[i
     Raises ValueError for features of a wrong shape, not finite, the same for each picture, or off by more than the
     limit.
     """
-    worst = 0.0
-    width = expected.features.shape[1]
+    worst, (count, width) = 0.0, expected.features.shape
     for size in batch_sizes:
-        index = np.arange(-(-PICTURES // size) * size) % PICTURES
+        index = np.arange(-(-count // size) * size) % count
         batches = [expected.images[index[start : start + size]] for start in range(0, len(index), size)]
         features = np.concatenate([compute(batch) for batch in batches])
         where = f"in batches of {size}"
@@ -166,34 +168,71 @@ def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[i
             raise ValueError(f"its features are not finite {where}")
         if len(np.unique(features, axis=0)) == 1:
             raise ValueError(f"it returns the same vector for each picture {where}")
-        difference = np.abs(features - expected.features[index])
+        difference = np.abs(features - expected.features[index]).max(1)
         error = float(difference.max() / np.abs(expected.features).max())
         if error > expected.limit:
-            raise ValueError(f"its features are {error:.1e} off {where}, and the limit is {expected.limit:.1e}")
+            file = f" of '{expected.files[index[difference.argmax()]]}'" if expected.files else ""
+            raise ValueError(f"its features{file} are {error:.1e} off {where}, and the limit is {expected.limit:.1e}")
         worst = max(worst, error)
     return worst
 
 
-def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[Path, tuple[float, float]]:
-    """Write a graph for each path, all or none: each gets its name once all are verified.
+def prepared_reference(trained: TrainedModel, preparation: dict, limit: float) -> Reference:
+    """As `reference`, of files that `preparation` alone prepares, and extract.py's features of them."""
+    with TemporaryDirectory() as folder:
+        samples = list(write_samples(Path(folder), preparation))
+        images = np.stack([prepare(path, preparation, modality, camera) for path, modality, camera in samples])
+        rows = image_set([(path, 0, camera, modality == "infrared") for path, modality, camera in samples])
+        features = replace(trained.extractor, workers=0).extract(rows)
+    return Reference(images, features, limit, tuple(path.name for path, *_ in samples))
+
+
+def any_batch(compute: Compute, images: np.ndarray) -> str:
+    """Say whether a batch may be empty: MindIR refuses it, as may ONNX layers of the user's own."""
+    try:
+        is_empty = len(compute(images[:0])) == 0
+    except ValueError:
+        is_empty = False
+    return "any batch" if is_empty else "any batch of at least one picture"
+
+
+def verify(request: Request, compute: Compute, preparation: dict) -> tuple[str, str]:
+    """Compare a graph with the checkpoint; return which batches it takes, and what was compared. Raises ValueError for
+    an error beyond the limit, and InputError as `reference` does."""
+    expected = reference(request)
+    error = largest_error(compute, expected, request.batch_sizes)
+    prepared = prepared_reference(request.trained, preparation, expected.limit)
+    files = f"{largest_error(compute, prepared, request.batch_sizes[-1:]):.1e} of {len(prepared.files)} files"
+    tried = " and ".join(map(str, request.batch_sizes))
+    batch = f"batches of {request.batch_size}" if request.batch_size else any_batch(compute, expected.images)
+    return batch, f"largest error {error:.1e} of {expected.limit:.1e} in batches of {tried}; {files}"
+
+
+def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[Path, tuple[str, str]]:
+    """Write a graph for each path, and beside it how to prepare pictures, all or none: each gets its name once all are
+    verified.
 
     format: `mindir` or `onnx_graph`, whose `write(request, path)` exports a graph with its `info`, and whose
     `load(path)` returns a function that runs it.
 
-    Returns each graph's largest error and limit. Raises InputError if a file cannot be written, or a graph does not
-    compute what the checkpoint does.
+    Returns what `verify` does. Raises InputError if a file cannot be written, or a graph does not compute what the
+    checkpoint does.
     """
-    errors = {}
+    verified = {}
     with ExitStack() as stack:
         for target, request in requests.items():
+            beside = stack.enter_context(atomic_write(f"{target}.json"))  # gets its name after the graph
             temporary = stack.enter_context(atomic_write(target))
             format.write(request, temporary)
-            expected = reference(request)
+            preparation = describe(request.trained.config, request.modalities)
+            preparation["graph"] = {"file": target.name, "sha256": file_checksum(temporary)}
+            beside.write_text(json.dumps(preparation, indent=2) + "\n", encoding="utf-8")
             try:
-                error = largest_error(format.load(temporary), expected, request.batch_sizes)
+                verified[target] = verify(request, format.load(temporary), json.loads(beside.read_bytes()))
             except ValueError as error:
                 raise InputError(
                     f"{target}: not written, as the graph does not compute what {request.trained.path} does: {error}"
                 ) from None
-            errors[target] = error, expected.limit
-    return errors
+        for target in requests:
+            Path(f"{target}.json").unlink(missing_ok=True)  # an earlier one never stands beside a new graph
+    return verified

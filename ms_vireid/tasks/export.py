@@ -2,6 +2,7 @@
 
 import argparse
 from importlib import import_module
+from pathlib import Path
 
 from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
@@ -22,25 +23,24 @@ def main(arguments: argparse.Namespace) -> None:
     runtime.set_up("CPU")
     (trained,) = load_trained([checkpoint])
     # Imports mindspore: after the device is set up.
+    from ms_vireid.exports.preparation import MARK
     from ms_vireid.exports.verification import Request, export_verified, modalities_of
 
     modalities = modalities_of(trained, arguments.modality)
     requests = {}
     for modality in modalities:
         target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
-        check_output(target, suffixes=(suffix,), reads=files_read(checkpoint))
+        check_output(target, suffixes=(suffix,), reads=files_read(checkpoint), beside=".json")
+        check_derived(Path(f"{target}.json"), MARK, "remove it, or choose another --output")
         if target != arguments.output:
             check_derived(target, b"ms_vireid", "remove it, or choose another --output")
         requests[target] = Request(trained, modality, arguments.batch_size)
     height, width = trained.image_size
     features = trained.model.bottleneck.num_features
-    written = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))
-    for target, (error, limit) in written.items():
-        request = requests[target]
-        kind = " and ".join(request.modalities)
-        batch = f"batches of {request.batch_size}" if request.batch_size else "any batch"
-        tried = " and ".join(map(str, request.batch_sizes))
+    verified = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))
+    for target, (batch, compared) in verified.items():
+        kind = " and ".join(requests[target].modalities)
         say(
             f"{target}: {kind} pictures {height}x{width} to {features} features, {batch}, "
-            f"{target.stat().st_size / 2**20:.1f} MiB; largest error {error:.1e} of {limit:.1e} in batches of {tried}"
+            f"{target.stat().st_size / 2**20:.1f} MiB; {compared}, prepared as {target.name}.json says"
         )
