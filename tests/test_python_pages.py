@@ -63,6 +63,42 @@ def test_the_blocks_run_without_a_warning(trained):
     assert (trained / "day.npz").is_file()
 
 
+SERVED = """
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.error import HTTPError
+
+
+def ask(path, content):
+    try:
+        with urlopen(f"http://127.0.0.1:{server.server_port}/{path}", content) as answer:
+            return answer.status, json.load(answer)
+    except HTTPError as error:
+        return error.code, json.load(error)
+
+
+files = sorted(Path("people/infrared").glob("*/*.jpg"))
+alone = [ask("infrared", file.read_bytes()) for file in files]
+with ThreadPoolExecutor(8) as pool:
+    at_once = list(pool.map(ask, ["infrared"] * 2 * len(files), [file.read_bytes() for file in files] * 2))
+assert at_once == alone * 2
+assert all(status == 200 and len(people) == 3 for status, people in alone)
+print(json.dumps([ask("infrared", content) for content in (b"no picture", b"", files[0].read_bytes()[:200])]))
+print(json.dumps(ask("thermal", files[0].read_bytes())))
+"""
+
+
+def test_the_pages_server_answers_threads_as_one_after_the_other(trained):
+    code = [block for block in blocks("docs/python.md") if "evaluate(" not in block and "create_model(" not in block]
+    done = in_python(trained, "\n".join([*code, SERVED]))
+    assert (done.returncode, done.stderr) == (0, "")
+    damaged, unknown = map(json.loads, done.stdout.splitlines()[-2:])
+    assert [status for status, _ in damaged] == [400, 400, 400]
+    assert unknown == [400, {"error": unknown[1]["error"]}]
+    assert "thermal" in unknown[1]["error"]
+
+
 def steps(page):
     """The files that a loss, a model and a layer take, with the block of each."""
     text = (ROOT / page).read_text(encoding="utf-8").split("\n## ")

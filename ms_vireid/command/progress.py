@@ -12,12 +12,4 @@ def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 
     """Iterate with a bar that counts in `unit`s, `per_item` of them an item, and shows their rate and the time left."""
     if not sys.stderr.isatty():
         return items
-    return tqdm(
-        items,
-        total=total,
-        initial=initial,
-        desc=printable(what),
-        unit=unit,
-        unit_scale=per_item,
-        leave=False,
-    )
+    return tqdm(items, total=total, initial=initial, desc=printable(what), unit=unit, unit_scale=per_item, leave=False)

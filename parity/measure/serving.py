@@ -46,11 +46,15 @@ def serving(names: Sequence[str], options: Namespace) -> Rows:
                 for _repeat in range(options.repeats + 1):
                     for side, process in sides.items():
                         figures[side].append(process.ask(_serve, threads, count))
-                yield name, {"threads": threads, "requests": count} | {
-                    f"{side}_{figure}": median(measured[i] for measured in figures[side][1:])
-                    for side in sides
-                    for i, figure in enumerate(("per_s", "p99_s"))
-                }
+                yield (
+                    name,
+                    {"threads": threads, "requests": count}
+                    | {
+                        f"{side}_{figure}": median(measured[i] for measured in figures[side][1:])
+                        for side in sides
+                        for i, figure in enumerate(("per_s", "p99_s"))
+                    },
+                )
 
 
 def _pictures() -> list[np.ndarray]:

@@ -1,6 +1,7 @@
 """Calls of functions that join and split tensors, of a [2, 3] and b [4, 3]; the program `cuda` computes them otherwise.
 
-Functions of a module: MindSpore's compiler does not tell lambdas of one expression apart.
+Functions of a module: MindSpore's compiler does not tell lambdas of one expression apart. Of 150 tensors a launch takes
+140.
 """
 
 import mindspore as ms
@@ -58,11 +59,11 @@ def only_empty_ones(a, b):
 
 
 def many(a, b):
-    return ops.cat((a, b) * 150)
+    return ops.cat((a, b) * 75)
 
 
 def many_axis_1(a, b):
-    return ops.cat([a] * 300, 1)
+    return ops.cat([a] * 150, 1)
 
 
 def integers(a, b):
@@ -138,7 +139,7 @@ def stack_of_mixed_types(a, b):
 
 
 def stack_of_many(a, b):
-    return ops.stack([a] * 300, 1)
+    return ops.stack([a] * 150, 1)
 
 
 def parts(a, b):

@@ -10,11 +10,7 @@ PROGRAMS = {"cuda": "worker", "graph": "worker", "ascend": "ascend_worker"}  # t
 # What kernels of a GPU once passed over, in a whole, in a block, in a loss and in an update.
 PASSED_OVER = {
     "PMT": ("scaled: models.vit.Mlp.construct", "evaluation: models.vit.Mlp"),
-    "AGW": (
-        "scaled: models.resnet.Bottleneck.construct",
-        "subclass: models.layers.GeM",
-        "frozen: models.resnet.Bottleneck",
-    ),
+    "AGW": ("subclass: models.layers.GeM", "frozen: models.resnet.Bottleneck"),
 }
 
 
