@@ -6,12 +6,15 @@ import threading
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.data.transforms import fitted, normalise
+from ms_vireid.devices import runtime
 from parity.measure.steps import Rows
 from parity.measure.workers import CLASSES, MODELS, Work
 from parity.processes import OneProcess
@@ -20,7 +23,7 @@ THREADS = (1, 4, 16)
 SERVING_ROWS = {f"{name}, {count} at once": (name, count) for name in MODELS for count in THREADS}
 REQUESTS = 32  # of a measurement
 AGREEMENT = 1e-4  # of entries of features whose length is 1
-_MODEL, _GRAPH = "model.safetensors", "graph.onnx"
+GRAPH = "graph.onnx"
 _answer: Callable[[np.ndarray], np.ndarray]  # of this process
 
 
@@ -31,17 +34,17 @@ def serving(names: Sequence[str], options: Namespace) -> Rows:
         InputError: the answers differ.
     """
     for model in dict.fromkeys(SERVING_ROWS[name][0] for name in names):
-        with tempfile.TemporaryDirectory() as folder, OneProcess() as searcher, OneProcess() as runtime:
+        with tempfile.TemporaryDirectory() as folder, OneProcess() as searcher, OneProcess() as onnx:
             config, overrides, _ = MODELS[model]
             work = Work("inference", config, (*overrides, *CLASSES, *options.overrides), options.device, folder)
             searcher.ask(_begin_searcher, work)
-            runtime.ask(_begin_onnx_runtime, work)
-            difference = np.abs(searcher.ask(_answers) - runtime.ask(_answers)).max()
+            onnx.ask(_begin_onnx_runtime, work)
+            difference = np.abs(searcher.ask(_answers) - onnx.ask(_answers)).max()
             if not difference < AGREEMENT:
                 raise InputError(f"{model}: both sides' features differ by {difference:.1e}")
             for name in (name for name in names if SERVING_ROWS[name][0] == model):
                 threads, count = SERVING_ROWS[name][1], max(REQUESTS, SERVING_ROWS[name][1])
-                sides = {"ours": searcher, "onnx": runtime}
+                sides = {"ours": searcher, "onnx": onnx}
                 figures = {side: [] for side in sides}
                 for _repeat in range(options.repeats + 1):
                     for side, process in sides.items():
@@ -64,35 +67,17 @@ def _pictures() -> list[np.ndarray]:
 
 
 def _begin_searcher(work: Work) -> None:
-    """Write the checkpoint and its graph, and load the checkpoint."""
     global _answer
-    from ms_vireid.devices import runtime
-
     runtime.set_up(work.device)
-    # These import mindspore: after the device is set up.
-    from ms_vireid import Searcher
-    from ms_vireid.config import dump_config
-    from ms_vireid.engine.checkpoint import save_checkpoint
-    from ms_vireid.exports import onnx_graph
-    from ms_vireid.exports.verification import Request, modalities_of
-    from ms_vireid.inference import load_trained
-    from ms_vireid.models import build_model
-
-    config, checkpoint = work.load(), Path(work.folder) / _MODEL
-    save_checkpoint(checkpoint, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
-    (trained,) = load_trained([checkpoint])
-    onnx_graph.write(Request(trained, modalities_of(trained, None)[0]), Path(work.folder) / _GRAPH)
-    searcher = Searcher(checkpoint, device=work.device, program=config.train.program)
-    _answer = lambda picture: searcher.features(picture, "visible").features  # noqa: E731
+    # Only now: it imports mindspore.
+    _answer = import_module("parity.measure.searcher_side").begin(work, Path(work.folder))
 
 
 def _begin_onnx_runtime(work: Work) -> None:
     global _answer
-    import onnxruntime
+    import onnxruntime  # in a process of its own
 
-    from ms_vireid.data.transforms import fitted, normalise
-
-    graph = onnxruntime.InferenceSession(Path(work.folder) / _GRAPH, providers=["CPUExecutionProvider"])
+    graph = onnxruntime.InferenceSession(Path(work.folder) / GRAPH, providers=["CPUExecutionProvider"])
     size = work.load().data.image_size
     _answer = lambda picture: graph.run(None, {"images": normalise(fitted(picture, size))[None]})[0]  # noqa: E731
 

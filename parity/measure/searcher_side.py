@@ -1,0 +1,27 @@
+"""A `Searcher` of random weights for the benchmark of serving. Import it after `runtime.set_up`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ms_vireid import Searcher
+from ms_vireid.config import dump_config
+from ms_vireid.engine.checkpoint import save_checkpoint
+from ms_vireid.exports import onnx_graph
+from ms_vireid.exports.verification import Request, modalities_of
+from ms_vireid.inference import load_trained
+from ms_vireid.models import build_model
+from parity.measure.serving import GRAPH
+from parity.measure.workers import Work
+
+
+def begin(work: Work, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Write a checkpoint and its graph into a folder. Returns a function from a picture, uint8 [H, W, 3], to its
+    feature, float32 [1, C]."""
+    config, checkpoint = work.load(), folder / "model.safetensors"
+    save_checkpoint(checkpoint, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
+    (trained,) = load_trained([checkpoint])
+    onnx_graph.write(Request(trained, modalities_of(trained, None)[0]), folder / GRAPH)
+    searcher = Searcher(checkpoint, device=work.device, program=config.train.program)
+    return lambda picture: searcher.features(picture, "visible").features
