@@ -17,6 +17,7 @@ from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
+from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes, read_json
 from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, reserve, write_json
 
@@ -106,7 +107,7 @@ def extract_resumably(
                     problem = f"holds features of {state.width} dimensions, the model's have {rows.shape[1]}"
                     raise InputError(f"{partial}: {problem}; remove it")
                 features[index] = rows
-                features.flush()
+                _store(partial / FEATURES, features, index)
                 state.checksum = _chained(state.checksum, rows)
             state.batches += 1
             state.broken |= broken
@@ -128,10 +129,11 @@ def _remove_files(partial: Path) -> None:
 def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
     """Read the state of a partial result with this plan, or start a new one. Raises InputError if it cannot be
     written."""
-    with suppress(InputError, OSError, ValueError):  # missing or damaged: start anew below
+    state = None
+    with suppress(InputError):  # missing or damaged: start anew below
         state = read_json(partial / STATE, _State)
-        if state.plan == plan and _fits(state, batches) and state.checksum == _stored(partial, state, batches):
-            return state
+    if state and state.plan == plan and _fits(state, batches) and state.checksum == _stored(partial, state, batches):
+        return state
     if (partial / STATE).exists() or (partial / FEATURES).exists():
         other = "of other pictures, another checkpoint or batch size"
         say(f"note: {partial} is {other}, or damaged; begun anew")
@@ -177,13 +179,12 @@ def _fits(state: _State, batches: EvaluationBatches) -> bool:
 
 
 def _stored(partial: Path, state: _State, batches: EvaluationBatches) -> str:
-    """Compute the checksum of the features on disk. Raises OSError or ValueError if the file is missing or has another
-    size."""
+    """Compute the checksum of the features on disk; "none" if the file is missing or has another size."""
     if not state.width:
         return ""
-    count, checksum = len(batches.images), ""
-    if (partial / FEATURES).stat().st_size != 4 * count * state.width:
-        raise ValueError("another size")
+    count, checksum, file = len(batches.images), "", partial / FEATURES
+    if not file.is_file() or file.stat().st_size != 4 * count * state.width:
+        return "none"
     features = _rows(partial, count, state.width, "r")
     for batch in batches.batches[: state.batches]:
         if len(index := [i for i in batch.tolist() if i not in state.broken]):
@@ -197,7 +198,33 @@ def _chained(checksum: str, rows: np.ndarray) -> str:
 
 
 def _rows(partial: Path, count: int, width: int, mode: str) -> np.ndarray:
-    return np.memmap(partial / FEATURES, np.float32, mode, shape=(count, width))
+    """Map the features into memory; read them where the file system maps no files, for `_store` to write."""
+    path = partial / FEATURES
+    with suppress(OSError):
+        return np.memmap(path, np.float32, mode, shape=(count, width))
+    require_memory(4 * count * width, f"{path}: reading it", "choose an --output on a disk of this machine")
+    rows = np.empty((count, width), np.float32)
+    try:
+        with path.open("rb") as file:
+            file.readinto(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); choose another --output") from None
+    return rows
+
+
+def _store(path: Path, features: np.ndarray, index: np.ndarray) -> None:
+    """Write the rows at `index` to the file. Raises InputError if it cannot be written."""
+    try:
+        if isinstance(features, np.memmap):
+            features.flush()
+            return
+        with path.open("r+b") as file:
+            for row in index.tolist():
+                file.seek(row * features[row].nbytes)
+                file.write(features[row])
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror}); free space, then the same command goes on"
+        raise InputError(f"{path}: {problem}") from None
 
 
 def _checksum(images: ImageSet) -> str:
