@@ -18,5 +18,5 @@ def progress(items: Iterable, total: int, what: str, unit: str, per_item: int = 
         unit=unit,
         unit_scale=per_item,
         leave=False,
-        disable=not sys.stderr.isatty(),
+        disable=not getattr(sys.stderr, "isatty", bool)(),  # a notebook's stream may have none, or be None
     )

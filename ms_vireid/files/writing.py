@@ -143,7 +143,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     or `path` is a link, a folder or a read-only file.
     """
     path = Path(path)
-    temporary = path.with_name(_temporary_name(path))
+    temporary, replaced = path.with_name(_temporary_name(path)), False
     _remove_leftovers(path)
     try:
         if problem := obstacle(path):
@@ -155,9 +155,13 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
             temporary.chmod(mode)
         _sync(temporary, path.parent)
         os.replace(temporary, path)
+        replaced = True
         if os.name != "nt":  # Windows cannot open a folder
-            _sync_name(path)
+            _sync(path.parent, path.parent)
     except OSError as error:
+        if replaced:
+            problem = f"the new file is there, but its folder cannot be synced ({error.strerror}) and may lose it"
+            raise InputError(f"{path}: {problem}; {_ANOTHER_PLACE}") from None
         # os.path.isfile is False for a name that is too long, where Path.is_file raises.
         kept = f"the earlier {path.name} is intact" if os.path.isfile(path) else "nothing was written"
         raise _unwritable(path, error, f"{kept}; {_ANOTHER_PLACE}") from None
@@ -211,15 +215,6 @@ def _remove_leftovers(path: Path) -> None:
                 rmtree(left) if stat.S_ISDIR(os.lstat(left).st_mode) else left.unlink(missing_ok=True)
 
 
-def _sync_name(path: Path) -> None:
-    """Sync the folder of a file that has just got its name. Raises InputError if the disk fails."""
-    try:
-        _sync(path.parent, path.parent)
-    except OSError as error:
-        what = f"the new file is there, but syncing its folder failed ({error.strerror}): a loss of power may undo it"
-        raise InputError(f"{path}: {what}; {_ANOTHER_PLACE}") from None
-
-
 def _sync(path: Path, folder: Path) -> None:
     with _if_supported(folder, "that does not sync: a loss of power may undo what is written"):
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
@@ -241,9 +236,8 @@ def _if_supported(folder: Path, lack: str) -> Iterator[None]:
         _note(f"note: {folder} is on a file system {lack} ({error.strerror})")
 
 
-@cache
+@cache  # once
 def _note(text: str) -> None:
-    """Log a line once."""
     _log.warning("%s", one_line(text))
 
 
@@ -259,12 +253,25 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Write `size` zero bytes to a file that will be mapped into memory. The disk would otherwise fill up while the
-    process writes to that memory, which kills it. Raises InputError if it cannot be written."""
+    """Write `size` zero bytes for `write_rows`, so that a full disk shows before the work. Raises InputError if they
+    cannot be written."""
     try:
         with path.open("wb") as file:
             for start in range(0, size, len(_ZEROS)):
                 file.write(_ZEROS[: size - start])
+    except OSError as error:
+        raise _unwritable(path, error, "free space, then the same command goes on") from None
+
+
+def write_rows(path: Path, places: Iterable[int], rows: Iterable[memoryview]) -> None:
+    """Write rows (of an array, for example) at their places in a file, and sync it. Raises InputError if it cannot be
+    written."""
+    try:
+        with path.open("r+b") as file:
+            for place, row in zip(places, rows, strict=True):
+                file.seek(int(place) * row.nbytes)
+                file.write(row)
+        _sync(path, path.parent)
     except OSError as error:
         raise _unwritable(path, error, "free space, then the same command goes on") from None
 
@@ -317,8 +324,7 @@ def lock(path: Path) -> FileLock | SoftFileLock:
 
 
 def _has_locks(path: Path) -> bool:
-    """Whether a file beside `path`, which no other process knows, can be locked. Raises OSError if it cannot be
-    written."""
+    """Whether a new file beside `path`, which no other process knows, can be locked. Raises OSError without one."""
     _remove_leftovers(path)
     probe = path.with_name(_temporary_name(path))
     probe.touch()
@@ -332,7 +338,6 @@ def _has_locks(path: Path) -> bool:
 
 
 def _holder(path: Path) -> str:
-    """Return who has a lock, in words."""
     content = ""
     with suppress(OSError):  # Windows lets nobody read it while it is locked
         content = path.read_text(encoding="utf-8", errors="replace")[:100]
