@@ -21,7 +21,7 @@ try:
     import numba
     from numba.core.caching import FunctionCache, IndexDataCacheFile
 except ValueError as error:
-    raise InputError(f"NUMBA_NUM_THREADS: Numba does not start ({error}); unset it") from None
+    raise InputError(f"Numba does not start ({error}); unset NUMBA_NUM_THREADS, or its other variable") from None
 
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of each file
 _BY_OTHERS = 0o022  # permission to write
