@@ -8,12 +8,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from multiprocessing import synchronize
 from pathlib import Path
 
 import pytest
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.printing import say
+from ms_vireid.command.progress import progress
 from ms_vireid.command.stopping import how_ended
 from ms_vireid.data import processes
 from ms_vireid.data.loader import iterate
@@ -209,3 +213,74 @@ def test_a_user_without_a_home_and_a_name_has_no_cache(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 4242)
     with pytest.raises(InputError, match="no home folder is known to keep a cache in; set HOME or XDG_CACHE_HOME"):
         runtime.cache_folder()
+
+
+class WriteAndFlush:
+    """A notebook's stream."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("stream", [WriteAndFlush(), None])
+def test_streams_that_are_no_files_change_nothing(monkeypatch, stream):
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert list(progress([1, 2], 2, "two", "")) == [1, 2]
+    say("said")
+    assert stream is None or stream.text == "said\n"
+
+
+READS = "from ms_vireid.command.running import run; run(lambda: __import__('ms_vireid.data.transforms'))"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("NUM_THREADS", "0"), ("NUM_THREADS", "-1"), ("CPU_FEATURES", "avx2"), ("CACHE_LOCATOR_CLASSES", "nowhere")],
+)
+def test_what_numba_does_not_start_with_is_one_line(name, value):
+    done = python(READS, **{f"NUMBA_{name}": value})
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 2, line
+    assert f"NUMBA_{name}" in line
+    assert "; unset " in line
+
+
+TRAINS = "from ms_vireid.train import main; from ms_vireid.command.running import run; run(main)"
+HERE = {"MS_WORKER_NUM": "2", "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": "8118"}
+
+
+@pytest.mark.parametrize(("role", "number"), [("MS_WORKER", signal.SIGTERM), ("MS_SCHED", signal.SIGINT)])
+def test_a_role_that_was_left_over_says_what_it_waits_for_and_ends_at_once(tmp_path, role, number):
+    variables = {"PYTHONPATH": str(ROOT), "MS_ROLE": role, **HERE}
+    with subprocess.Popen(
+        [sys.executable, "-c", TRAINS, "--device", "CPU"],
+        cwd=tmp_path,
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        (late := threading.Timer(30, waiting.kill)).start()
+        said = waiting.stderr.readline()
+        time.sleep(1)  # it is in MindSpore by now
+        waiting.send_signal(number)
+    late.cancel()
+    assert waiting.returncode == -number
+    assert said == (
+        f"note: waiting for other processes (MS_ROLE={role}, MS_WORKER_NUM=2, MS_SCHED_HOST=127.0.0.1, "
+        "MS_SCHED_PORT=8118); unset MS_ROLE to start without them\n"
+    )
+
+
+@pytest.mark.parametrize("variables", [{"MS_ROLE": "MS_SCHED"}, {"MS_ROLE": "x"}, {"DEVICE_ID": "3"}])
+def test_a_role_that_was_left_over_does_not_end_without_a_word(monkeypatch, variables):
+    for name, value in ({"MS_ROLE": "MS_WORKER"} | variables).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="said"), runtime.one_voice():
+        raise InputError("said")

@@ -83,7 +83,7 @@ def end_with_workers(seconds: int = 10) -> None:
     """
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler in Python waits for MindSpore, which waits
     scheduler, launcher = os.getpid(), psutil.Process(os.getppid())
-    if not any(Path(word).name == "msrun" for word in launcher.cmdline()) or os.fork():
+    if not within_msrun() or os.fork():
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other processes answer Ctrl-C
     signal_with_parent(signal.SIGKILL)
@@ -94,6 +94,24 @@ def end_with_workers(seconds: int = 10) -> None:
     if os.getppid() == scheduler:
         os.kill(scheduler, signal.SIGTERM)
     os._exit(0)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """A block of C++ that lets no handler of Python run: SIGINT and SIGTERM, unless ignored, end this process."""
+    handlers = {number: signal.getsignal(number) for number in STOPS if signal.getsignal(number) != signal.SIG_IGN}
+    for number in handlers:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def within_msrun() -> bool:
+    """Whether MindSpore's launcher started this process: it also shows what others of it print."""
+    return any(Path(word).name == "msrun" for word in psutil.Process(os.getppid()).cmdline())
 
 
 def _is_worker(process, scheduler: int) -> bool:

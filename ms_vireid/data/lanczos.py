@@ -9,16 +9,15 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from numba import types
 
-from ms_vireid.devices.compiling import njit
+from ms_vireid.devices.compiling import njit, numba
 
 LOBES = 3
 _BITS = 22  # fractional bits of a weight
 _HALF, _SHIFT = np.int32(1 << (_BITS - 1)), np.int32(_BITS)
 _BLOCK = 64  # rows that are filtered together
 OPTIONS = {"nogil": True, "cache": True}
-PIXELS = types.Array(types.uint8, 3, "C", readonly=True)
+PIXELS = numba.types.Array(numba.types.uint8, 3, "C", readonly=True)
 
 
 def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -71,7 +70,7 @@ def _fixed_point(size, to):
     return spans, weights
 
 
-@njit(types.uint8[:, :, ::1](PIXELS, types.int32[:, ::1], types.int32[:, ::1]), **OPTIONS)
+@njit(numba.types.uint8[:, :, ::1](PIXELS, numba.types.int32[:, ::1], numba.types.int32[:, ::1]), **OPTIONS)
 def _down(pixels, spans, weights):
     """Resize the height: [h, w, C] to [H, w, C]."""
     height, width, channels = pixels.shape
@@ -90,7 +89,7 @@ def _down(pixels, spans, weights):
     return out
 
 
-@njit(types.uint8[:, :, ::1](PIXELS, types.int32[:, ::1], types.int32[:, ::1]), **OPTIONS)
+@njit(numba.types.uint8[:, :, ::1](PIXELS, numba.types.int32[:, ::1], numba.types.int32[:, ::1]), **OPTIONS)
 def _along(pixels, spans, weights):
     """Resize the width: [h, w, C] to [h, W, C]. Blocks of rows are transposed for `_down`, so that neighbours in memory
     share a weight."""

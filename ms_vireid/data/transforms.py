@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from numba import boolean, float32, int64, void
 from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.lanczos import OPTIONS, PIXELS, resize
 from ms_vireid.data.pictures import read_pixels
-from ms_vireid.devices.compiling import njit
+from ms_vireid.devices.compiling import njit, numba
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -60,7 +59,10 @@ def normalise(
     return out
 
 
-@njit(void(PIXELS, float32[:, ::1], int64, int64, boolean, float32[:, :, ::1]), **OPTIONS)
+@njit(
+    numba.void(PIXELS, numba.float32[:, ::1], numba.int64, numba.int64, numba.boolean, numba.float32[:, :, ::1]),
+    **OPTIONS,
+)
 def _normalise(pixels, levels, top, left, flip, out):
     height, width, channels = pixels.shape
     begin, end = min(max(0, -left), width), max(0, min(width, width - left))  # the window's columns inside the picture

@@ -7,17 +7,21 @@ import hashlib
 import io
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
-
-from ms_vireid.command.errors import one_line
+from ms_vireid.command.errors import InputError, one_line, shown
 from ms_vireid.devices.runtime import set_for_children
+
+try:
+    import numba
+    from numba.core.caching import FunctionCache, IndexDataCacheFile
+except ValueError as error:
+    raise InputError(f"Numba does not start ({error}); unset NUMBA_NUM_THREADS, or its other variable") from None
 
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of each file
 _BY_OTHERS = 0o022  # permission to write
@@ -94,9 +98,13 @@ def njit(*signature: object, cache: bool = False, **options) -> Callable:
     return compiled
 
 
+if not re.fullmatch("([+-][^,]+(,|$))*", features := numba.config.CPU_FEATURES or ""):  # LLVM ends the process
+    raise InputError(f"NUMBA_CPU_FEATURES {shown(features)}: must be like '+avx2,-fma'; unset it")
 try:
     numba.njit(cache=True)(lambda: None)
-except RuntimeError:  # Numba finds no folder
+except RuntimeError as error:  # Numba finds no folder
+    if "NUMBA_CACHE_LOCATOR_CLASSES" in str(error):
+        raise InputError(f"{error}; unset it") from None
     # A new folder: whatever code lies in it is run.
     numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="ms_vireid-kernels-")
     set_for_children({"NUMBA_CACHE_DIR": numba.config.CACHE_DIR})

@@ -15,6 +15,7 @@ from types import ModuleType
 from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.command.starting import at_once
+from ms_vireid.command.stopping import within_msrun
 from ms_vireid.devices import gpu, translation
 from ms_vireid.devices.turns import DEVICE
 
@@ -138,11 +139,12 @@ def is_scheduler() -> bool:
 
 @contextmanager
 def one_voice() -> Iterator[None]:
-    """Print an error that all processes of `msrun` raise in this block only once on each machine."""
+    """Print an error that all processes of `msrun` raise in this block only once on each machine. Where only its
+    variables are left over, nothing else would print it."""
     try:
         yield
     except InputError:
-        if not is_local_main():
+        if not is_local_main() and within_msrun():
             sys.exit(2)
         raise
 

@@ -9,7 +9,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, communication, nn, ops
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.stopping import end_with_workers, signal_with_parent
+from ms_vireid.command.printing import say
+from ms_vireid.command.stopping import end_with_workers, ended_by_signals, signal_with_parent, within_msrun
 from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.models.base import ReIDModel
@@ -18,13 +19,19 @@ from ms_vireid.models.base import ReIDModel
 def join() -> "MsrunGroup":
     """Join the group of processes; raises InputError if that fails. The launcher's scheduler does not return from here.
     If the launcher is killed, this process receives SIGTERM and stops as for any other."""
+    if not within_msrun():
+        variables = runtime.variables_set(("MS_ROLE", "MS_WORKER_NUM", "MS_SCHED_HOST", "MS_SCHED_PORT"))
+        others = ", ".join(f"{name}={value}" for name, value in variables.items())
+        say(f"note: waiting for other processes ({others}); unset MS_ROLE to start without them", error=True)
     if runtime.is_scheduler():
         end_with_workers()
     try:
         runtime.prepare_start()
-        communication.init()
+        with ended_by_signals():
+            communication.init()
     except RuntimeError as error:
-        raise InputError(f"msrun: the processes did not come together ({str(error).splitlines()[0]})") from None
+        problem = f"msrun: the processes did not come together ({str(error).splitlines()[0]})"
+        raise InputError(f"{problem}; unset MS_ROLE to start without others") from None
     signal_with_parent(signal.SIGTERM)
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)
     return MsrunGroup(communication.get_rank(), communication.get_group_size())

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
 from types import MethodType
 
 import mindspore as ms
@@ -84,8 +86,10 @@ def write(request: Request, path: Path) -> None:
     logging.disable(logging.CRITICAL)  # MindSpore also logs the errors that it raises
     try:
         model = request.trained.model
-        with as_written(model), fewer_operators(model), any_batch(model):
-            ms.export(graph, images, file_name=str(path), file_format="MINDIR", custom_func=add_info)
+        # Elsewhere first: MindSpore fails on a file system that sets no permissions.
+        with TemporaryDirectory() as folder, as_written(model), fewer_operators(model), any_batch(model):
+            ms.export(graph, images, file_name=f"{folder}/a.mindir", file_format="MINDIR", custom_func=add_info)
+            copyfile(f"{folder}/a.mindir", path)
     finally:
         logging.disable(logging.NOTSET)
 

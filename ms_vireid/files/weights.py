@@ -151,7 +151,9 @@ def _read_file(path: Path, kind: str, choice: str | None) -> Checkpoint:
             arrays, text = pickled.arrays, _pickled_record(pickled)
         else:
             arrays, text = read_ckpt(path) if is_ckpt else _read_safetensors(path)
-    except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error}); copy it to a disk of this machine") from None
+    except (SafetensorError, ValueError, TypeError, LookupError, AttributeError) as error:
         kind = "MindSpore checkpoint" if is_ckpt else "weight file"
         raise InputError(f"{path}: not a whole {kind} ({size} bytes; {error}); use another copy") from None
     check_names(path, (*arrays, *(pickled.others if pickled else ())))

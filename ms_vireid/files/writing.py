@@ -8,7 +8,8 @@ import socket
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from errno import ENAMETOOLONG, ENOLCK, EOPNOTSUPP
+from errno import EACCES, EBADF, EINVAL, EISDIR, ENAMETOOLONG, ENOSYS, ENOTSUP, ENOTTY, EOPNOTSUPP, EPERM
+from functools import cache
 from pathlib import Path
 from shutil import rmtree
 from zlib import crc32
@@ -21,7 +22,9 @@ from ms_vireid.files.checks import sealed
 
 _log = logging.getLogger(__name__)
 TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.ms_vireid-.*-\d{1,9}\.tmp(\..*)?", re.DOTALL)  # as `_temporary_name`
-_HOLDER = re.compile(rb"process \d+ of .*|\d+\n.*", re.DOTALL)  # content of a lock file: from `lock` or filelock
+_HOLDER = re.compile(rb"process \d+ of .*|\d+\n.*", re.DOTALL)  # content of a lock file: an earlier version's, or ours
+# How a file system that lacks an operation refuses it, as network shares and FUSE do. Other errors are faults.
+_UNSUPPORTED = (EACCES, EBADF, EINVAL, EISDIR, ENOSYS, ENOTSUP, ENOTTY, EOPNOTSUPP, EPERM)
 FOLDER = "is a folder"
 _ANOTHER_PLACE = "free space or choose another place"
 _ZEROS = bytes(1 << 20)
@@ -134,12 +137,13 @@ def make_folder(path: Path) -> None:
 def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with the same suffix, to write to.
 
-    At the end of the block the file is synced and renamed to `path`. If the block fails, it is removed, and what was at
-    `path` stays. Raises InputError if it cannot be written: the disk is full, permission is missing, or `path` is a
-    link, a folder or a read-only file.
+    At the end of the block the file is synced and renamed to `path`, and the folder is synced. If the block fails, it
+    is removed, and what was at `path` stays. A file system that refuses to sync or to set permissions gets a note.
+    Raises InputError, which says which file is there, if it cannot be written: the disk is full, permission is missing,
+    or `path` is a link, a folder or a read-only file.
     """
     path = Path(path)
-    temporary = path.with_name(_temporary_name(path))
+    temporary, replaced = path.with_name(_temporary_name(path)), False
     _remove_leftovers(path)
     try:
         if problem := obstacle(path):
@@ -147,12 +151,17 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode  # the user's default; some libraries restrict a file to its owner
         yield temporary
-        temporary.chmod(mode)
-        _sync(temporary)
+        with _if_supported(path.parent, "that sets no permissions"):
+            temporary.chmod(mode)
+        _sync(temporary, path.parent)
         os.replace(temporary, path)
+        replaced = True
         if os.name != "nt":  # Windows cannot open a folder
-            _sync(path.parent)
+            _sync(path.parent, path.parent)
     except OSError as error:
+        if replaced:
+            problem = f"the new file is there, but its folder cannot be synced ({error.strerror}) and may lose it"
+            raise InputError(f"{path}: {problem}; {_ANOTHER_PLACE}") from None
         # os.path.isfile is False for a name that is too long, where Path.is_file raises.
         kept = f"the earlier {path.name} is intact" if os.path.isfile(path) else "nothing was written"
         raise _unwritable(path, error, f"{kept}; {_ANOTHER_PLACE}") from None
@@ -206,12 +215,30 @@ def _remove_leftovers(path: Path) -> None:
                 rmtree(left) if stat.S_ISDIR(os.lstat(left).st_mode) else left.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+def _sync(path: Path, folder: Path) -> None:
+    with _if_supported(folder, "that does not sync: a loss of power may undo what is written"):
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _if_supported(folder: Path, lack: str) -> Iterator[None]:
+    """Run a block that the file system of `folder` may refuse; a note then says once what it lacks. Raises OSError for
+    any other failure."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        _note(f"note: {folder} is on a file system {lack} ({error.strerror})")
+
+
+@cache  # once
+def _note(text: str) -> None:
+    _log.warning("%s", one_line(text))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -226,12 +253,25 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Write `size` zero bytes to a file that will be mapped into memory. The disk would otherwise fill up while the
-    process writes to that memory, which kills it. Raises InputError if it cannot be written."""
+    """Write `size` zero bytes for `write_rows`, so that a full disk shows before the work. Raises InputError if they
+    cannot be written."""
     try:
         with path.open("wb") as file:
             for start in range(0, size, len(_ZEROS)):
                 file.write(_ZEROS[: size - start])
+    except OSError as error:
+        raise _unwritable(path, error, "free space, then the same command goes on") from None
+
+
+def write_rows(path: Path, places: Iterable[int], rows: Iterable[memoryview]) -> None:
+    """Write rows (of an array, for example) at their places in a file, and sync it. Raises InputError if it cannot be
+    written."""
+    try:
+        with path.open("r+b") as file:
+            for place, row in zip(places, rows, strict=True):
+                file.seek(int(place) * row.nbytes)
+                file.write(row)
+        _sync(path, path.parent)
     except OSError as error:
         raise _unwritable(path, error, "free space, then the same command goes on") from None
 
@@ -257,10 +297,10 @@ def _unwritable(path: Path, error: OSError, remedy: str) -> InputError:
     return InputError(f"{path}: cannot be written ({error.strerror or error}); {remedy}")
 
 
-def lock(path: Path) -> FileLock:
-    """Take a lock file, which is released when this process ends, however it ends. Raises InputError if another process
-    has it, or if something else is at `path`."""
-    file_lock = FileLock(path)
+def lock(path: Path) -> FileLock | SoftFileLock:
+    """Take a lock file, which is released when this process ends, however it ends. On a file system without locks the
+    file itself is the lock, and what a killed process of this machine left is taken over. Raises InputError if another
+    process has it, if something else is at `path`, or if it cannot be written."""
     try:
         if problem := obstacle(path):
             raise InputError(f"{path}: {problem}; choose another --output")
@@ -268,18 +308,38 @@ def lock(path: Path) -> FileLock:
         with suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
             if (content := file.read(200)) and not _HOLDER.fullmatch(content):
                 raise InputError(f"{path}: is there, and is no lock of a run; choose another --output")
-        file_lock.acquire(timeout=0)
-        if not isinstance(file_lock, SoftFileLock):  # filelock's fallback, which writes the holder itself
-            path.write_text(f"process {os.getpid()} of {socket.gethostname()}", encoding="utf-8")
+        has_locks = _has_locks(path)
+        file_lock = FileLock(path) if has_locks else SoftFileLock(path)
+        file_lock.acquire(timeout=0 if has_locks else 0.5)  # seconds: it tries once more after a killed process's
+        if has_locks:  # as SoftFileLock writes it, which may find it later in a copy of the folder
+            path.write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
+        else:
+            _note(f"note: {path.parent} is on a file system without locks; run one process there at a time")
     except Timeout:
-        holder = ""
-        with suppress(OSError):  # Windows lets nobody read it while it is locked
-            holder = path.read_text(encoding="utf-8", errors="replace")[:100]
-        holder = holder or "another process"
-        raise InputError(f"{path.parent}: {holder} is at work there; choose another --output") from None
+        unless = "" if has_locks else f", or remove {path} if nobody is"
+        raise InputError(f"{path.parent}: {_holder(path)} is at work there; choose another --output{unless}") from None
     except OSError as error:
-        if error.errno not in (ENOLCK, EOPNOTSUPP):
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
-        note = f"note: {path.parent} is on a file system without locks; run one process there at a time"
-        _log.warning("%s", one_line(note))
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
     return file_lock
+
+
+def _has_locks(path: Path) -> bool:
+    """Whether a new file beside `path`, which no other process knows, can be locked. Raises OSError without one."""
+    _remove_leftovers(path)
+    probe = path.with_name(_temporary_name(path))
+    probe.touch()
+    try:
+        with FileLock(probe, timeout=0, fallback_to_soft=False):
+            return True
+    except OSError:  # also Timeout: some file systems refuse as if another process had it
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _holder(path: Path) -> str:
+    content = ""
+    with suppress(OSError):  # Windows lets nobody read it while it is locked
+        content = path.read_text(encoding="utf-8", errors="replace")[:100]
+    process, *host = content.splitlines() or ["another process"]
+    return f"process {process} of {host[0]}" if host else process

@@ -17,8 +17,9 @@ from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
+from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes, read_json
-from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, reserve, write_json
+from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, reserve, write_json, write_rows
 
 if TYPE_CHECKING:
     from ms_vireid.inference.features import FeatureExtractor
@@ -89,7 +90,6 @@ def extract_resumably(
     batches = _Batches(images, extractor.image_size, extractor.batch_size, value_ranges=extractor.value_ranges)
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
     state = _begin(partial, plan | pictures, batches)
-    features = _rows(partial, len(images), state.width, "r+") if state.width else None
     if state.batches:
         say(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
     every = -(-len(batches) // 10)  # ten lines of progress
@@ -97,16 +97,14 @@ def extract_resumably(
         for index, rows, broken in items:
             if broken and not skip_broken:
                 raise InputError(next(iter(broken.values())))
-            if features is None and len(index):
-                state.width = rows.shape[1]
-                reserve(partial / FEATURES, 4 * len(images) * state.width)
-                features = _rows(partial, len(images), state.width, "r+")
             if len(index):
+                if not state.width:
+                    state.width = rows.shape[1]
+                    reserve(partial / FEATURES, 4 * len(images) * state.width)
                 if rows.shape[1] != state.width:
                     problem = f"holds features of {state.width} dimensions, the model's have {rows.shape[1]}"
                     raise InputError(f"{partial}: {problem}; remove it")
-                features[index] = rows
-                features.flush()
+                write_rows(partial / FEATURES, index, np.ascontiguousarray(rows, np.float32))
                 state.checksum = _chained(state.checksum, rows)
             state.batches += 1
             state.broken |= broken
@@ -117,7 +115,7 @@ def extract_resumably(
                 raise KeyboardInterrupt
     if len(state.broken) == len(images):
         raise InputError(f"none of the {len(images)} pictures can be decoded, first: {state.broken[0]}")
-    return features, state.broken
+    return _rows(partial, len(images), state.width), state.broken
 
 
 def _remove_files(partial: Path) -> None:
@@ -128,10 +126,11 @@ def _remove_files(partial: Path) -> None:
 def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
     """Read the state of a partial result with this plan, or start a new one. Raises InputError if it cannot be
     written."""
-    with suppress(InputError, OSError, ValueError):  # missing or damaged: start anew below
+    state = None
+    with suppress(InputError):  # missing or damaged: start anew below
         state = read_json(partial / STATE, _State)
-        if state.plan == plan and _fits(state, batches) and state.checksum == _stored(partial, state, batches):
-            return state
+    if state and state.plan == plan and _fits(state, batches) and state.checksum == _stored(partial, state, batches):
+        return state
     if (partial / STATE).exists() or (partial / FEATURES).exists():
         other = "of other pictures, another checkpoint or batch size"
         say(f"note: {partial} is {other}, or damaged; begun anew")
@@ -177,14 +176,13 @@ def _fits(state: _State, batches: EvaluationBatches) -> bool:
 
 
 def _stored(partial: Path, state: _State, batches: EvaluationBatches) -> str:
-    """Compute the checksum of the features on disk. Raises OSError or ValueError if the file is missing or has another
-    size."""
+    """Compute the checksum of the features on disk; "none" if the file is missing or has another size."""
     if not state.width:
         return ""
-    count, checksum = len(batches.images), ""
-    if (partial / FEATURES).stat().st_size != 4 * count * state.width:
-        raise ValueError("another size")
-    features = _rows(partial, count, state.width, "r")
+    count, checksum, file = len(batches.images), "", partial / FEATURES
+    if not file.is_file() or file.stat().st_size != 4 * count * state.width:
+        return "none"
+    features = _rows(partial, count, state.width)
     for batch in batches.batches[: state.batches]:
         if len(index := [i for i in batch.tolist() if i not in state.broken]):
             checksum = _chained(checksum, features[index])
@@ -196,8 +194,19 @@ def _chained(checksum: str, rows: np.ndarray) -> str:
     return hashlib.sha256(checksum.encode() + np.ascontiguousarray(rows, np.float32).tobytes()).hexdigest()
 
 
-def _rows(partial: Path, count: int, width: int, mode: str) -> np.ndarray:
-    return np.memmap(partial / FEATURES, np.float32, mode, shape=(count, width))
+def _rows(partial: Path, count: int, width: int) -> np.ndarray:
+    """Map the features into memory, or read them where the file system maps no files."""
+    path = partial / FEATURES
+    with suppress(OSError):
+        return np.memmap(path, np.float32, "c", shape=(count, width))
+    require_memory(4 * count * width, f"{path}: reading it", "choose an --output on a disk of this machine")
+    rows = np.empty((count, width), np.float32)
+    try:
+        with path.open("rb") as file:
+            file.readinto(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); choose another --output") from None
+    return rows
 
 
 def _checksum(images: ImageSet) -> str:

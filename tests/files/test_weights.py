@@ -45,6 +45,17 @@ def test_what_is_written_is_read_bit_for_bit_and_written_alike(tmp_path, suffix)
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
+def test_a_file_that_cannot_be_mapped_is_not_called_damaged(tmp_path, monkeypatch):
+    def refusing(*_arguments, **_options):
+        raise OSError("No such device (os error 19)")
+
+    path = tmp_path / "a.safetensors"
+    write_checkpoint(path, ARRAYS, RECORD, MINDSPORE)
+    monkeypatch.setattr("ms_vireid.files.weights.safe_open", refusing)
+    with pytest.raises(InputError, match=rf"{path}: cannot be read \(No such device .*\); copy it to a disk of this"):
+        read_checkpoint(path)
+
+
 def test_what_cannot_be_written_leaves_the_earlier_file(tmp_path, monkeypatch):
     def full(*_):
         raise SafetensorError("No space left on device")

@@ -1,7 +1,11 @@
 """What killed processes leave of a file is removed by the next that writes it; a place that cannot be written."""
 
+import errno
+import fcntl
 import os
 import re
+import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.writing import atomic_write, check_output, staged_folder, write_text
+from ms_vireid.files.writing import atomic_write, check_output, lock, staged_folder, write_text
 
 KILLED_IN_A_FILE = """
 import os, pathlib, signal, sys
@@ -133,3 +137,155 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=rf"{name}: cannot be written \(.*\); nothing was written"):
         write_text(tmp_path / name, "{}")
+
+
+def refuse(monkeypatch, name, number, fits=lambda *_: True):
+    """Let a function of `os` fail with this error wherever its arguments fit."""
+    original = getattr(os, name)
+
+    def refusing(*arguments, **options):
+        if fits(*arguments):
+            raise OSError(number, os.strerror(number))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(os, name, refusing)
+
+
+def is_folder(descriptor):
+    return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+
+def is_file(descriptor):
+    return not is_folder(descriptor)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EPERM, errno.EBADF])
+@pytest.mark.parametrize(
+    ("name", "fits", "lack"),
+    [
+        ("fsync", is_folder, "does not sync: a loss of power"),
+        ("fsync", is_file, "does not sync: a loss of power"),
+        ("chmod", lambda *_: True, "sets no permissions"),
+    ],
+)
+def test_a_file_system_that_refuses_to_sync_or_to_set_permissions_is_written_to_with_one_note(
+    tmp_path, monkeypatch, caplog, name, fits, lack, number
+):
+    refuse(monkeypatch, name, number, fits)
+    for text in ("first", "second"):
+        write_text(tmp_path / "a.json", text)
+    assert (tmp_path / "a.json").read_text() == "second"
+    (said,) = caplog.messages
+    assert said.startswith(f"note: {tmp_path} is on a file system that {lack}")
+    assert said.endswith(f"({os.strerror(number)})")
+
+
+def test_a_folder_that_cannot_be_opened_to_sync_it_is_written_to(tmp_path, monkeypatch):
+    refuse(monkeypatch, "open", errno.EACCES, lambda path, *_: Path(path) == tmp_path)
+    write_text(tmp_path / "a.json", "written")
+    assert (tmp_path / "a.json").read_text() == "written"
+
+
+EARLIER, NEW = r"cannot be written \(.*\); the earlier a\.json is intact; ", r"the new file is there, but its folder "
+STEPS = {
+    "write": ("open", lambda path, *_: ".ms_vireid-" in str(path), EARLIER, "earlier"),
+    "permissions": ("chmod", lambda *_: True, EARLIER, "earlier"),
+    "sync": ("fsync", is_file, EARLIER, "earlier"),
+    "replace": ("replace", lambda *_: True, EARLIER, "earlier"),
+    "sync of the folder": ("fsync", is_folder, NEW, "new"),
+}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("step", STEPS)
+def test_an_error_of_the_disk_says_which_file_is_there_at_each_step(tmp_path, monkeypatch, step, number):
+    path = tmp_path / "a.json"
+    path.write_text("earlier")
+    name, fits, said, there = STEPS[step]
+    refuse(monkeypatch, name, number, fits)
+    with pytest.raises(InputError, match=said):
+        write_text(path, "new")
+    assert path.read_text() == there
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["permissions", "sync", "replace"])
+def test_where_there_was_no_file_nothing_is_said_to_be_intact(tmp_path, monkeypatch, name):
+    function, fits, *_ = STEPS[name]
+    refuse(monkeypatch, function, errno.EIO, fits)
+    with pytest.raises(InputError, match="nothing was written"):
+        write_text(tmp_path / "a.json", "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+HOLDER = """
+import errno, fcntl, os, pathlib, sys
+number = int(sys.argv[2])
+def without(*_):
+    raise OSError(number, os.strerror(number))
+if number:
+    fcntl.flock = without
+from ms_vireid.files.writing import lock
+held = lock(pathlib.Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.readline()
+"""
+WITHOUT_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EIO, errno.EBADF, errno.EPERM, errno.EACCES]
+
+
+def holder(path, number):
+    """A process that holds a lock until it reads a line, where `flock` fails with this error (0: works)."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, path, str(number)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def without_locks(monkeypatch, number):
+    def refusing(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refusing)
+
+
+@pytest.mark.parametrize("number", [0, errno.ENOSYS, errno.EINVAL])
+def test_two_processes_are_kept_apart_and_a_killed_one_lets_the_next_in(tmp_path, monkeypatch, caplog, number):
+    path = tmp_path / "lock"
+    if number:
+        without_locks(monkeypatch, number)
+    with holder(path, number) as first:
+        assert first.stdout.readline() == "held\n"
+        remedy = f"choose another --output, or remove {path} if nobody is" if number else "choose another --output"
+        with pytest.raises(InputError) as refused:
+            lock(path)
+        here = f"process {first.pid} of {socket.gethostname()}"
+        assert str(refused.value).startswith(f"{tmp_path}: {here}")
+        assert str(refused.value).endswith(f" is at work there; {remedy}")
+        first.kill()
+    lock(path).release()
+    noted = [f"note: {tmp_path} is on a file system without locks; run one process there at a time"] if number else []
+    assert caplog.messages == noted
+
+
+@pytest.mark.parametrize("number", WITHOUT_LOCKS)
+def test_a_file_system_without_locks_is_written_to_and_one_that_cannot_be_written_is_not(tmp_path, monkeypatch, number):
+    without_locks(monkeypatch, number)
+    lock(tmp_path / "lock").release()
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match=r"lock: cannot be written \(.*\); choose another --output$"):
+        lock(tmp_path / "nowhere/lock")
+
+
+def test_a_lock_of_another_process_with_the_same_number_or_of_a_copied_folder_is_not_believed(tmp_path, monkeypatch):
+    without_locks(monkeypatch, errno.ENOSYS)
+    path, host = tmp_path / "lock", socket.gethostname()
+    for left in (f"{os.getppid()}\n{host}\n5\n", f"{2**22 + 1}\n{host}\n"):  # started at another time; never started
+        path.write_text(left)
+        lock(path).release()
+    path.write_text("4166\nelsewhere\n")
+    with pytest.raises(InputError, match=f"process 4166 of elsewhere is at work there; .* or remove {path} if nobody"):
+        lock(path)
+    assert path.exists()
