@@ -20,7 +20,7 @@ from ms_vireid.devices import host
 from ms_vireid.devices.replaceable import Replacement, title
 from ms_vireid.programs.numba.table import CELLS, OTHERS, TABLE
 from parity import benchmark, processes
-from parity.measure import loaders, mindspore_side, pictures, sections, steps, tuned, workers
+from parity.measure import loaders, mindspore_side, pictures, sections, serving, steps, tuned, workers
 from parity.measure.workers import BOUND, WINOGRAD, Work
 from torch_ref import models as torch_models
 
@@ -74,6 +74,18 @@ def test_compiled_pytorch_computes_the_same(config, overrides, stage, tmp_path):
     row = steps.measure(asked, steps.start(workers.sides(asked)), repeats=1)
     assert row["difference"] < 1e-4
     assert row["first_s"]["torch"] > row["torch_s"]
+
+
+def test_requests_are_served_beside_onnx_runtime(monkeypatch):
+    monkeypatch.setattr(serving, "REQUESTS", 8)
+    overrides = [*SMALL_VIT, "data.image_size=[64, 32]"]
+    names = ["PMT ViT-B/16 256x128, 1 at once", "PMT ViT-B/16 256x128, 16 at once"]
+    rows = dict(serving.serving(names, Namespace(**OPTIONS | {"overrides": overrides, "repeats": 1})))
+    assert [(row["threads"], row["requests"]) for row in rows.values()] == [(1, 8), (16, 16)]
+    for row in rows.values():
+        for side in ("ours", "onnx"):
+            assert row[f"{side}_per_s"] > 0
+            assert 0 < row[f"{side}_p99_s"] < row["requests"] / row[f"{side}_per_s"] + 1
 
 
 @pytest.mark.parametrize(("config", "overrides"), [("pmt/sysu.yaml", SMALL_VIT), ("mun/sysu.yaml", SMALL_MUN)])
