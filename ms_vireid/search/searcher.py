@@ -33,8 +33,8 @@ class Searcher:
 
     checkpoint: a run folder, or its model.safetensors or last.safetensors. device: "auto", "CPU", "GPU" or "Ascend".
     program, tf32: as `--program` and `--tf32`. Make it before anything else imports mindspore. Any thread may call its
-    methods: what several ask for at the same moment is computed as one batch. All raise `ms_vireid.InputError`, with one
-    line that says what is wrong, where, and what to do; also in a process that was forked after the device was set up.
+    methods: what several ask for at the same moment is computed as one batch. All methods raise `ms_vireid.InputError`,
+    with one line that says what is wrong, where, and what to do; also in a process that was forked too late.
     """
 
     @in_one_line()
