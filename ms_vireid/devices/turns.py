@@ -45,10 +45,10 @@ class Turns(ContextDecorator):
             self._waiting.append(called)
         try:
             called.wait()
+            self._holder, self._depth = thread, 1
         except BaseException:  # Ctrl-C
             self._leave(called)
             raise
-        self._holder, self._depth = thread, 1
         return True
 
     def give_back(self) -> None:
