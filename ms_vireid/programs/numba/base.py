@@ -3,11 +3,11 @@
 import ctypes
 import math
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cache, wraps
-from itertools import count
+from queue import SimpleQueue
+from threading import Thread
 
 import mindspore as ms
 import numpy as np
@@ -139,10 +139,9 @@ def threaded(**options) -> Callable:
         @wraps(function)
         def run(iterations: int, *arguments) -> None:
             elements = sum(a.size for a in arguments if isinstance(a, np.ndarray))
-            pooled = elements >= _WORTH and threading.main_thread().is_alive()  # behind its end a pool takes no work
-            shares = max(1, min(THREADS, iterations)) if pooled else 1
+            shares = max(1, min(THREADS, iterations)) if elements >= _WORTH else 1
             ends = [iterations * i // shares for i in range(shares + 1)]
-            others = [_pool().submit(compiled, *ends[i : i + 2], *arguments) for i in range(1, shares)]
+            others = [_submit(compiled, *ends[i : i + 2], *arguments) for i in range(1, shares)]
             compiled(0, ends[1], *arguments)
             for other in others:
                 other.result()
@@ -152,11 +151,32 @@ def threaded(**options) -> Callable:
     return decorate
 
 
+def _submit(function: Callable, *arguments) -> Future:
+    """Have another thread call a function. Unlike a pool's, these threads also work for threads that outlive the main
+    one, as a server's do."""
+    future = Future()
+    _tasks().put((future, function, arguments))
+    return future
+
+
 @cache
-def _pool() -> ThreadPoolExecutor:
-    """The threads besides the caller's, each on its own core if `runtime.bound_threads` leaves enough."""
-    numbers = count(1)
-    return ThreadPoolExecutor(THREADS - 1, "kernels", lambda: runtime.place(next(numbers)))
+def _tasks() -> SimpleQueue:
+    """What is to be done by the threads besides the caller's, each on its own core if `runtime.bound_threads` leaves
+    enough."""
+    tasks = SimpleQueue()
+    for number in range(1, THREADS):
+        Thread(target=_work, args=(tasks, number), name=f"kernels {number}", daemon=True).start()
+    return tasks
+
+
+def _work(tasks: SimpleQueue, number: int) -> None:
+    runtime.place(number)
+    while True:
+        future, function, arguments = tasks.get()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
 
 
 def matmul(a: np.ndarray, b: np.ndarray, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
