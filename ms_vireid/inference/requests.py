@@ -38,28 +38,30 @@ class RequestQueue:
     def launch(self, request: "Request") -> None:
         """Compute what waits, up to this request's batch. The caller has the device."""
         while request.batch is None:
-            self._launch(self._next())
+            self._launch()
 
-    def _launch(self, requests: "list[Request]") -> None:
+    def _launch(self) -> None:
+        while self._waiting[0].batch is not None:  # not before: Ctrl-C in this thread may leave others' waiting
+            self._waiting.popleft()
+        requests = self._fitting()
         pixels = [request.pixels for request in requests]
         try:
             batch = Batch(self._features(pixels[0] if len(pixels) == 1 else np.concatenate(pixels)))
         except Exception as error:
             batch = Batch(error=error)
-        except BaseException:  # Ctrl-C in this thread: others still want theirs
-            self._waiting.extendleft(reversed(requests))
-            raise
         start = 0
         for request, its in zip(requests, pixels, strict=True):
-            request.batch, request.rows, request.pixels = batch, slice(start, start + len(its)), None
+            request.rows, request.batch, request.pixels = slice(start, start + len(its)), batch, None
             start += len(its)
 
-    def _next(self) -> "list[Request]":
-        """Take the requests that fit a batch, in order, at least one."""
-        requests = [self._waiting.popleft()]
-        count = len(requests[0].pixels)
-        while self._waiting and (count := count + len(self._waiting[0].pixels)) <= self._batch_size:
-            requests.append(self._waiting.popleft())
+    def _fitting(self) -> "list[Request]":
+        """The requests that fit a batch, in order, at least one."""
+        requests, count = [self._waiting[0]], len(self._waiting[0].pixels)
+        for number in range(1, len(self._waiting)):  # by number: other threads append meanwhile
+            count += len(self._waiting[number].pixels)
+            if count > self._batch_size:
+                break
+            requests.append(self._waiting[number])
         return requests
 
 

@@ -8,7 +8,7 @@ from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.readers import read_folder
 from ms_vireid.inference import features
 from ms_vireid.inference.features import FeatureExtractor
-from ms_vireid.programs.program import program
+from ms_vireid.programs.program import Queued, program
 
 from ..data.tree import write_folder
 
@@ -66,11 +66,9 @@ def test_threads_are_bound_as_the_program_uses_them(test_set, monkeypatch, name,
 def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, monkeypatch, name, order):
     """So that a device does not wait for the host between two batches; PyNative computes as it is called."""
     done = []
-    monkeypatch.setattr(features.Queued, "read", lambda self: done.append("read") or np.ones((self.count, 1)))
+    monkeypatch.setattr(Queued, "read", lambda self: done.append("read") or np.ones((self.count, 1)))
     extractor = FeatureExtractor(Pixels(), program(name), SIZE, 2)
-    monkeypatch.setattr(
-        extractor, "queue", lambda pixels, modality: done.append("queue") or features.Queued(None, len(pixels))
-    )
+    monkeypatch.setattr(extractor, "queue", lambda pixels, modality: done.append("queue") or Queued(None, len(pixels)))
     list(extractor.by_batch(EvaluationBatches(test_set, SIZE, 2)))
     assert done == order.split()
 
