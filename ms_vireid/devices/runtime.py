@@ -54,8 +54,8 @@ def set_up(device: str) -> str:
     variables that the user has set are kept.
 
     Returns the device with its name or the reason for choosing it: "CPU (auto: no Ascend NPU ...; no NVIDIA driver
-    ...)". Raises InputError if the requested device cannot be used, and in a process that was forked from one whose
-    device had been set up.
+    ...)". Raises InputError if the requested device cannot be used, and in a process that was forked from one that
+    used the device already.
     """
     if sys.platform == "win32":
         raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")

@@ -13,8 +13,8 @@ class Turns(ContextDecorator):
     """A lock that threads get in the order in which they ask; its holder may take it again. As a decorator it holds for
     a function.
 
-    Raises InputError in a process that was forked after its parent had taken a turn: threads of MindSpore do not live
-    on in it, and it would wait for them for ever.
+    Raises InputError in a process that was forked after `begin_use`: threads of MindSpore do not live on in it, and it
+    would wait for them for ever.
     """
 
     def __init__(self):
@@ -22,7 +22,7 @@ class Turns(ContextDecorator):
         self._waiting: deque[threading.Event] = deque()
         self._holder: int | None = None  # thread
         self._depth = 0
-        self._process: int | None = None  # that has taken a turn
+        self._process: int | None = None  # that uses the device
 
     def __enter__(self) -> None:
         self.take()
@@ -35,7 +35,6 @@ class Turns(ContextDecorator):
         self.require_own_process()
         thread, called = threading.get_ident(), threading.Event()
         with self._lock:
-            self._process = os.getpid()
             if self._holder in (None, thread):
                 self._holder = thread
                 self._depth += 1
@@ -59,16 +58,18 @@ class Turns(ContextDecorator):
                 self._pass_on()
 
     def require_own_process(self) -> None:
-        """Raise InputError in a process forked after a turn was taken."""
+        """Raise InputError in a process that was forked from one that used the device already."""
         if self._process not in (None, os.getpid()):
             raise InputError(
-                f"process {os.getpid()} was forked from {self._process}, whose device was set up before, and MindSpore "
+                f"process {os.getpid()} was forked from {self._process}, which used the device before, and MindSpore "
                 "cannot compute in it: make the Searcher in each process (gunicorn without --preload), and start "
                 "processes by multiprocessing.get_context('spawn')"
             )
 
-    def end_in_order(self) -> None:
-        """Let no thread compute while libraries that are imported by now are taken down at the end of the process."""
+    def begin_use(self) -> None:
+        """Call this before the first kernel: from now on a forked process cannot compute. And no thread computes while
+        libraries that are imported by now are taken down at the end of the process."""
+        self._process = os.getpid()
         atexit.unregister(self._close)  # what is registered last runs first
         atexit.register(self._close)
 

@@ -63,7 +63,7 @@ class Program:
         What a row does not stand for runs as it is written, and a line says so (`left`). Raises InputError for a hook
         where a graph would not call it.
         """
-        DEVICE.end_in_order()
+        DEVICE.begin_use()
         table, rows = self.table_for(model), self.rows
         cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
         if self.compiled:
