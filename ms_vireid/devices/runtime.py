@@ -16,7 +16,7 @@ from ms_vireid.command.arguments import require_choice
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.command.starting import at_once
 from ms_vireid.command.stopping import within_msrun
-from ms_vireid.devices import gpu, translation
+from ms_vireid.devices import gpu
 from ms_vireid.devices.turns import DEVICE
 
 # Variables whose other values end MindSpore's import in a traceback: what they may be, and what they are.
@@ -152,12 +152,6 @@ def one_voice() -> Iterator[None]:
 def is_local_main() -> bool:
     """Return whether this process is alone, or the first of msrun's workers on this machine."""
     return not launched() or (os.environ["MS_ROLE"] == "MS_WORKER" and os.environ.get("DEVICE_ID", "0") == "0")
-
-
-def prepare_start() -> None:
-    """As the first process of msrun on a machine, prepare a start that takes minutes, and say so. Call it before."""
-    if is_local_main() and _mindspore().get_context("device_target") == "GPU" and gpu.find_gpu(os.environ).translated:
-        _prepare_translated()
 
 
 def cap_convolutions() -> None:
@@ -307,6 +301,8 @@ def _find_gpu() -> tuple[gpu.Gpu, gpu.Toolkit]:
 
 def _start_gpu() -> str:
     device, toolkit = _find_gpu()
+    if is_local_main():
+        device.announce_translation(os.environ)
     os.environ.setdefault(ONE_THREAD, "1")
     with toolkit.announced(os.environ) as variables, environment(variables):
         _select("GPU")
@@ -314,16 +310,7 @@ def _start_gpu() -> str:
     # In float16, MindSpore 2.10 would convert feature maps to channels last, and miscount their readers: it stops with
     # "Invalid new ref count" at the second residual block.
     mindspore.set_context(disable_format_transform=True)
-    if device.translated and not launched():  # a process of msrun learns later which GPU it has
-        taken = _prepare_translated()
-        mindspore.ops.relu(mindspore.Tensor([0.0])).asnumpy()
-        translation.check(os.environ, taken)
     return f"{device}; {toolkit}"
-
-
-def _prepare_translated() -> int:
-    library = Path(_mindspore().__file__).parent / translation.LIBRARY
-    return translation.prepare(os.environ, library, len(cores()) or 1, _mindspore().get_context("device_id"))
 
 
 def _start_cpu() -> str:

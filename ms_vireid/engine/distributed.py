@@ -26,7 +26,6 @@ def join() -> "MsrunGroup":
     if runtime.is_scheduler():
         end_with_workers()
     try:
-        runtime.prepare_start()
         with ended_by_signals():
             communication.init()
     except RuntimeError as error:

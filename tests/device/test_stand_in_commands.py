@@ -77,14 +77,13 @@ def test_an_interrupted_training_goes_on(worker, tmp_path):
     assert (tmp_path / "run" / "result.json").exists()
 
 
-@pytest.mark.parametrize("processes", ["1", "5"])
-def test_the_drivers_translation_is_announced_and_happens_once(stand_in, tmp_path, processes):
-    newer = {"STAND_IN_CAPABILITY": "9", "CUDA_CACHE_PATH": str(tmp_path), "MS_VIREID_TRANSLATORS": processes}
-    first, second = (stand_in.run([sys.executable, "-c", SET_UP], 60, newer, cwd=ROOT) for _ in range(2))
-    assert f"it keeps them in {tmp_path}, 361 MB" in first.stdout
-    assert ("note: 407 of 407 modules have been translated" in first.stdout) == (processes != "1")
-    files = [path.name for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(set(files)) == len(files) == 407  # before the command goes on
-    assert any("-" in name for name in files) == (processes != "1")  # by the stand-in's cuModuleLoadFatBinary
-    assert (first.stdout.count("\n"), second.stdout) == (1 if processes == "1" else 2, "")
+def test_the_drivers_translation_is_announced_until_it_has_happened(stand_in, tmp_path):
+    newer = {"STAND_IN_CAPABILITY": "9", "CUDA_CACHE_PATH": str(tmp_path)}
+    compute = f"{SET_UP}; import mindspore as ms; ms.ops.relu(ms.Tensor([0.0])).asnumpy()"
+    first, second = (stand_in.run([sys.executable, "-c", compute], 60, newer, cwd=ROOT) for _ in range(2))
+    assert first.stdout == (
+        "note: the driver first translates MindSpore's kernels for this GPU, for 3 to 4 minutes on an H100; "
+        f"it keeps them in {tmp_path}, if it can\n"
+    )
+    assert second.stdout == ""
     assert first.returncode == second.returncode == 0

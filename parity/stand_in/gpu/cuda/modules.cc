@@ -1,19 +1,14 @@
-// The driver's modules: code that the stand-in's NVRTC has compiled for the host (nvrtc.cc), loaded and run; and those of
-// a real library, which are only translated.
+// The driver's modules: code that the stand-in's NVRTC has compiled for the host (nvrtc.cc), loaded and run.
 #include <dlfcn.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "../code.h"
-#include "../translations.h"
 #include "stand_in.h"
 #include "values.h"
 
@@ -86,26 +81,6 @@ int cuModuleLoadData(void **module, const void *image) {
 int cuDevicePrimaryCtxRetain(void **context, int device) { return cuCtxGetCurrent(context); }
 
 int cuCtxSetCurrent(void *context) { return context ? SUCCESS : INVALID_VALUE; }
-
-// A file of the cache for each that differs by its size or its first bytes.
-int cuModuleLoadFatBinary(void **module, const void *code) {
-  struct {
-    uint32_t mark;
-    uint16_t version, header;
-    uint64_t size;
-  } begin;
-  memcpy(&begin, code, sizeof begin);
-  if (begin.mark != 0xBA55ED50) return INVALID_IMAGE;
-  std::string_view bytes(static_cast<const char *>(code), std::min<uint64_t>(begin.header + begin.size, 65536));
-  translate_module(std::to_string(begin.size) + '-' + std::to_string(std::hash<std::string_view>()(bytes)));
-  *module = new char;
-  return SUCCESS;
-}
-
-int cuModuleUnload(void *module) {
-  delete static_cast<char *>(module);
-  return SUCCESS;
-}
 
 int cuModuleGetFunction(void **function, void *module, const char *name) {
   auto *from = static_cast<Module *>(module);
