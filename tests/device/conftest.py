@@ -34,7 +34,7 @@ def build_or_skip(device):
     return build(device)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def worker(stand_in, tmp_path_factory):
     """A process on the stand-in GPU."""
     yield from _worker(stand_in, tmp_path_factory)
@@ -60,19 +60,19 @@ def kernels(request, tmp_path_factory):
     return Kernels(request.getfixturevalue("stand_in"), tmp_path_factory.mktemp("numba"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def counting_worker(stand_in, tmp_path_factory):
     """The same, in which nothing is computed: for what is about operators, types, shapes and counts alone."""
     yield from _worker(stand_in, tmp_path_factory, values=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pynative_worker(stand_in, tmp_path_factory):
     """The same for PyNative, whose threads the tests do not need."""
     yield from _worker(stand_in, tmp_path_factory, values=False, blocking=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def ascend_worker(ascend, tmp_path_factory):
     """A process on the stand-in Ascend."""
     yield from _worker(ascend, tmp_path_factory)
@@ -85,6 +85,7 @@ def either(request):
 
 
 def _worker(stand_in, tmp_path_factory, **options):
+    """It ends with this folder's tests, as it keeps gigabytes that the ladder of full-size models needs."""
     worker = Worker(stand_in, tmp_path_factory.mktemp("worker"), **options)
     yield worker
     worker.close()

@@ -444,12 +444,11 @@ def test_sums_do_not_depend_on_the_number_of_threads(case, monkeypatch):
     for threads in (1, 3):
         monkeypatch.setattr(base, "THREADS", threads)
         monkeypatch.setattr(base, "_WORTH", 0)
-        base._pool.cache_clear()
+        base._tasks.cache_clear()
         cell, inputs = made(case, True)
         program("numba").prepare(cell)
         found.append(everything(cell, inputs))
-    base._pool().shutdown()
-    base._pool.cache_clear()
+    base._tasks.cache_clear()
     for one, three in zip(*found, strict=True):
         assert np.array_equal(one, three)
 
