@@ -107,7 +107,7 @@ def from_saved_buffers(cell: nn.Cell, *parts: CompareProgram) -> CompareProgram:
 def computed_by(program: str, function: Callable) -> Callable:
     """Return the function as a program computes it; a cell is prepared first."""
     cell = function if isinstance(function, nn.Cell) else nn.Cell()
-    return program_named(program).prepare(cell).computed(function)
+    return program_named(program).prepare(cell).compile(function)
 
 
 @dataclass

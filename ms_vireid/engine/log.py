@@ -68,7 +68,7 @@ class TrainingLog:
         self._queued.append(terms)
 
     @DEVICE
-    def settle(self, step: int, epoch: int) -> None:
+    def read_queued(self, step: int, epoch: int) -> None:
         """Wait for the queued steps, check that their terms are finite, and report jumps of the loss. Call it before
         every checkpoint. step: the last one queued. epoch: of all of them."""
         if not self._queued:
@@ -97,7 +97,7 @@ class TrainingLog:
             raise InputError(f"{', '.join(wrong)} {where}; lower optimizer.lr or check the data")
 
     def write(self, step: int, planned: Planned) -> None:
-        """Log the step that was settled last."""
+        """Log the step that was read last."""
         if not self.group.is_main_process:
             return
         (last_step, last_time), now = self._last_line, time.perf_counter()

@@ -21,6 +21,11 @@ class Planned(NamedTuple):
     key: np.int32
 
 
+def every(step: int, n: int) -> bool:
+    """Whether a step is one of every n; none is if n is 0."""
+    return n > 0 and step % n == 0
+
+
 class Plan:
     """All steps of a run, which follow from its configuration alone.
 

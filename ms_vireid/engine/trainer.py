@@ -18,7 +18,7 @@ from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model
 from ms_vireid.engine.log import TrainingLog
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
-from ms_vireid.engine.plan import Plan, Planned
+from ms_vireid.engine.plan import Plan, Planned, every
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.state import TrainingState
@@ -93,17 +93,17 @@ class Trainer:
                     log.queue(self.queue_step(planned, images, labels))
                     self.group.average_statistics()
                 state.step += 1
-                ends_epoch = state.step % self.plan.iterations == 0
-                logs = state.step % train.log_steps == 0 or state.step == steps
-                saves = ends_epoch or (train.checkpoint_steps and state.step % train.checkpoint_steps == 0)
-                settles = logs or saves or self.group.any(bool(stop))
-                if settles:
-                    log.settle(state.step, planned.epoch)
+                ends_epoch = every(state.step, self.plan.iterations)
+                logs = every(state.step, train.log_steps) or state.step == steps
+                saves = ends_epoch or every(state.step, train.checkpoint_steps)
+                reads = logs or saves or self.group.any(bool(stop))
+                if reads:
+                    log.read_queued(state.step, planned.epoch)
                 if logs:
                     log.write(state.step, planned)
                 if ends_epoch:
                     self._end_epoch(planned.epoch, evaluate)
-                stopping = settles and self.group.any(bool(stop))  # also by a signal since
+                stopping = reads and self.group.any(bool(stop))  # also by a signal since
                 if saves or stopping:
                     state.save()
                 if stopping and state.step < steps:

@@ -15,8 +15,8 @@ class Eager(Program):
 
     tables = {"CPU": {}, "GPU": {}, "Ascend": {}}  # noqa: RUF012
 
-    def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
-        super().settle(model, cells)
+    def finish_setup(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
+        super().finish_setup(model, cells)
         ms.runtime.launch_blocking()  # MindSpore 2.10 may crash on an error in queued operators
 
     def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> Layout:

@@ -73,7 +73,7 @@ class Program:
         self._tell(left)
         for cell in getattr(model, "recomputed", ()):
             cell.recompute(output_recompute=True)
-        self.settle(model, cells)
+        self.finish_setup(model, cells)
         if model not in self._computations:
             half = HalfWeights(model, self.half_dtype) if self.half_dtype is not None else None
             self._computations[model] = Computation(self.compiled, half, self.layout_of)
@@ -85,7 +85,7 @@ class Program:
         """What this program's replacements on the current device were proven against."""
         return proven.record().get(str(self), {}).get(ms.get_context("device_target"), {})
 
-    def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
+    def finish_setup(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         """Do what else this program does to a model."""
         if any(isinstance(cell, nn.Conv2d) for cell in cells):
             runtime.cap_convolutions()
@@ -129,7 +129,7 @@ class Computation:
         self._layout_of = layout_of
         self._layout: Layout | None = None
 
-    def computed(self, function: Callable) -> Callable:
+    def compile(self, function: Callable) -> Callable:
         """Wrap a function of prepared cells so that it is computed as they are."""
 
         def call(*inputs):
@@ -174,7 +174,7 @@ class Computation:
 
         announce: print when it is compiled.
         """
-        return Step(self.computed, update, self._half, announce and self.compiled)
+        return Step(self.compile, update, self._half, announce and self.compiled)
 
     def features(self, model: nn.Cell, modality: str, batch_size: int, kind: str) -> Callable[[np.ndarray], "Queued"]:
         """Make a function that queues the features of at most `batch_size` pictures, float32 [n, 3, H, W].
@@ -182,13 +182,13 @@ class Computation:
         model: the prepared one. kind: names these pictures when their graph is compiled.
         """
         if not self.compiled:
-            compute = self.computed(model)
+            compute = self.compile(model)
             return lambda pictures: Queued(compute(Tensor(pictures, ms.float32), modality), len(pictures))
 
         def features(images: Tensor) -> Tensor:
             return model(images, modality)
 
-        compute, staging, compiled = self.computed(features), Staging(), False
+        compute, staging, compiled = self.compile(features), Staging(), False
 
         def queue(pictures: np.ndarray) -> Queued:
             nonlocal compiled
@@ -203,14 +203,14 @@ class Computation:
 class Step:
     """Queues training steps."""
 
-    def __init__(self, computed: Callable, update: Callable, half: HalfWeights | None, announce: bool):
+    def __init__(self, compile_step: Callable, update: Callable, half: HalfWeights | None, announce: bool):
         def step(images, packed, shape):
             terms = update(images, *_unpacked(packed, shape))
             if half is not None:
                 half.refresh()
             return ops.stack(terms)
 
-        self._step = computed(step)
+        self._step = compile_step(step)
         self._half = half
         self._announce = announce
         self._compiled = False

@@ -96,7 +96,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
             gradients = layout.joined(inputs[:-1])
             return ours(layout.parts, ours.clip(gradients, clip_norm) if clip_norm else gradients, inputs[-1])
 
-        update = computation.computed(update_weights)
+        update = computation.compile(update_weights)
         comparisons = []
         for step, (rates, gradients, expected) in enumerate(steps, 1):
             inputs = [ms.Tensor(gradients[names[weight.name]]) for weight in layout.weights]

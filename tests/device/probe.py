@@ -150,7 +150,7 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
         gradients, finite = half.unscaled(scaler, layout.joined((first, second)))
         return optimizer(layout.parts, gradients, scalars, finite)
 
-    step = computation.computed(update)
+    step = computation.compile(update)
 
     def held():
         return np.concatenate([parameter.asnumpy().ravel() for parameter in (*layout.weights, *optimizer.state())])
@@ -197,7 +197,7 @@ def kernels_differ_by(build: Callable, *shapes: tuple[int, ...], evaluated: tupl
         places = tuple(range(len(inputs)))
         compute = ms.value_and_grad(weighted, places, network.trainable_params(), has_aux=True)
         prepared = program("cuda").prepare(network) if compiled else None
-        (_, y), (of_inputs, of_weights) = (prepared.computed(compute) if compiled else compute)(*inputs)
+        (_, y), (of_inputs, of_weights) = (prepared.compile(compute) if compiled else compute)(*inputs)
         buffers = [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
         of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
         return [tensor.asnumpy() for tensor in (y, *of_inputs, *of_weights, *buffers)]
@@ -314,7 +314,7 @@ def joins_differ() -> dict[str, list[str]]:
 
     found = {"computed": [], "refused": [], "differ": []}
     for function in functions:
-        expected, actual = result(function, ms.jit), result(function, computation.computed)
+        expected, actual = result(function, ms.jit), result(function, computation.compile)
         found["computed" if expected else "refused"].append(function.__name__)
         if len(expected) != len(actual) or not all(map(np.array_equal, expected, actual)):
             found["differ"].append(function.__name__)

@@ -104,7 +104,7 @@ def joined(prepare=lambda cell: None):
     inputs = *floats, floats[0].half(), whole, empty
     cell = Joins()
     computation, compute = prepare(cell), value_and_grad(cell, (0, 1, 2, 3, 4), has_aux=True)
-    (total, of_a, others), gradients = (computation.computed(compute) if computation else compute)(*inputs)
+    (total, of_a, others), gradients = (computation.compile(compute) if computation else compute)(*inputs)
     return [x.asnumpy() for x in (total, *of_a, *others, *gradients)]
 
 
@@ -155,7 +155,7 @@ class Scaled(nn.Cell):
 def scaled(prepare=lambda cell: None):
     cell, x = Scaled(), Tensor(np.random.default_rng(9).normal(size=(2, 4, 5, 5)).astype(np.float32))
     computation = prepare(cell)
-    return [y.asnumpy() for y in (computation.computed(cell) if computation else cell)(x)]
+    return [y.asnumpy() for y in (computation.compile(cell) if computation else cell)(x)]
 
 
 def save_scaled(file: str) -> None:

@@ -74,7 +74,7 @@ def updates(optimizer, name):
     def update(gradients, scalars):
         return optimizer(layout.parts, layout.joined(gradients), scalars)
 
-    return computation.computed(update)
+    return computation.compile(update)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -110,7 +110,7 @@ def test_gradients_are_clipped_as_in_torch(name, value):
     def clip(*tensors):
         return optimizer.clip(tensors, 5.0)
 
-    for ours, weight in zip(computation.computed(clip)(*map(Tensor, gradients)), weights, strict=True):
+    for ours, weight in zip(computation.compile(clip)(*map(Tensor, gradients)), weights, strict=True):
         np.testing.assert_allclose(ours.asnumpy(), weight.grad.numpy(), rtol=1e-6)
 
 

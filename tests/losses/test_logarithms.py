@@ -36,7 +36,7 @@ def outcomes(cell):
     differences = Tensor(draw.normal(0, 3, 441).astype(np.float32))
     labels = Tensor(np.arange(ROWS) % CLASSES, ms.int32)
 
-    of_inputs = program("graph").prepare(cell).computed(cell)
+    of_inputs = program("graph").prepare(cell).compile(cell)
     calls = [[value.asnumpy().tobytes() for value in of_inputs(logits, labels, differences)] for _ in range(CALLS)]
     return zip(*calls, strict=True)
 

@@ -308,7 +308,7 @@ def results(cases, training, prepare=lambda cell: None, gradients=True):
     cell, inputs, computation = made(cases, training, prepare)
     weights = cell.trainable_params() if gradients else []
     compute = ms.value_and_grad(cell, tuple(range(len(inputs))), weights or None, has_aux=True) if gradients else cell
-    outcome = (computation.computed(compute) if computation else compute)(*inputs)
+    outcome = (computation.compile(compute) if computation else compute)(*inputs)
     (_, outputs), of = outcome if gradients else (outcome, (None,) * len(inputs))
     of_inputs, of_weights = of if weights else (of, ())
     of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
@@ -329,7 +329,7 @@ def refusal(case, training, prepare=lambda cell: None):
     """The type of the error by which a layer refuses a case; a gradient that is cut short would confuse the next."""
     cell, inputs, computation = made([case], training, prepare)
     try:
-        _, (output,) = (computation.computed(cell) if computation else cell)(*inputs)
+        _, (output,) = (computation.compile(cell) if computation else cell)(*inputs)
         output.asnumpy()
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         return type(error)

@@ -26,7 +26,7 @@ def operator(name: str, **numbers: float | tuple) -> ops.Custom:
 @cache
 def _operator(name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
     if any(tensor.written for tensor in declarations.operators()[name].inputs):
-        raise TypeError(f"{name} writes its inputs: call operator_like(WRITES, ...)")
+        raise TypeError(f"{name} writes its inputs: call operator_like(INPLACE_LIKE, ...)")
     return made(name, dict(zip(names, values, strict=True)))
 
 
@@ -34,13 +34,14 @@ def _operator(name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
 @cache
 def operator_like(like: ops.Primitive, name: str, names: tuple[str, ...], values: tuple) -> ops.Custom:
     """The operator with these numbers, returning a tuple. One that writes its inputs must be called where this is, as
-    `operator_like(WRITES, ...)(...)`, others with READS."""
+    `operator_like(INPLACE_LIKE, ...)(...)`, others with PURE_LIKE."""
     return made(name, dict(zip(names, values, strict=True)), returns_tuple=True)
 
 
-# MindSpore asks whether an operator writes before it evaluates a constexpr. By this it takes the answer of `like`.
+# MindSpore asks whether an operator writes before it evaluates the constexpr that makes it. With this attribute it
+# takes the answer of the first argument instead: an operator that writes nothing, or one that does.
 operator_like.add_prim_attr("side_effect_propagate", 1)
-READS, WRITES = ops.ReLU(), ops.Assign()
+PURE_LIKE, INPLACE_LIKE = ops.ReLU(), ops.Assign()
 
 
 def made(
@@ -99,7 +100,9 @@ class Differentiable(nn.Cell):
     ):
         super().__init__()
         self.operator, self.without, self.passed, self.duplicate = name, without, passed, duplicate
-        self.like = WRITES if any(tensor.written for tensor in declarations.operators()[name].inputs) else READS
+        self.like = (
+            INPLACE_LIKE if any(tensor.written for tensor in declarations.operators()[name].inputs) else PURE_LIKE
+        )
 
     def construct(self, inputs: tuple[Tensor, ...], names: tuple[str, ...], values: tuple) -> tuple[Tensor, ...]:
         """Returns all outputs. names, values: of the numbers."""

@@ -13,7 +13,7 @@ from ms_vireid.optimizers.groups import Part
 from ms_vireid.optimizers.sgd import Scalars as SGDScalars
 from ms_vireid.programs import half
 from ms_vireid.programs.cuda.declarations import constants
-from ms_vireid.programs.cuda.operators import ABSENT, WRITES, operator, operator_like
+from ms_vireid.programs.cuda.operators import ABSENT, INPLACE_LIKE, operator, operator_like
 
 _ADAMW = {name: place for place, name in enumerate(AdamWScalars._fields)}
 _SGD = {name: place for place, name in enumerate(SGDScalars._fields)}
@@ -43,13 +43,13 @@ def _numbers(numbers: dict, limits: Limits) -> Numbers:
 def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
     names, values = _numbers_of_adamw(part.group, self.limits[part.group])
     applies = ABSENT if applies is None else applies
-    operator_like(WRITES, "adamw", names, values)(part.weight, *part.states, gradient, scalars, applies)
+    operator_like(INPLACE_LIKE, "adamw", names, values)(part.weight, *part.states, gradient, scalars, applies)
 
 
 def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
     names, values = _numbers_of_sgd(self.nesterov, part.group, self.limits[part.group])
     applies = ABSENT if applies is None else applies
-    operator_like(WRITES, "sgd", names, values)(part.weight, *part.states, gradient, scalars, applies)
+    operator_like(INPLACE_LIKE, "sgd", names, values)(part.weight, *part.states, gradient, scalars, applies)
 
 
 @ops.constexpr
@@ -66,12 +66,12 @@ def unscaled(scaler: DynamicLossScaler, gradients: tuple[Tensor, ...]) -> tuple[
         result, of_parts = operator("unscaled")(gradient, scaler.scale_value)
         results, finite, counts = (*results, result), (*finite, of_parts), (*counts, of_parts.shape[0])
     names, values = _numbers_of_scale(counts, scaler.scale_factor, scaler.scale_window)
-    applies = operator_like(WRITES, "adjust_scale", names, values)(scaler.scale_value, scaler.counter, *finite)[0]
+    applies = operator_like(INPLACE_LIKE, "adjust_scale", names, values)(scaler.scale_value, scaler.counter, *finite)[0]
     return results, applies
 
 
 def write_half(copy: Parameter, weight: Parameter) -> None:
-    operator_like(WRITES, "halved", (), ())(copy, weight)
+    operator_like(INPLACE_LIKE, "halved", (), ())(copy, weight)
 
 
 # Costs: predicted of an H100, ms of what each row replaces, and of the kernels. Measured alone in float32 / float16,

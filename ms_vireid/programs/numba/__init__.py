@@ -18,7 +18,7 @@ from ms_vireid.programs.program import Program
 class Numba(Program):
     tables = {"CPU": TABLE}  # noqa: RUF012
 
-    def settle(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
+    def finish_setup(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         for weight in model.get_parameters():  # aligning the optimiser's states gives no speed-up
             base.align(weight)
 
