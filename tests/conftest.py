@@ -36,6 +36,7 @@ def pytest_xdist_auto_num_workers():
 
 
 def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="also tests marked `extensive`, which take long")
     parser.addoption("--fuzz", type=int, default=20, metavar="N", help="examples of each kind of input")
     parser.addoption("--fuzz-seed", type=int, default=18, metavar="S", help="of what is drawn, and of moments")
     parser.addoption(
@@ -69,7 +70,11 @@ def memory_given_back():
     memory.give_back()
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--all"):
+        left_out = [item for item in items if item.get_closest_marker("extensive")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("extensive")]
     items.sort(key=lambda item: max((LAST.index(part) for part in item.path.parts if part in LAST), default=-1))
 
 
