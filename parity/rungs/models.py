@@ -71,8 +71,8 @@ class Model:
 
     def training_inputs(self) -> tuple[Any, ...]:
         """Return images, no modality, a step's key, and labels of two identities in each part."""
-        labels = np.repeat(np.tile(np.int32([4, 2]), self.parts), self.batch // (2 * self.parts))
-        return self.images(), None, step_key(0, 5), labels
+        labels = np.sort(np.resize(np.int32([4, 2]), self.batch // self.parts))[::-1]
+        return self.images(), None, step_key(0, 5), np.tile(labels, self.parts)
 
 
 _NO_DROPOUT = {"dropout": 0.0, "drop_path": 0.0}
@@ -116,7 +116,7 @@ MODELS = {
         parts=3,
     ),
     "MUN small, identity memory": Model("mun_resnet50", (48, 24), 8, _MUN | {"memory": "identity"}, small=False),
-    "pmt_vit_base": Model("pmt_vit_base", (256, 128), 8, {}, _NO_DROPOUT, small=False),
+    "pmt_vit_base": Model("pmt_vit_base", (256, 128), 6, {}, _NO_DROPOUT, small=False),
     "agw_resnet50": Model("agw_resnet50", (288, 144), 4, small=False, chaotic=True),
     "mun_resnet50": Model("mun_resnet50", (288, 144), 4, {"batch": (2, 1)}, small=False, chaotic=True),
 }
