@@ -105,12 +105,13 @@ def find_layout(
         raise InputError(f"{root}: {option} {shown(stated)} takes no picture; {_levels(root, paths)}")
     if layout := documented_layout(root, pictures):
         return layout
-    remedy = f"say what they name with {option}, as in '{{identity}}/{{modality}}/{{camera}}/*'"
-    problem = f"{root}: is none of the trees in docs/data.md; {_levels(root, paths)}; {remedy}"
+    unknown = f"{root}: is none of the trees in docs/data.md; {_levels(root, paths)}"
+    remedy = f"give a {option} such as '{{identity}}/{{modality}}/{{camera}}/*'"
     if modality == AUTO:
-        raise InputError(problem)
+        instead = ", or --modality alone, to know nobody" if option == "--layout" else ""
+        raise InputError(f"{unknown}; {remedy}{instead}")
     if any(os.path.dirname(path) != str(root) for path in paths):
-        _log.warning("%s", one_line(f"note: nobody is known by name: {problem}"))
+        _log.warning("%s", one_line(f"note: nobody is known by name: {unknown}; {remedy}"))
     return FolderLayout(root, "")
 
 

@@ -96,7 +96,7 @@ UNKNOWN = {
     "cameras alone": (both("D1/1.jpg", "D2/1.jpg"), "infrared, visible, below them D1, D2"),
     "cameras and parts": (both("cam1/train/1.jpg"), "infrared, visible, below them cam1, below them train"),
 }
-END = "; say what they name with --layout, as in '{identity}/{modality}/{camera}/*'"
+REMEDY = "; give a --layout such as '{identity}/{modality}/{camera}/*'"
 
 
 @pytest.mark.parametrize(("paths", "levels"), UNKNOWN.values(), ids=UNKNOWN)
@@ -106,10 +106,10 @@ def test_any_other_tree_is_refused_with_its_first_levels(tmp_path, caplog, paths
     shown = f"its folders are {levels}" if levels else "it has no folder; a picture is a.jpg"
     with pytest.raises(InputError) as refused:
         read(root)
-    assert str(refused.value) == known + shown + END
+    assert str(refused.value) == f"{known}{shown}{REMEDY}, or --modality alone, to know nobody"
     assert set(read(root, "infrared").values()) == {("infrared", "", -1)}
     noted = [record.getMessage() for record in caplog.records]
-    assert [line.endswith(END) and line.startswith("note: nobody is known by name: ") for line in noted] == (
+    assert [line.endswith(REMEDY) and line.startswith("note: nobody is known by name: ") for line in noted] == (
         [True] if levels else []
     )
 
