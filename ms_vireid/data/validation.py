@@ -160,7 +160,7 @@ def passed_over(data: ReIDData) -> str | None:
                 labels = data.layout.labels(data.root / folder / path)
                 if not labels or not labels.identity or _number(labels.identity) in people:
                     left.append(Path(folder, path).as_posix())
-    remedy = "move them to a person's folder, or away"
+    remedy = "move them to a person's folder, or away" + ", or give a data.layout" * (data.name == "folder")
     return f"pictures that are not used: {summary(sorted(left))}; {remedy}" if left else None
 
 

@@ -206,7 +206,8 @@ def test_folder_leaves_pictures_that_no_template_takes_with_a_note(tmp_path):
         tree.write_picture(tmp_path / place)
     data = read_folder(tmp_path, 0.5)
     assert len(data.pictures) == 16
-    line = f"pictures that are not used: 4 ({', '.join(places)}); move them to a person's folder, or away"
+    line = f"pictures that are not used: 4 ({', '.join(places)}); move them to a person's folder, or away, or give a "
+    line += "data.layout"
     assert passed_over(data) == line
     assert line in validate_for_training(data, config_of(2))[0]
     data = read_folder(tmp_path, 0.5, "{modality}/{identity}/**")
