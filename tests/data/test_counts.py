@@ -203,7 +203,8 @@ def test_pictures_that_are_not_used_end_with_1_and_unknown_trees_with_2(tmp_path
     tree.write_picture(root / "visible/nobody.jpg")
     assert check("data.name=folder", "--data-root", root) == 1
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "pictures that are not used: 1 (visible/nobody.jpg); move them to a person's folder, or away, or give a data.layout",
+        "pictures that are not used: 1 (visible/nobody.jpg); move them to a person's folder, or away, or give a "
+        "data.layout",
         "16 pictures decoded; 1 problem",
     ]
     root = tree.write_folder(tmp_path / "splits", ("train", "test"))
