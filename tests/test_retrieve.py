@@ -97,7 +97,8 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
     for i in range(3):
         write_picture(night / f"{i}.jpg", seed=i, gray=True)
     options = ("--query", day, "--gallery", night, "--checkpoint", "model.safetensors")
-    assert "folders say no modality" in refused(*options)
+    said = refused(*options)
+    assert "street: is none of the trees in docs/data.md; it has no folder; a picture is 0.jpg; give a --layout" in said
     found = search(*options, "--modality", "visible", "infrared")
     (query,) = found["queries"]
     assert (query["path"], query["modality"], query["identity"]) == ("anna.jpg", "visible", None)
@@ -196,14 +197,15 @@ def test_queries_are_read_in_the_tree_of_the_gallery(search, prepared, tmp_path,
             write_picture(tmp_path / f"vcm/{person:04d}/{modality}/D1/0.jpg", seed=person)
     images = tmp_path / "vcm"
     options = ("--checkpoint", "model.safetensors", "--query", images / "0001/ir")
+    stated = ("--layout", "{identity}/{modality}/{camera}/*")
     for gallery in (images, tmp_path / "vcm.npz", tmp_path / "vcm.index"):
         if gallery.suffix == ".npz":
             with pytest.MonkeyPatch.context() as patch:
-                made = ("--checkpoint", "model.safetensors", "--images", images, "--output", gallery)
+                made = ("--checkpoint", "model.safetensors", "--images", images, "--output", gallery, *stated)
                 command(patch, prepared, extract, *made)
         if gallery.suffix == ".index":
             search(*options, "--gallery", tmp_path / "vcm.npz", "--index", "flat", "--save-index", gallery)
-        (query,) = search(*options, "--gallery", gallery)["queries"]
+        (query,) = search(*options, "--gallery", gallery, *(stated if gallery == images else ()))["queries"]
         assert (query["identity"], query["path"]) == ("0001", "D1/0.jpg")
         assert {(hit["identity"], hit["match"]) for hit in query["hits"]} == {("0001", True), ("0002", False)}
 

@@ -116,14 +116,14 @@ def add_checkpoint(parser: Parser, more: str = "", required: bool = True, **opti
 
 
 def add_layout(parser: Parser) -> None:
-    """Add --layout, as `data.layout.find_layout` takes it."""
+    """Add --layout, as `find_layout` takes it."""
     parser.add_argument(
         "--layout",
         default="auto",
         metavar="L",
         help="how the paths say who is in the pictures: a template such as '{identity}/{modality}/{camera}/*' (also "
-        "{site}, {split}, **), words such as PERSON/MODALITY/CAMERA, or sysu_mm01, regdb, llcm, market1501, "
-        "dukemtmc, msmt17, mars; auto: worked out from the whole tree",
+        "{site}, {split}, **), or sysu_mm01, regdb, llcm, market1501, dukemtmc, msmt17, mars; auto: one of the trees "
+        "in docs/data.md, known by its names",
     )
 
 

@@ -4,33 +4,24 @@ import re
 
 AUTO, SYSU = "auto", "sysu_mm01"
 FIELDS = ("identity", "modality", "camera", "split", "site")
-WORDS = {  # a folder's words for a modality, in lower case
+MODALITY_WORDS = {  # names of folders, in lower case
     **dict.fromkeys(("visible", "vis", "rgb", "color", "colour"), "visible"),
     **dict.fromkeys(("infrared", "ir", "nir", "swir", "lwir", "tir", "thermal"), "infrared"),
 }
-TRAINING, VALIDATION = ("train", "training", "trainval"), ("val", "valid", "validation")
-TESTING = ("test", "testing", "query", "queries", "probe", "gallery")
-# Words that name a part of a set, or what it holds, and nobody.
-_PARTS = (*TRAINING, *VALIDATION, *TESTING, "bounding", "box", "bbox", "gt", "multi", "all", "data", "dataset")
-NEUTRAL = (*_PARTS, "image", "images", "img", "imgs", "picture", "pictures", "photo", "photos", "frame", "frames")
 NAMED = {  # several templates, of which the first that fits holds
     SYSU: "cam{camera}/{identity}/*",
     "regdb": "{modality}/{identity}/*",
-    "llcm": "{site}_{modality}/{camera}/{identity}/*|{modality}/cam{camera}/*|{modality}/{identity}/*_c{camera}_*"
-    "|{modality}/{identity}/*",
+    "llcm": "{site}_{modality}/cam{camera}/{identity}/*|{modality}/{identity}/*_c{camera}_*",
     "market1501": "**/{modality}/**/{identity}_c{camera}s*|**/{identity}_c{camera}s*",
     "dukemtmc": "**/{modality}/**/{identity}_c{camera}_f*|**/{identity}_c{camera}_f*",
     "msmt17": "**/{modality}/**/{identity}_*_{camera}_*|**/{identity}_*_{camera}_*",
     "mars": "**/{modality}/**/{identity}C{camera}T*|**/{identity}C{camera}T*",
 }
-_SHORT = {"person": "identity", "place": "site"} | {field: field for field in FIELDS}  # as PERSON/MODALITY/CAMERA
 _PIECE = re.compile(r"\{(?P<field>[^{}]*)\}|(?P<star>\*)|(?P<text>[^{}*]+)|(?P<odd>.)")
-_BREAK = r"[ _.-]+"
-_NEUTRAL = f"(?:{'|'.join(sorted(NEUTRAL, key=len, reverse=True))})"
-_MODALITY = f"(?:{_NEUTRAL}{_BREAK})*(?:{'|'.join(sorted(WORDS, key=len, reverse=True))})(?:{_BREAK}{_NEUTRAL})*"
-LONGEST, _MOST_ALTERNATIVES = 300, 8  # characters; templates
+_MODALITY = "|".join(sorted(MODALITY_WORDS, key=len, reverse=True))
+_LONGEST, _MOST_ALTERNATIVES = 300, 8  # characters; templates
 _MOST_OPEN = 3  # wildcards of a part: a name that nearly fits takes up to a second with three, a minute with four
-KNOWN = f"auto, words as PERSON/MODALITY/CAMERA, {', '.join(NAMED)}, or a template as '{{modality}}/{{identity}}/*'"
+KNOWN = f"auto, {', '.join(NAMED)}, or a template as '{{modality}}/{{identity}}/*'"
 
 
 def canonical(layout: str) -> str:
@@ -39,20 +30,13 @@ def canonical(layout: str) -> str:
     return next((name for name in NAMED if name.replace("_", "") == plain), layout)
 
 
-def templates(layout: str) -> list[str]:
-    """Return the templates of a layout: those of a name, of words such as PERSON/MODALITY/CAMERA, or its own."""
-    if named := NAMED.get(canonical(layout)):
-        return named.split("|")
-    words = [_SHORT.get(word.lower()) for word in layout.split("/")]
-    return ["/".join([*(f"{{{word}}}" for word in words), "**"])] if all(words) else layout.split("|")
-
-
 def patterns(layout: str) -> list[re.Pattern]:
     """Compile a layout for paths with slashes. The groups are named as in FIELDS. Raises ValueError for anything
     else."""
-    if len(layout) > LONGEST or not layout.isprintable():
-        raise ValueError(f"is longer than {LONGEST} characters, or cannot be printed")
-    texts = templates(layout)
+    if len(layout) > _LONGEST or not layout.isprintable():
+        raise ValueError(f"is longer than {_LONGEST} characters, or cannot be printed")
+    name = canonical(layout)
+    texts = NAMED.get(name, name).split("|")
     if len(texts) > _MOST_ALTERNATIVES:
         raise ValueError(f"has {len(texts)} templates, at most {_MOST_ALTERNATIVES} are taken")
     compiled = [_pattern(text) for text in texts]
@@ -97,8 +81,8 @@ def _part(part: str, template: str) -> str:
         elif kind == "star":
             expression.append("[^/]*?")
         else:
-            of_field = {"modality": _MODALITY} | ({"camera": r"\d{1,9}"} if len(pieces) > 1 else {})
-            expression.append(f"(?P<{text}>{of_field.get(text, '[^/]+?')})")
+            camera = r"\d{1,9}" if len(pieces) > 1 else r"[^/\d]*\d{1,9}"  # D3
+            expression.append(f"(?P<{text}>{ {'modality': _MODALITY, 'camera': camera}.get(text, '[^/]+?') })")
         before = kind
     if unbounded > _MOST_OPEN:
         raise ValueError(f"'{template}': '{part}' has more than {_MOST_OPEN} wildcards")

@@ -128,8 +128,8 @@ class DataConfig(Section):
     # memory: keep decoded and resized training pictures from one epoch to the next; auto: if they take at most a
     # quarter of the free memory
     cache: Literal["auto", "none", "memory"] = "auto"
-    # how the paths in a folder say who is in a picture: a template, words such as PERSON/MODALITY/CAMERA, or a name
-    # such as market1501; auto: worked out from the whole tree
+    # how the paths in a folder say who is in a picture: a template such as {identity}/{modality}/{camera}/*, or a name
+    # such as market1501; auto: a documented tree, known by its names
     layout: Annotated[str, AfterValidator(check_layout)] = AUTO
     # which values of pictures of 16 or 32 bits are shown as black and white; measured: taken from the training pictures
     # and stored with the run; full: all values of 16 bits

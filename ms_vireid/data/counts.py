@@ -8,7 +8,7 @@ import numpy as np
 from ms_vireid.command.errors import summary
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
-from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, published_identity
+from ms_vireid.data.published import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.validation import pictures_of_each
 
@@ -126,7 +126,7 @@ def findings(data: ReIDData, name: str, wanted: Mapping[Part, Count]) -> list[st
                 lines.append(
                     f"{where}: identities without {REGDB_EACH} pictures: {summary(odd)}; check idx/ and the files"
                 )
-    if name == "regdb" and (both := sorted(_people(data.train) & _people(data.test))):
+    if name == "regdb" and (both := sorted({*data.train.people.values()} & {*data.test.people.values()})):
         lines.append(f"identities both trained and tested on: {summary(both)}; results would be too good")
     return lines
 
@@ -143,9 +143,3 @@ def _difference(actual: Count, wanted: Count) -> str | None:
     reason = FEWER if actual.pictures < wanted.pictures else MORE
     by_camera = f" ({', '.join(differing)})" if len(pairs) > 1 else ""
     return f"{actual.pictures:,} pictures, not {wanted.pictures:,}{by_camera}; {reason}"
-
-
-def _people(images: ImageSet) -> set[str]:
-    """Return the names of the folders that name a person."""
-    folders = {path.parent for path in images.paths}
-    return {name for folder in folders if (name := published_identity(folder.absolute().parts[-3:]))}

@@ -1,7 +1,6 @@
 """Readers of the data sets' layouts on disk. All problems with a data set are InputErrors."""
 
 import hashlib
-import logging
 import math
 import os
 import re
@@ -9,26 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ms_vireid.command.errors import InputError, one_line, refuse
+import numpy as np
+
+from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
 from ms_vireid.config.layout import AUTO
-from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS, same_name
-from ms_vireid.data.layout import Layout, Row, UnclearError, find_layout
+from ms_vireid.data.folder_layout import FolderLayout, PathLabels, find_layout
 from ms_vireid.data.pictures import note_skipped
-from ms_vireid.data.records import ImageSet, ReIDData, image_set
+from ms_vireid.data.published import (
+    FOLDERS,
+    LISTS,
+    LLCM_INFRARED_CAMERAS,
+    LLCM_VISIBLE_CAMERAS,
+    SYSU_CAMERAS,
+    SYSU_INFRARED_CAMERAS,
+    published_set,
+)
+from ms_vireid.data.records import ImageSet, ReIDData, image_set, same_name
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
 from ms_vireid.data.validation import list_pictures, listed_files, read_lines, refuse_names, require_directory, walk
 
-_log = logging.getLogger(__name__)
-LLCM_VISIBLE_CAMERAS = (1, 2, 3, 4, 5, 6, 7, 8, 9)
-LLCM_INFRARED_CAMERAS = (1, 2, 4, 5, 6, 7, 8, 9)
-_FOLDERS = {  # of the people's pictures in a published set
-    "sysu_mm01": tuple(f"cam{camera}" for camera in SYSU_CAMERAS),
-    "regdb": ("Visible", "Thermal"),
-    "llcm": ("vis", "nir", "test_vis", "test_nir"),
-}
-_LISTS = {"sysu_mm01": "exp", "regdb": "idx", "llcm": "idx"}
 CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # LLCM's
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 _LIST_REMEDY = "take it from the data set as it is distributed"
@@ -121,23 +121,23 @@ def read_llcm(root: Path | str) -> ReIDData:
 
 
 def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> ReIDData:
-    """Read the user's own pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`, or as `find_layout` finds out or takes
-    from `layout`. Identities are the people's names, sorted; the last `test_fraction` of them are tested on; below 1,
-    at least one is left to train on. Raises UnclearError if it is not clear who is on the pictures."""
+    """Read the user's own pictures: `visible/ID/*.jpg` and `infrared/ID/*.jpg`, or as `layout` says. Identities are the
+    people's names, sorted; the last `test_fraction` of them are tested on; below 1, at least one is left to train on.
+    Pictures of nobody are left out."""
     root = Path(root)
     require_directory(root, FOLDER_REMEDY)
-    if layout == AUTO and (name := _published(root)):
+    here = {entry.name for entry in root.iterdir() if entry.is_dir()}
+    if layout == AUTO and (name := published_set(here)):
         raise InputError(f"{root / 'visible'}: no such folder; {FOLDER_REMEDY}, and for this tree data.name={name}")
     lying = walk(root)
     refuse_names(map(str, lying.pictures), root)
     if not lying.pictures:
         raise InputError(f"{root}: holds no picture; {FOLDER_REMEDY}")
     read_as = find_layout(root, lying.pictures, layout, "data.layout")
-    pictures, empty = read_as.people(root, lying.pictures), read_as.people(root, lying.empty, "-")
+    pictures = _of_people(read_as, root, lying.pictures)
+    empty = _of_people(read_as, root, lying.empty, "-")
     if not pictures:
-        raise UnclearError(f"{root}: {read_as.problem or f'no picture is of a person and a modality; {FOLDER_REMEDY}'}")
-    if read_as.remark:
-        _log.warning("%s", one_line(f"note: {root}: {read_as.remark}"))
+        raise InputError(f"{root}: the layout {read_as.text} finds no picture of a person and a modality")
     names = _names_of_both(root, [row for _, row in (*pictures, *empty)])
     pictured = {(same_name(row.identity), row.modality) for _, row in pictures}
     without = [str(path) for path, row in empty if (same_name(row.identity), row.modality) not in pictured]
@@ -152,13 +152,15 @@ def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> R
     return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing), read_as, ("",))
 
 
-def _published(root: Path) -> str | None:
-    """Return the name of the published set whose folders a root holds."""
-    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
-    return next((name for name, folders in _FOLDERS.items() if names >= {*folders, _LISTS[name]}), None)
+def _of_people(
+    layout: FolderLayout, root: Path, paths: Sequence[Path], below: str = ""
+) -> list[tuple[Path, PathLabels]]:
+    """Read paths relative to `root`; returns those of people and modalities. below: a name that is added to each."""
+    read = ((path, layout.labels(root / path / below)) for path in paths)
+    return [(path, labels) for path, labels in read if labels and labels.identity and labels.modality]
 
 
-def _names_of_both(root: Path, rows: Sequence[Row]) -> list[str]:
+def _names_of_both(root: Path, rows: Sequence[PathLabels]) -> list[str]:
     """Return the names of the people, sorted, each in one spelling. Raises InputError unless there are two, and all are
     in both modalities."""
     spelled = {same_name(row.identity): row.identity for row in reversed(rows)}
@@ -174,11 +176,20 @@ def _names_of_both(root: Path, rows: Sequence[Row]) -> list[str]:
 
 
 def _published_data(name: str, root: Path, train: ImageSet, test: ImageSet) -> ReIDData:
-    return ReIDData(name, root, name, train, test, Layout(Path(os.path.abspath(root)), name), _FOLDERS[name])
+    layout = FolderLayout(Path(os.path.abspath(root)), name)
+    train, test = (replace(images, people=_people(images, layout)) for images in (train, test))
+    return ReIDData(name, root, name, train, test, layout, FOLDERS[name])
+
+
+def _people(images: ImageSet, layout: FolderLayout) -> dict[int, str]:
+    """Return the names of the folders of people, where a picture lies in one."""
+    identities, first = np.unique(images.identities, return_index=True)
+    read = ((int(identity), layout.labels(images.paths[i])) for identity, i in zip(identities, first, strict=True))
+    return {identity: Path(labels.identity).name for identity, labels in read if labels}
 
 
 def _require_folders(root: Path, name: str) -> None:
-    names = *_FOLDERS[name], _LISTS[name]
+    names = *FOLDERS[name], LISTS[name]
     require_directory(root, f"data.root must hold {', '.join(names)}, as the data set is distributed", *names)
 
 

@@ -1,18 +1,20 @@
 """What every reader returns: pictures with their identities, cameras and modalities."""
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ms_vireid.data.folders import published_identity, same_name
+from ms_vireid.data.folder_layout import FolderLayout
 
-if TYPE_CHECKING:
-    from ms_vireid.data.layout import Layout
+
+def same_name(name: str) -> str:
+    """Return what all spellings of a name in Unicode share: macOS writes an accent apart from its letter (NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class ImageSet:
     """Pictures and their annotations.
 
     paths: N paths. identities, cameras: int32 [N], the data set's own numbers (cameras 1-based).
-    infrared: bool [N], False for a visible picture. people: the user's name for each identity; without one, a published
-    set's folder or number is its name.
+    infrared: bool [N], False for a visible picture. people: the name of each identity, that of its folders; without
+    one, its number is its name.
     """
 
     paths: tuple[Path, ...]
@@ -43,11 +45,9 @@ class ImageSet:
         return len(np.unique(self.identities))
 
     def name(self, index: int) -> str:
-        """Return the user's name for the person on a picture, or a published set's: the folder's name, else the
-        identity's number."""
+        """Return the name of the person on a picture."""
         identity = int(self.identities[index])
-        folders = self.paths[index].absolute().parent.parts[-3:]
-        return self.people.get(identity) or published_identity(folders) or str(identity)
+        return self.people.get(identity) or str(identity)
 
     @property
     def names(self) -> dict[int, str]:
@@ -78,7 +78,7 @@ class ReIDData:
     protocol: str  # "sysu_mm01", "regdb" or "llcm", as in evaluate_ranking
     train: ImageSet
     test: ImageSet
-    layout: "Layout | None" = None
+    layout: FolderLayout | None = None
     folders: tuple[str, ...] = ()
 
     @property

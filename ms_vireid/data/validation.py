@@ -12,11 +12,10 @@ from ms_vireid.command.errors import InputError, one_line, refuse, summary, unre
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
-from ms_vireid.data.folders import same_name
 from ms_vireid.data.kinds import Kinds, look_at, measure_ranges, notes_on, refuse_unreadable
 from ms_vireid.data.pictures import BrokenPictureError, is_hidden, is_picture, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
-from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.data.records import ImageSet, ReIDData, same_name
 from ms_vireid.files.checks import read_text
 
 _log = logging.getLogger(__name__)
@@ -158,10 +157,10 @@ def passed_over(data: ReIDData) -> str | None:
     for folder in data.folders:
         for path in walk(data.root / folder, quiet=True).pictures:
             if os.path.abspath(data.root / folder / path) not in used:
-                identity = data.layout.row(data.root / folder / path).identity
-                if not identity or _number(identity) in people:
+                labels = data.layout.labels(data.root / folder / path)
+                if not labels or not labels.identity or _number(labels.identity) in people:
                     left.append(Path(folder, path).as_posix())
-    remedy = "move them to a person's folder, or away"
+    remedy = "move them to a person's folder, or away" + ", or give a data.layout" * (data.name == "folder")
     return f"pictures that are not used: {summary(sorted(left))}; {remedy}" if left else None
 
 

@@ -33,7 +33,7 @@ from ms_vireid.command.running import in_one_line
 from ms_vireid.config import check_config
 from ms_vireid.config.layout import check_layout
 from ms_vireid.config.schema import ValueRanges
-from ms_vireid.data.layout import Layout
+from ms_vireid.data.folder_layout import FolderLayout
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.features import first_fault
@@ -89,7 +89,7 @@ class Features:
         return Path(self.info["images"], path)
 
     @property
-    def layout(self) -> Layout | None:
+    def layout(self) -> FolderLayout | None:
         """How the paths were read, if the file says so."""
         return _layout_in(self.info)
 
@@ -113,12 +113,12 @@ class Features:
         return replace(self, **{name: getattr(self, name)[index] for name in ("features", *COLUMNS)})
 
 
-def _layout_in(info: dict) -> Layout | None:
+def _layout_in(info: dict) -> FolderLayout | None:
     tree = info.get("tree")
-    return Layout(Path(tree["top"]), tree["layout"]) if tree else None
+    return FolderLayout(Path(tree["top"]), tree["layout"]) if tree else None
 
 
-def layout_of(path: Path, remedy: str) -> Layout | None:
+def layout_of(path: Path, remedy: str) -> FolderLayout | None:
     """Return how the paths of a saved index were read; None if it does not say so, or is damaged. Raises InputError if
     it is missing."""
     require_file(path, f"file; {remedy}")
@@ -139,7 +139,7 @@ class Pictures:
     names: tuple[Path, ...]
     images: ImageSet
     identities: np.ndarray
-    layout: Layout | None = None
+    layout: FolderLayout | None = None
 
     def with_features(self, features: np.ndarray, info: dict) -> Features:
         """Attach features, float32 [N, C]. info: of a feature file, whose `images` and `tree` are filled in."""

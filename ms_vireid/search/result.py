@@ -8,8 +8,8 @@ import numpy as np
 
 from ms_vireid.command.arguments import require
 from ms_vireid.command.errors import printable
-from ms_vireid.data.folders import same_name
-from ms_vireid.data.layout import UNKNOWN
+from ms_vireid.data.folder_layout import UNKNOWN
+from ms_vireid.data.records import same_name
 
 NOTHING = -1  # fills up the indices of a query with fewer than top_k hits
 RECALL = 0.999  # of the nearest pictures, what an approximate search finds, as docs/search.md promises

@@ -14,7 +14,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config.layout import AUTO
-from ms_vireid.data.layout import UNKNOWN, Layout
+from ms_vireid.data.folder_layout import UNKNOWN, FolderLayout
 from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.devices.turns import DEVICE
@@ -60,7 +60,7 @@ class Searcher:
         """
         return self._features_of(pictures, modality, layout, None)
 
-    def _features_of(self, pictures: Source, modality: str, layout: str, gallery: Layout | None) -> Features:
+    def _features_of(self, pictures: Source, modality: str, layout: str, gallery: FolderLayout | None) -> Features:
         """gallery: how pictures in its tree are read."""
         DEVICE.require_own_process()
         single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)

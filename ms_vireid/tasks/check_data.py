@@ -4,15 +4,12 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
-from typing import NoReturn
 
 from ms_vireid.command.errors import one_line, summary
 from ms_vireid.command.printing import say
-from ms_vireid.config import DataConfig
 from ms_vireid.config.reading import config_files, config_from_arguments
 from ms_vireid.data.counts import Count, Part, counts, expected, findings
 from ms_vireid.data.kinds import look_at, notes_on
-from ms_vireid.data.layout import UnclearError
 from ms_vireid.data.pictures import BrokenPictureError
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
@@ -24,10 +21,7 @@ COLUMNS = ("identities", "cameras", "pictures")
 
 def main(arguments: argparse.Namespace) -> None:
     config = config_from_arguments(arguments).data
-    try:
-        data = read_data(config)
-    except UnclearError as problem:
-        _say_unclear(config, arguments, str(problem))
+    data = read_data(config)
     check_output(arguments.json, "--json", reads=[*config_files(arguments.config), data.root, *data.pictures])
     counted, wanted = counts(data), expected(config)
     split = f", split {config.trial}" if config.name == "regdb" else ""
@@ -72,16 +66,6 @@ def _unreadable(broken: Mapping[str, BrokenPictureError]) -> list[str]:
         remedy = "replace or remove them" if first.damaged else first.remedy
         lines.append(f"unreadable pictures: {summary(names)}: {first.reason}; {remedy}")
     return lines
-
-
-def _say_unclear(config: DataConfig, arguments: argparse.Namespace, problem: str) -> NoReturn:
-    """Say and write that nobody is known, and exit with 1."""
-    check_output(arguments.json, "--json", reads=config_files(arguments.config))
-    say(f"{config.name}: {config.root}", one_line(problem), "no picture decoded; 1 problem")
-    if arguments.json:
-        about = {"data": config.name, "root": str(config.root), "counts": []}
-        write_json(arguments.json, about | {"problems": [problem], "notes": [], "unreadable": {}})
-    sys.exit(1)
 
 
 def _table(counted: Mapping[Part, Count], wanted: Mapping[Part, Count], beside: str) -> str:

@@ -7,8 +7,9 @@ import numpy as np
 
 from ms_vireid.command.errors import one_line, refuse
 from ms_vireid.command.printing import say
+from ms_vireid.data.folder_layout import find_layout
 from ms_vireid.data.kinds import look_at, notes_on, refuse_unreadable
-from ms_vireid.data.layout import find_layout, find_pictures, read_layout
+from ms_vireid.data.layout import find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import files_read, load_trained, start_inference
 from ms_vireid.inference.extraction import PARTIAL, extract_resumably, partial_result
@@ -21,8 +22,8 @@ def main(arguments: argparse.Namespace) -> None:
         outside = (str(name) for name in names if name.is_absolute() or ".." in name.parts)
         refuse(outside, f"{arguments.list}: pictures that do not lie below --images", "write a .npz or .csv file")
         check_feature_folder(arguments.output, names)
-    layout = find_layout(arguments.images, names, arguments.layout)
-    images, people = read_layout(arguments.images, names, arguments.modality, layout)
+    layout = find_layout(arguments.images, names, arguments.layout, modality=arguments.modality)
+    images, people = read_layout(arguments.images, names, layout, arguments.modality)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)], beside=PARTIAL)
     program = start_inference(arguments, arguments.checkpoint)
     (trained,) = load_trained([arguments.checkpoint], program)

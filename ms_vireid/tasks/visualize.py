@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.printing import say
-from ms_vireid.data.layout import find_layout, read_layout
-from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.data.folder_layout import PathLabels, documented_layout
+from ms_vireid.data.records import ImageSet, ReIDData, image_set
 from ms_vireid.engine.run_folder import Result, RunFolder, check_outside_data
 from ms_vireid.evaluation.table import COLUMNS
 from ms_vireid.files.checks import read_json
@@ -160,7 +160,7 @@ def _labels(arguments: argparse.Namespace, names: Sequence[str]) -> list[str]:
 
 def _modality(path: Path, otherwise: str | None = None) -> str:
     """The modality that a picture's folders say, else `otherwise`; raises InputError if there is neither."""
-    modality = find_layout(path.parent, [Path(path.name)]).row(path).modality or otherwise
+    modality = _labels_of(path).modality or otherwise
     if modality is None:
         raise InputError(f"{path}: its folders say no modality; give --modality visible or infrared")
     return modality
@@ -168,7 +168,13 @@ def _modality(path: Path, otherwise: str | None = None) -> str:
 
 def _alone(path: Path, modality: str) -> ImageSet:
     """The set of one picture."""
-    return read_layout(path.absolute().parent, [Path(path.name)], modality, quiet=True)[0]
+    return image_set([(path.absolute(), -1, _labels_of(path).camera, modality == "infrared")])
+
+
+def _labels_of(path: Path) -> PathLabels:
+    """What a picture's path says in a documented tree."""
+    layout = documented_layout(path.parent, [Path(path.name)])
+    return layout.labels(path) if layout else PathLabels()
 
 
 _DRAW = {

@@ -20,7 +20,7 @@ import psutil
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
-from ms_vireid.data.layout import UNKNOWN
+from ms_vireid.data.folder_layout import UNKNOWN
 from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.local_gallery import search_exact
 from parity.measure.steps import Rows

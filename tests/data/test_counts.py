@@ -14,7 +14,7 @@ from ms_vireid.command.running import run
 from ms_vireid.config import DataConfig, SyntheticConfig
 from ms_vireid.data import processes, validation
 from ms_vireid.data.counts import PUBLISHED, counts, expected, findings
-from ms_vireid.data.folders import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
+from ms_vireid.data.published import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.readers import read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import ReIDData, image_set
 from tests.data import tree
@@ -34,7 +34,8 @@ def published(name: str) -> ReIDData:
                 rows += [
                     (Path(f"{modality}/{person:04d}"), person, camera, modality == "infrared") for person in people
                 ]
-        sets[split] = image_set([(folder / f"{i}.jpg", *rest) for i, (folder, *rest) in enumerate(rows)])
+        images = image_set([(folder / f"{i}.jpg", *rest) for i, (folder, *rest) in enumerate(rows)])
+        sets[split] = replace(images, people={person: f"{person:04d}" for _, person, *_ in rows})
     return ReIDData(name, Path("root"), name, **sets)
 
 
@@ -197,21 +198,21 @@ def test_every_picture_is_decoded_and_the_broken_ones_named(tmp_path, capsys, mo
     assert "it is empty" in unreadable["infrared/dora/1.jpg"]
 
 
-def test_pictures_that_are_not_used_and_people_who_are_none_end_with_1(tmp_path, capsys):
+def test_pictures_that_are_not_used_end_with_1_and_unknown_trees_with_2(tmp_path, capsys):
     root = tree.write_folder(tmp_path / "people")
     tree.write_picture(root / "visible/nobody.jpg")
     assert check("data.name=folder", "--data-root", root) == 1
     assert capsys.readouterr().out.splitlines()[-2:] == [
-        "pictures that are not used: 1 (visible/nobody.jpg); move them to a person's folder, or away",
+        "pictures that are not used: 1 (visible/nobody.jpg); move them to a person's folder, or away, or give a "
+        "data.layout",
         "16 pictures decoded; 1 problem",
     ]
     root = tree.write_folder(tmp_path / "splits", ("train", "test"))
-    assert check("data.name=folder", "--data-root", root, "--json", tmp_path / "found.json") == 1
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f"folder: {root}"
-    assert printed[1].endswith("; say it with data.layout, such as '{modality}/{split}/{identity}_*'")
-    assert printed[2] == "no picture decoded; 1 problem"
-    assert json.loads((tmp_path / "found.json").read_text())["problems"] == printed[1:2]
+    assert check("data.name=folder", "--data-root", root, "--json", tmp_path / "found.json") == 2
+    printed = capsys.readouterr().err
+    levels = "its folders are infrared, visible, below them test, train"
+    assert f"; {levels}; give a data.layout such as '{{identity}}/{{modality}}/{{camera}}/*'\n" in printed
+    assert not (tmp_path / "found.json").exists()
     assert check("data.name=folder", "--data-root", root, "data.layout={modality}/{identity}/*") == 0
 
 

@@ -176,12 +176,12 @@ def test_a_model_is_given_pictures_in_the_range_of_its_training(thermal, monkeyp
     model = write_checkpoint(
         tmp_path / "run/model.safetensors", "pmt", tmp_path / "drawn", f"data.sixteen_bit=[{LOW}, {HIGH}]"
     )
-    other = counts(tmp_path / "infrared/0001/a.png", 0, LOW, LOW + 40)
+    other = counts(tmp_path / "in/infrared/0001/a.png", 0, LOW, LOW + 40)
     same = Image.fromarray(
         ((np.asarray(Image.open(other)).astype(np.int64) - LOW) * 255 // (HIGH - LOW)).astype(np.uint8)
     )
-    same.save(tmp_path / "infrared/0001/b.png")
-    arguments = ("--checkpoint", model, "--images", tmp_path / "infrared", "--output", "f.npz")
+    same.save(tmp_path / "in/infrared/0001/b.png")
+    arguments = ("--checkpoint", model, "--images", tmp_path / "in/infrared", "--output", "f.npz")
     command(monkeypatch, tmp_path, extract, *arguments)
     assert "note: pictures of fewer than 16 gray levels of 256 then: 1 (0001/a.png: 11)" in capfd.readouterr().out
     features = load_features(tmp_path / "f.npz")

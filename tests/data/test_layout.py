@@ -1,4 +1,4 @@
-"""Who is on a picture: shapes of trees that are found out, layouts that are stated, and what stays unknown."""
+"""Who is on a picture: documented trees, layouts that are stated, and what stays unknown."""
 
 import os
 import unicodedata
@@ -8,12 +8,19 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import DataConfig
-from ms_vireid.data.layout import find_layout, find_pictures, read_layout
+from ms_vireid.data.folder_layout import find_layout
+from ms_vireid.data.layout import find_pictures, read_layout
 from ms_vireid.data.validation import walk
 from ms_vireid.search.sources import read_source
 
 MODALITIES = ("visible", "infrared")
 SYSU = ("exp/train_id.txt", *(f"cam{camera}/0001/0.jpg" for camera in range(1, 7)))
+LLCM = (
+    "idx/test_id.txt",
+    *(f"{m}/0003/0003_c06_s2_f4_{m}.jpg" for m in ("vis", "nir")),
+    *(f"test_{m}/cam1/0003/0003_c01_s2_f4_{m}.jpg" for m in ("vis", "nir")),
+)
+REGDB = ("idx/train_visible_1.txt", "Visible/7/0.bmp", "Thermal/7/0.bmp")
 
 
 def write(root: Path, *paths: str) -> Path:
@@ -26,7 +33,7 @@ def write(root: Path, *paths: str) -> Path:
 def read(root: Path, modality: str = "auto", layout: str = "auto") -> dict[str, tuple[str, str, int]]:
     """Modality, identity and camera of each picture."""
     pictures = find_pictures(root)
-    images, people = read_layout(root, pictures, modality, find_layout(root, pictures, layout))
+    images, people = read_layout(root, pictures, find_layout(root, pictures, layout, modality=modality), modality)
     rows = zip(pictures, images.infrared, people, images.cameras, strict=True)
     return {str(path): (MODALITIES[int(infrared)], str(person), int(camera)) for path, infrared, person, camera in rows}
 
@@ -38,179 +45,99 @@ def both(*paths: str) -> tuple[str, ...]:
 # A tree, one of its pictures, and what this shows.
 READ = {
     "modality/person": (both("anna/0.jpg", "ben/0.jpg"), "visible/anna/0.jpg", ("visible", "anna", -1)),
-    "in other words": (("RGB/7/0.jpg", "Thermal/7/0.jpg"), "Thermal/7/0.jpg", ("infrared", "7", -1)),
-    "person/modality": (("1/rgb/0.jpg", "2/ir/0.jpg"), "2/ir/0.jpg", ("infrared", "2", -1)),
-    "person/modality/camera": (
-        tuple(f"{person:04d}/{m}/D{camera}/0.jpg" for person in range(3) for m in ("rgb", "ir") for camera in (1, 2)),
-        "0002/ir/D1/0.jpg",
-        ("infrared", "0002", 1),
-    ),
-    "split/person/modality/camera": (
-        ("Train/0001/rgb/D1/0.jpg", "Train/0003/ir/D2/0.jpg", "Test/0002/ir/D2/0.jpg"),
-        "Test/0002/ir/D2/0.jpg",
-        ("infrared", "0002", 2),
-    ),
-    "modality/split/person": (both("train/1/0.jpg", "test/2/0.jpg"), "infrared/test/2/0.jpg", ("infrared", "2", -1)),
-    "split/modality/person": (
-        ("train/rgb/1/0.jpg", "train/ir/3/0.jpg", "val/ir/2/0.jpg"),
-        "val/ir/2/0.jpg",
-        ("infrared", "2", -1),
-    ),
-    "modality and split in one name": (
-        ("rgb_train/1/0.jpg", "ir_test/2/0.jpg"),
-        "ir_test/2/0.jpg",
-        ("infrared", "2", -1),
-    ),
-    "modality/camera/person": (both("cam3/1/0.jpg", "cam6/1/0.jpg"), "visible/cam6/1/0.jpg", ("visible", "1", 6)),
-    "person/session": (
-        both("anna/session1/0.jpg", "anna/session2/0.jpg", "ben/session1/0.jpg"),
-        "visible/anna/session2/0.jpg",
-        ("visible", "anna", -1),
-    ),
-    "sites": (("siteA/visible/1/0.jpg", "siteB/visible/1/0.jpg"), "siteB/visible/1/0.jpg", ("visible", "siteB/1", -1)),
-    "sites within": (both("lab/1/0.jpg", "hall 2/1/0.jpg"), "visible/hall 2/1/0.jpg", ("visible", "hall 2/1", -1)),
-    "places of one person each": (
-        ("berlin/visible/1/0.jpg", "paris/visible/1/0.jpg"),
-        "paris/visible/1/0.jpg",
-        ("visible", "paris", -1),
-    ),
-    "a second day": (
-        both("0/0.jpg", "0/second day/1.jpg", "1/0.jpg", "nobody knows.jpg"),
-        "visible/0/second day/1.jpg",
-        ("visible", "0", -1),
-    ),
-    "beside the people": (
-        both("0/0.jpg", "0/second day/1.jpg", "1/0.jpg", "nobody knows.jpg"),
-        "visible/nobody knows.jpg",
-        ("visible", "", -1),
-    ),
-    "odd names of people": (
-        both(*(f"{name}/0.jpg" for name in ("anna", "ben", "cleo", "IR", "train", "cam3"))),
-        "visible/IR/0.jpg",
-        ("visible", "IR", -1),
-    ),
-    "a person called as a split": (
-        both(*(f"{name}/0.jpg" for name in ("anna", "ben", "IR", "train"))),
-        "infrared/train/0.jpg",
-        ("infrared", "train", -1),
-    ),
-    "a person called as a modality, first": (
-        tuple(f"{name}/{m}/0.jpg" for name in ("anna", "RGB") for m in MODALITIES),
-        "RGB/infrared/0.jpg",
-        ("infrared", "RGB", -1),
-    ),
+    "in other words": (("RGB/1/0.jpg", "swir/7/0.jpg"), "swir/7/0.jpg", ("infrared", "7", -1)),
+    "one modality": (("rgb/1/0.jpg",), "rgb/1/0.jpg", ("visible", "1", -1)),
+    "beside empty folders": ((*both("1/0.jpg"), "notes/a.txt"), "visible/1/0.jpg", ("visible", "1", -1)),
+    "modality/camera/person": (both("cam3/1/0.jpg", "cam6/2/0.jpg"), "visible/cam6/2/0.jpg", ("visible", "2", 6)),
     "SYSU-MM01": (SYSU, "cam3/0001/0.jpg", ("infrared", "0001", 3)),
-    "LLCM, to train on": (
-        ("vis/0003/0003_c06_s2_f4_vis.jpg", "test_vis/cam1/0003/0003_c01_s2_f4_vis.jpg"),
-        "vis/0003/0003_c06_s2_f4_vis.jpg",
-        ("visible", "0003", 6),
-    ),
-    "LLCM, to test on": (
-        ("vis/0003/0003_c06_s2_f4_vis.jpg", "test_vis/cam1/0003/0003_c01_s2_f4_vis.jpg"),
-        "test_vis/cam1/0003/0003_c01_s2_f4_vis.jpg",
-        ("visible", "test/0003", 1),
-    ),
-    "Market-1501's names": (
-        both("bounding_box_train/0002_c1s1_000451_03.jpg", "query/0007_c3s2_000451_03.jpg"),
-        "visible/query/0007_c3s2_000451_03.jpg",
-        ("visible", "0007", 3),
-    ),
-    "Market-1501's junk": (
-        both("bounding_box_train/0002_c1s1_000451_03.jpg", "bounding_box_test/-1_c3s2_000451_03.jpg"),
-        "visible/bounding_box_test/-1_c3s2_000451_03.jpg",
-        ("visible", "", 3),
-    ),
-    "names of files against a folder": (
-        both("entrance hall/0002_c1s1_000451_03.jpg", "entrance hall/0003_c1s1_000451_03.jpg"),
-        "visible/entrance hall/0003_c1s1_000451_03.jpg",
-        ("visible", "0003", 1),
-    ),
-    "a modality said twice": (
-        ("visible/RGB/anna/0.jpg", "infrared/IR/anna/0.jpg"),
-        "visible/RGB/anna/0.jpg",
-        ("visible", "anna", -1),
-    ),
+    "RegDB": (REGDB, "Thermal/7/0.bmp", ("infrared", "7", -1)),
+    "LLCM, to train on": (LLCM, LLCM[1], ("visible", "0003", 6)),
+    "LLCM, to test on": (LLCM, LLCM[4], ("infrared", "test/0003", 1)),
 }
 
 
 @pytest.mark.parametrize(("paths", "one", "row"), READ.values(), ids=READ)
-def test_a_tree_is_read_as_a_whole(tmp_path, paths, one, row):
+def test_documented_trees_are_read_without_a_note(tmp_path, caplog, paths, one, row):
     assert read(write(tmp_path / "in", *paths))[one] == row
+    assert [line for line in caplog.messages if "files skipped" not in line] == []
 
 
-# A tree, part of what is said, and of the layout that is proposed.
-UNCLEAR = {
-    "splits alone": (both("train/1.jpg", "test/2.jpg"), "no folder and no picture's name says who", "{identity}_*"),
-    "what all pictures lie in": (both("images/1.jpg"), "no folder and no picture's name says who", "{identity}_*"),
-    "cameras alone": (both("D1/1.jpg", "D2/1.jpg"), "no folder and no", "'{identity}/{modality}/{camera}/*'"),
-    "splits and another folder": (both("train/1.jpg", "test/1.jpg", "more/1.jpg"), "some folders are", "{split}"),
-    "people of the same numbers in two splits": (
-        both("train/1/0.jpg", "test/1/0.jpg"),
-        "people of one name are in two parts of the set",
-        "'{modality}/{split}/{identity}/**' or '{modality}/{site}/{identity}/**'",
+# Trees, and how their folders are shown.
+UNKNOWN = {
+    "person/modality/camera": (
+        tuple(f"{person:04d}/{m}/D{camera}/0.jpg" for person in range(5) for m in ("rgb", "ir") for camera in (1, 2)),
+        "0000, 0001, 0002 ..., below them ir, rgb, below them D1, D2",
     ),
-    "cities, or people": (
-        tuple(f"{place}/{m}/{i}/0.jpg" for place in ("berlin", "paris") for m in MODALITIES for i in (1, 2)),
-        "two levels of folders may name the people",
-        "'{identity}/{modality}/**' or '{site}/{modality}/{identity}/**'",
+    "split/modality/person": (
+        ("train/rgb/1/0.jpg", "val/ir/2/0.jpg"),
+        "train, val, below them ir, rgb, below them 1, 2",
     ),
-    "two levels": (both("a/x/0.jpg", "a/y/0.jpg", "b/x/0.jpg"), "two levels of folders", "{site}/{identity}"),
+    "modality/split/person": (both("train/1/0.jpg"), "infrared, visible, below them train, below them 1"),
+    "modality and split in one name": (("rgb_train/1/0.jpg", "ir_test/2/0.jpg"), "ir_test, rgb_train, below them 1, 2"),
+    "modality/place/person": (both("lab/1/0.jpg"), "infrared, visible, below them lab, below them 1"),
+    "place/modality/person": (("lab/rgb/1/0.jpg", "hall/rgb/1/0.jpg"), "hall, lab, below them rgb, below them 1"),
+    "a modality said twice": (
+        ("visible/RGB/anna/0.jpg", "infrared/IR/anna/0.jpg"),
+        "infrared, visible, below them IR, RGB, below them anna",
+    ),
+    "two modalities that disagree": (
+        ("visible/IR/0.jpg", "infrared/RGB/0.jpg"),
+        "infrared, visible, below them IR, RGB",
+    ),
+    "a part of SYSU-MM01": (SYSU[1:4], "cam1, cam2, cam3, below them 0001"),
+    "SYSU-MM01 without its lists": (SYSU[1:], "cam1, cam2, cam3 ..., below them 0001"),
+    "a modality and other folders": (("visible/anna/0.jpg", "more/0.jpg"), "more, visible, below them anna"),
+    "modalities alone": (both("0.jpg"), "infrared, visible"),
+    "nothing but pictures": (("b.jpg", "a.jpg"), None),
+    **{
+        f"people and {name}": (both("anna/0.jpg", f"{name}/0.jpg"), f"infrared, visible, below them {name}, anna")
+        for name in ("RGB", "Train", "Cam3", "D1", "Query", "Day 2", "Bounding_box_test", "Images")
+    },
+    "cameras alone": (both("D1/1.jpg", "D2/1.jpg"), "infrared, visible, below them D1, D2"),
+    "cameras and parts": (both("cam1/train/1.jpg"), "infrared, visible, below them cam1, below them train"),
 }
+REMEDY = "; give a --layout such as '{identity}/{modality}/{camera}/*'"
 
 
-@pytest.mark.parametrize(("paths", "problem", "remedy"), UNCLEAR.values(), ids=UNCLEAR)
-def test_what_can_be_read_in_two_ways_is_unknown_and_said(tmp_path, caplog, paths, problem, remedy):
-    rows = read(write(tmp_path, *paths))
-    assert {identity for _, identity, _ in rows.values()} == {""}
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert problem in said
-    assert "; say it with --layout, such as " in said
-    assert remedy in said
-
-
-def test_another_reading_than_the_documented_one_is_said_with_an_example(tmp_path, caplog):
-    read(write(tmp_path, "1/ir/D2/0.jpg", "2/rgb/D1/0.jpg"))
-    (said,) = [record.getMessage() for record in caplog.records]
-    example = "read as {identity}/{modality}/{camera}/*, as in 1/ir/D2/0.jpg (person 1, infrared, camera 2)"
-    assert said == f"note: {tmp_path}: {example}; --layout states another"
-    caplog.clear()
-    read(write(tmp_path / "people", *both("anna/0.jpg", "ben/0.jpg")))
-    assert caplog.records == []
-
-
-NO_MODALITY = {
-    "a part of SYSU-MM01's cameras": tuple(f"cam{camera}/0001/0.jpg" for camera in (1, 3, 6)),
-    "all of them without its lists": SYSU[1:],
-    "two levels that disagree": tuple(f"{m}/{name}/0.jpg" for m in MODALITIES for name in ("IR", "RGB")),
-    "a stray": (*both("anna/0.jpg"), "notes/0.jpg"),
-}
-
-
-@pytest.mark.parametrize("paths", NO_MODALITY.values(), ids=NO_MODALITY)
-def test_a_modality_that_is_not_clear_is_asked_for(tmp_path, paths):
+@pytest.mark.parametrize(("paths", "levels"), UNKNOWN.values(), ids=UNKNOWN)
+def test_any_other_tree_is_refused_with_its_first_levels(tmp_path, caplog, paths, levels):
     root = write(tmp_path, *paths)
-    with pytest.raises(InputError, match=r"say no modality: .*; give --modality visible or infrared, or a --layout"):
+    known = f"{root}: is none of the trees in docs/data.md; "
+    shown = f"its folders are {levels}" if levels else "it has no folder; a picture is a.jpg"
+    with pytest.raises(InputError) as refused:
         read(root)
-    assert {modality for modality, *_ in read(root, "visible").values()} == {"visible"}
+    assert str(refused.value) == f"{known}{shown}{REMEDY}, or --modality alone, to know nobody"
+    assert set(read(root, "infrared").values()) == {("infrared", "", -1)}
+    noted = [record.getMessage() for record in caplog.records]
+    assert [line.endswith(REMEDY) and line.startswith("note: nobody is known by name: ") for line in noted] == (
+        [True] if levels else []
+    )
 
 
-def test_cameras_of_ones_own_have_the_people_below_them(tmp_path):
-    rows = read(write(tmp_path, "cam3/0001/0.jpg", "cam6/0002/0.jpg"), "visible")
-    assert list(rows.values()) == [("visible", "0001", 3), ("visible", "0002", 6)]
+def test_pictures_that_the_tree_does_not_take_are_refused(tmp_path):
+    root = write(tmp_path, *both("anna/0.jpg"), "visible/0.jpg", "visible/anna/day 1/0.jpg", "notes/0.jpg")
+    said = (
+        f"{root}: pictures that the layout {{modality}}/{{identity}}/* does not take: 3 (notes/0.jpg, visible/0.jpg, "
+        "visible/anna/day 1/0.jpg); move them away, or give a --layout that takes them too: | separates its templates"
+    )
+    for modality in ("auto", "visible"):
+        with pytest.raises(InputError) as refused:
+            read(root, modality)
+        assert str(refused.value) == said
+    rows = read(root, layout="{modality}/{identity}/**|{modality}/*|notes/{identity}", modality="visible")
+    assert [identity for _, identity, _ in rows.values()] == ["anna", "0", "", "anna", "anna"]
 
 
 @pytest.mark.parametrize(
     ("paths", "below", "row"),
     [
-        (both("anna/0.jpg", "IR/0.jpg"), "visible/IR", ("visible", "IR", -1)),
-        (both("anna/0.jpg", "IR/0.jpg", "train/0.jpg", "ben/0.jpg"), "visible/train", ("visible", "train", -1)),
-        (both("anna/0.jpg", "IR/0.jpg"), "infrared", ("infrared", "IR", -1)),
-        (both("train/1.jpg", "test/1.jpg"), "infrared/test", ("infrared", "", -1)),
+        (both("anna/0.jpg", "ben/0.jpg"), "visible/ben", ("visible", "ben", -1)),
+        (both("anna/0.jpg", "ben/0.jpg"), "infrared", ("infrared", "ben", -1)),
         (SYSU, "cam3", ("infrared", "0001", 3)),
         (SYSU, "cam6/0001", ("infrared", "0001", 6)),
-        (("test_nir/cam1/0003/0.jpg", "nir/0001/0.jpg"), "test_nir/cam1/0003", ("infrared", "0003", 1)),
+        (LLCM, "test_nir/cam1/0003", ("infrared", "test/0003", 1)),
         (both("cam3/0001/0.jpg"), "visible/cam3", ("visible", "0001", 3)),
-        (("1/ir/D1/0.jpg", "2/rgb/D1/0.jpg"), "1/ir", ("infrared", "", 1)),
+        (both("cam3/0001/0.jpg"), "visible/cam3/0001", ("visible", "0001", 3)),
     ],
 )
 def test_a_folder_of_a_tree_is_read_by_those_that_lead_to_it(tmp_path, paths, below, row):
@@ -218,10 +145,26 @@ def test_a_folder_of_a_tree_is_read_by_those_that_lead_to_it(tmp_path, paths, be
     assert row in read(tmp_path / "in" / below).values()
 
 
+@pytest.mark.parametrize(
+    ("paths", "below"),
+    [
+        (both("anna/0.jpg", "train/0.jpg"), "visible/train"),
+        (both("anna/0.jpg", "train/0.jpg"), "visible/anna"),
+        (("visible/anna/0.jpg", "more/0.jpg"), "visible"),
+        (("visible/rgb/anna/0.jpg", "infrared/ir/anna/0.jpg"), "infrared"),
+        (("nir/0003/0003_c01_s1_f1_nir.jpg", "test_nir/cam1/0003/0.jpg"), "test_nir/cam1/0003"),
+    ],
+)
+def test_a_folder_of_an_unknown_tree_is_unknown(tmp_path, paths, below):
+    write(tmp_path / "in", *paths)
+    with pytest.raises(InputError, match=r"is none of the trees in docs/data\.md"):
+        read(tmp_path / "in" / below)
+
+
 STATED = {
     "{identity}/{modality}/{camera}/*": ("1/ir/D2/0.jpg", ("infrared", "1", 2)),
-    "PERSON/MODALITY/CAMERA": ("1/ir/D2/0.jpg", ("infrared", "1", 2)),
-    "person/modality": ("1/ir/deep/er/0.jpg", ("infrared", "1", -1)),
+    "{identity}/{modality}/**": ("1/ir/deep/er/0.jpg", ("infrared", "1", -1)),
+    "{modality}_{split}/{identity}/*": ("rgb_train/1/0.jpg", ("visible", "1", -1)),
     "{site}/{modality}/{identity}/*": ("paris/rgb/1/0.jpg", ("visible", "paris/1", -1)),
     "{modality}/{split}/{identity}/*": ("rgb/train/1/0.jpg", ("visible", "1", -1)),
     "{modality}/{identity}_c{camera}s*": ("rgb/anna_c12s1_7.jpg", ("visible", "anna", 12)),
@@ -246,21 +189,45 @@ def test_a_layout_can_be_stated(tmp_path, layout, one, row):
 def test_a_stated_layout_fits_a_folder_within_the_tree_too(tmp_path):
     write(tmp_path, "1/ir/D1/0.jpg", "2/rgb/D1/0.jpg")
     for below in ("", "1", "1/ir", "1/ir/D1"):
-        assert ("infrared", "1", 1) in read(tmp_path / below, layout="PERSON/MODALITY/CAMERA").values()
+        assert ("infrared", "1", 1) in read(tmp_path / below, layout="{identity}/{modality}/{camera}/*").values()
 
 
-def test_a_stated_layout_may_leave_the_modality_to_the_folders(tmp_path):
-    write(tmp_path, *both("walk/anna_1.jpg"))
-    rows = read(tmp_path / "infrared", layout="*/{identity}_*")
-    assert rows == {"walk/anna_1.jpg": ("infrared", "anna", -1)}
+def test_a_stated_layout_that_takes_no_picture_or_not_all_is_refused(tmp_path):
+    root = write(tmp_path, "1/ir/D1/0.jpg", "2/ir/front/0.jpg")
+    with pytest.raises(InputError) as refused:
+        read(root, layout="{modality}/{identity}_*")
+    said = "takes no picture; its folders are 1, 2, below them ir, below them D1, front"
+    assert str(refused.value) == f"{root}: --layout '{{modality}}/{{identity}}_*' {said}"
+    with pytest.raises(InputError, match=r"\{camera\}/\* does not take: 1 \(2/ir/front/0.jpg\); move them away, or"):
+        read(root, layout="{identity}/{modality}/{camera}/*")
+
+
+def test_a_stated_layout_may_leave_the_modality_to_its_option(tmp_path):
+    root = write(tmp_path, "walk/anna_1.jpg")
+    with pytest.raises(InputError) as refused:
+        read(root, layout="*/{identity}_*")
+    said = (
+        "pictures whose paths say no modality: 1 (walk/anna_1.jpg); give --modality visible or infrared, or a --layout"
+    )
+    assert str(refused.value) == f"{root}: {said} with {{modality}}"
+    assert read(root, "infrared", "*/{identity}_*") == {"walk/anna_1.jpg": ("infrared", "anna", -1)}
+
+
+def test_junk_of_a_published_set_is_nobody_and_noted(tmp_path, caplog):
+    root = write(tmp_path, *both("train/0002_c1s1_000451_03.jpg", "test/-1_c3s2_000451_03.jpg"))
+    assert read(root, layout="market1501")["visible/test/-1_c3s2_000451_03.jpg"] == ("visible", "", 3)
+    nobody = "infrared/test/-1_c3s2_000451_03.jpg, visible/test/-1_c3s2_000451_03.jpg"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"note: {root}: pictures of nobody by name: 2 ({nobody})"
+    ]
 
 
 @pytest.mark.parametrize(
     ("layout", "says"),
     [
         ("", "has an empty part"),
-        ("--", "says none of {identity}, {modality} and {camera}; give auto, words as PERSON/MODALITY/CAMERA"),
-        ("person/nobody", "says none of"),
+        ("--", "says none of {identity}, {modality} and {camera}; give auto, sysu_mm01, regdb"),
+        ("person/modality", "says none of"),
         ("{name}/*", "'{name}' is none of {identity}, {modality}"),
         ("{identity", "'{' is none of"),
         ("{identity!r}/*", "'{identity!r}' is none of"),
@@ -287,10 +254,12 @@ def test_what_is_no_layout_is_refused(tmp_path, layout, says):
 def test_queries_are_read_as_the_tree_of_their_gallery(tmp_path):
     vcm = [f"{i}/{m}/D{c}/0.jpg" for i in (1, 2) for m in ("rgb", "ir") for c in (1, 2)]
     root = write(tmp_path / "in", *vcm)
-    gallery = read_source([root], "auto", "--gallery")
+    gallery = read_source([root], "auto", "--gallery", "{identity}/{modality}/{camera}/*")
     for query in ([root / "1/ir"], [root / "1/ir/D1/0.jpg"], [root / "1/ir/D1/0.jpg", root / "1/rgb/D2/0.jpg"]):
         assert set(read_source(query, "auto", "--query", gallery=gallery.layout).identities) == {"1"}
-        assert set(read_source(query, "auto", "--query").identities) == {""}
+        with pytest.raises(InputError, match=r"is none of the trees in docs/data\.md"):
+            read_source(query, "auto", "--query")
+        assert set(read_source(query, "infrared", "--query").identities) == {""}
     other = write(tmp_path / "others", *both("1/0.jpg"))
     assert set(read_source([other], "auto", "--query", gallery=gallery.layout).identities) == {"1"}
 

@@ -199,16 +199,20 @@ def test_a_share_of_whole_identities_is_not_rounded_up(tmp_path):
     assert data.test.num_identities == 7  # 25 x 0.28 is 7.000000000000001
 
 
-def test_folder_reads_deeper_pictures_and_leaves_those_of_nobody_with_a_note(tmp_path):
+def test_folder_leaves_pictures_that_no_template_takes_with_a_note(tmp_path):
     tree.write_folder(tmp_path)
-    for place in ("visible/anna/second day/a.jpg", "infrared/dora/b/c/a.jpg", "visible/nobody.jpg", "notes.jpg"):
+    places = ("infrared/dora/b/c/a.jpg", "notes.jpg", "visible/anna/second day/a.jpg", "visible/nobody.jpg")
+    for place in places:
         tree.write_picture(tmp_path / place)
     data = read_folder(tmp_path, 0.5)
-    assert len(data.pictures) == 18
-    assert {data.test.name(i) for i in range(len(data.test))} == {"cleo", "dora"}
-    line = "pictures that are not used: 2 (notes.jpg, visible/nobody.jpg); move them to a person's folder, or away"
+    assert len(data.pictures) == 16
+    line = f"pictures that are not used: 4 ({', '.join(places)}); move them to a person's folder, or away, or give a "
+    line += "data.layout"
     assert passed_over(data) == line
     assert line in validate_for_training(data, config_of(2))[0]
+    data = read_folder(tmp_path, 0.5, "{modality}/{identity}/**")
+    assert len(data.pictures) == 18
+    assert {data.test.name(i) for i in range(len(data.test))} == {"cleo", "dora"}
 
 
 def test_folder_takes_one_person_in_two_spellings_of_unicode(tmp_path):
@@ -226,8 +230,8 @@ def test_folder_takes_one_person_in_two_spellings_of_unicode(tmp_path):
     assert read_folder(tmp_path / "two", 0.3).checksum == one.checksum
 
 
-@pytest.mark.parametrize("layout", ["auto", "PERSON/MODALITY/CAMERA", "{identity}/{modality}/{camera}/*"])
-def test_folder_takes_trees_of_another_shape(tmp_path, layout):
+@pytest.mark.parametrize("layout", ["{identity}/{modality}/**", "{identity}/{modality}/{camera}/*"])
+def test_folder_takes_other_trees_by_their_layout(tmp_path, layout):
     for person in range(4):
         for modality in ("rgb", "ir"):
             for camera in (1, 2):
@@ -258,9 +262,8 @@ def test_folder_names_the_set_whose_tree_it_is(tmp_path, name):
 )
 def test_pictures_that_a_published_sets_reader_passes_over_are_named(tmp_path, name, places):
     getattr(tree, f"write_{name}")(tmp_path)
-    tree.write_picture(
-        tmp_path / {"sysu_mm01": "cam1/0533", "regdb": "Visible/999", "llcm": "vis/0777"}[name] / "a.jpg"
-    )
+    others = {"sysu_mm01": "cam1/0533/a.jpg", "regdb": "Visible/999/a.jpg", "llcm": "vis/0777/0777_c01_s1_f1_vis.jpg"}
+    tree.write_picture(tmp_path / others[name])
     data = read_data(DataConfig(name=name, root=tmp_path))
     assert passed_over(data) is None  # somebody on no list
     for place in places:
@@ -274,8 +277,11 @@ def test_pictures_that_a_published_sets_reader_passes_over_are_named(tmp_path, n
     [
         ((), "holds no picture; data.root must hold visible/ID"),
         (("visible/anna/a.jpg", "visible/ben/a.jpg"), "holds no infrared pictures of people; data.root must hold"),
-        (("train/a.jpg", "test/a.jpg"), "no folder and no picture's name says who is on the pictures"),
-        (("visible/train/a.jpg", "infrared/test/a.jpg"), "data.layout, such as '{modality}/{split}/{identity}_*'"),
+        (("train/a.jpg", "test/a.jpg"), "; its folders are test, train; give a data.layout such as '{identity}/"),
+        (
+            ("visible/train/a.jpg", "infrared/test/a.jpg"),
+            "; its folders are infrared, visible, below them test, train;",
+        ),
     ],
 )
 def test_folder_says_what_to_write_where_nobody_is_known(tmp_path, places, says):

@@ -47,7 +47,7 @@ OTHERS = {  # for each other key a value that is not the default
     "data.trial": "2",
     "data.test_fraction": "0.25",
     "data.image_size": "[32,16]",
-    "data.layout": "PERSON/MODALITY",
+    "data.layout": "{identity}/{modality}/*",
     "data.sixteen_bit": "{infrared: [51241, 52181]}",
     "data.synthetic": "{seed: 5}",
     "evaluation.mode": "indoor",

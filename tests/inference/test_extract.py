@@ -10,6 +10,7 @@ import pytest
 
 from ms_vireid import extract
 from ms_vireid.command.errors import InputError
+from ms_vireid.data.folder_layout import find_layout
 from ms_vireid.data.layout import read_layout
 from ms_vireid.files.checks import unsealed
 from ms_vireid.files.writing import write_json
@@ -49,7 +50,8 @@ def run_extract(checkpoint, monkeypatch, tmp_path):
 def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
     found = run_extract(pictures, "--workers", workers, "--checkpoint", checkpoint.parent)
     (trained,) = load_trained([checkpoint], program("numba"))
-    images, _ = read_layout(pictures, [pictures / path for path in found.paths])
+    paths = [pictures / path for path in found.paths]
+    images, _ = read_layout(pictures, paths, find_layout(pictures, paths))
     assert np.array_equal(found.features, trained.extractor.extract(images))
 
 
@@ -95,7 +97,7 @@ def test_a_list_writes_nothing_outside_the_new_folder(run_extract, pictures, tmp
 
 def layout(root):
     pictures = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.suffix.lower() in (".jpg", ".bmp")]
-    images, people = read_layout(root, pictures)
+    images, people = read_layout(root, pictures, find_layout(root, pictures))
     rows = zip(pictures, images.infrared.tolist(), people.tolist(), images.cameras.tolist(), strict=True)
     return {path.as_posix(): row for path, *row in rows}
 
@@ -106,8 +108,8 @@ LAYOUTS = {
     "Thermal/train1": (write_regdb, [True, "train1", -1]),
     "Visible/test0": (write_regdb, [False, "test0", -1]),
     "visible/anna": (write_folder, [False, "anna", -1]),
-    "test_nir/cam2": (write_llcm, [True, "0351", 2]),  # whose cameras take both modalities
-    "test_vis/cam3": (write_llcm, [False, "0003", 3]),
+    "test_nir/cam2": (write_llcm, [True, "test/0351", 2]),  # whose cameras take both modalities
+    "test_vis/cam3": (write_llcm, [False, "test/0003", 3]),
     "nir/0002": (write_llcm, [True, "0002", 2]),  # the camera is in the name
 }
 
@@ -128,7 +130,8 @@ def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
 def test_folders_that_say_nothing_need_the_modality(run_extract, tmp_path, capfd):
     write_picture(tmp_path / "night" / "one.jpg")
     error = refusal(capfd, run_extract, tmp_path / "night")
-    assert "pictures whose folders say no modality: 1 (one.jpg); give --modality visible or infrared" in error
+    assert "night: is none of the trees in docs/data.md; it has no folder; a picture is one.jpg; give a " in error
+    assert error.endswith("'{identity}/{modality}/{camera}/*', or --modality alone, to know nobody")
     assert run_extract(tmp_path / "night", "--modality", "infrared").modality.tolist() == ["infrared"]
 
 
@@ -190,7 +193,7 @@ def test_another_process_at_work_on_the_same_output_is_left_alone(run_extract, p
 
 
 def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
-    truncate(write_picture(tmp_path / "visible" / "one.jpg"))
+    truncate(write_picture(tmp_path / "visible" / "anna" / "one.jpg"))
     error = refusal(capfd, run_extract, tmp_path / "visible", "--skip-broken")
     assert "none of the 1 pictures can be decoded" in error
 

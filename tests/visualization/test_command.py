@@ -137,7 +137,10 @@ def test_curves_of_a_run(draw, tmp_path):
     [
         (("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"), "--checkpoint: 3 given, gradcam takes at most 2"),
         (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders say no modality"),
-        (("gradcam", "--checkpoint", "P", "--images", "visible/no.jpg"), "no.jpg: cannot be decoded as a picture"),
+        (
+            ("gradcam", "--checkpoint", "P", "--images", "no.jpg", "--modality", "visible"),
+            "no.jpg: cannot be decoded as a picture",
+        ),
         (("ranking", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("ranking", "--checkpoint", "P", "--query", *51 * ["a"]), "--query, pictures: 51: must be at most 50"),
         (("gradcam", "--checkpoint", "P", "--images", *51 * ["a"]), "--images, pictures: 51: must be at most 50 (of"),

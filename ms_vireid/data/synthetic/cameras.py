@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ms_vireid.data.folders import SYSU_INFRARED_CAMERAS
+from ms_vireid.data.published import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic.drawing import draw_person
 from ms_vireid.data.synthetic.people import Identity, Ink, Part, Pose, pick
 

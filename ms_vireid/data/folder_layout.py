@@ -1,0 +1,166 @@
+"""How the paths of pictures say who is on them: by a documented tree's names, or by the user's template."""
+
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from ms_vireid.command.errors import InputError, one_line, shown
+from ms_vireid.config.layout import AUTO, MODALITY_WORDS, SYSU, canonical, check_layout, patterns
+from ms_vireid.data.pictures import is_hidden
+from ms_vireid.data.published import SYSU_INFRARED_CAMERAS, published_set
+
+_log = logging.getLogger(__name__)
+UNKNOWN = -1
+_PEOPLE, _PEOPLE_BY_CAMERA = "{modality}/{identity}/*", "{modality}/cam{camera}/{identity}/*"
+_CAMERA = re.compile(r"cam\d{1,9}", re.IGNORECASE)
+_NO_PERSON = re.compile(  # names of parts of a set, of what it holds, of modalities, cameras, times and places
+    r"(bounding_box_|bbox_)?(train|training|trainval|val|valid|validation|test|testing|query|queries|probe|gallery)"
+    r"|all|data|dataset|images?|imgs?|pictures?|photos?|frames?"
+    rf"|{'|'.join(MODALITY_WORDS)}"
+    r"|(c|cam|camera|d|device|kinect|sensor|view|day|night|seq|session|track|tracklet|video|floor|room|site)"
+    r"[ _.-]?\d+",
+    re.IGNORECASE,
+)
+_NOBODY = {"market1501": ("-1", "0000"), "mars": ("00-1", "0000")}  # their junk and distractors
+_LEVELS, _NAMES = 4, 3  # of folders that an error shows, and names of each
+
+
+class PathLabels(NamedTuple):
+    """What a picture's path says. modality: None if nothing does. identity: "" if unknown. camera: -1 if unknown."""
+
+    modality: str | None = None
+    identity: str = ""
+    camera: int = UNKNOWN
+
+
+@dataclass(frozen=True)
+class FolderLayout:
+    """Reads paths of pictures from `top` on. text: as `config.layout` takes it; "" if nothing is known."""
+
+    top: Path
+    text: str
+
+    @cached_property
+    def _start(self) -> str:
+        return os.path.join(self.top, "")
+
+    @cached_property
+    def _patterns(self) -> list[re.Pattern]:
+        return patterns(self.text) if self.text else []
+
+    def as_json(self) -> dict[str, str]:
+        return {"top": str(self.top), "layout": self.text}
+
+    def labels(self, path: Path) -> PathLabels | None:
+        """Return what the path of a picture says; None if no template takes it."""
+        whole = os.path.abspath(path)
+        below = whole[len(self._start) :] if whole.startswith(self._start) else ""
+        match = next(filter(None, (pattern.fullmatch(below) for pattern in self._patterns)), None)
+        if not match:
+            return None
+        fields = match.groupdict()
+        camera = int(re.search(r"\d+", fields["camera"])[0]) if "camera" in fields else UNKNOWN
+        modality = MODALITY_WORDS[fields["modality"].lower()] if "modality" in fields else None
+        if self.text == SYSU:
+            modality = "infrared" if camera in SYSU_INFRARED_CAMERAS else "visible"
+        identity = fields.get("identity", "")
+        if not identity or identity in _NOBODY.get(self.text, ()):
+            return PathLabels(modality, "", camera)
+        return PathLabels(modality, "/".join(filter(None, (fields.get("site"), identity))), camera)
+
+    def taken(self, paths: Sequence[str]) -> int:
+        return sum(self.labels(Path(path)) is not None for path in paths)
+
+
+def documented_layout(root: Path, pictures: Sequence[Path]) -> FolderLayout | None:
+    """Return the layout of the documented tree that some of the pictures lie in, which begins at the root or one to
+    three folders above it; None if there is none."""
+    root, paths = _absolute(root, pictures)
+    tops = ((top, _documented(top)) for top in (root, *root.parents[:3]))
+    return _best([FolderLayout(top, text) for top, text in tops if text], paths)
+
+
+def find_layout(
+    root: Path, pictures: Sequence[Path], stated: str = AUTO, option: str = "--layout", modality: str = AUTO
+) -> FolderLayout:
+    """Return the layout of `pictures`, relative to `root`: the `stated` one, which begins at the root or one to three
+    folders above it, where it takes the most pictures, or that of a documented tree.
+
+    option: what states a layout, for remedies. modality: of all pictures; if it is given, a tree may be unknown, and
+    its people are too. Raises InputError for what is no layout, a layout that takes no picture, and unknown trees.
+    """
+    root, paths = _absolute(root, pictures)
+    if stated != AUTO:
+        try:
+            check_layout(stated)
+        except ValueError as error:
+            raise InputError(f"{option} {shown(stated)}: {error}") from None
+        if layout := _best([FolderLayout(top, canonical(stated)) for top in (root, *root.parents[:3])], paths):
+            return layout
+        raise InputError(f"{root}: {option} {shown(stated)} takes no picture; {_levels(root, paths)}")
+    if layout := documented_layout(root, pictures):
+        return layout
+    unknown = f"{root}: is none of the trees in docs/data.md; {_levels(root, paths)}"
+    remedy = f"give a {option} such as '{{identity}}/{{modality}}/{{camera}}/*'"
+    if modality == AUTO:
+        instead = ", or --modality alone, to know nobody" if option == "--layout" else ""
+        raise InputError(f"{unknown}; {remedy}{instead}")
+    if any(os.path.dirname(path) != str(root) for path in paths):
+        _log.warning("%s", one_line(f"note: nobody is known by name: {unknown}; {remedy}"))
+    return FolderLayout(root, "")
+
+
+def _best(layouts: Sequence[FolderLayout], paths: Sequence[str]) -> FolderLayout | None:
+    """Return the layout that takes the most paths, the first of equal ones; None if none takes any."""
+    best = max(layouts, key=lambda layout: layout.taken(paths), default=None)
+    return best if best and best.taken(paths) else None
+
+
+def _absolute(root: Path, pictures: Sequence[Path]) -> tuple[Path, list[str]]:
+    """Return absolute paths, and the root of them all: a list may name pictures outside `root`."""
+    root = Path(os.path.abspath(root))
+    paths = [os.path.abspath(root / path) for path in pictures]
+    if not all(path.startswith(os.path.join(root, "")) for path in paths):
+        root = Path(os.path.commonpath([root, *map(os.path.dirname, paths)]))
+    return root, paths
+
+
+def _documented(top: Path) -> str | None:
+    """Return the layout of the documented tree that begins at `top`, by the names of its folders: all are modalities,
+    or some are of both, and below them are people, or cameras alone."""
+    folders = _folders(top)
+    if name := published_set(folders):
+        return name
+    modalities = {MODALITY_WORDS.get(name.lower()) for name in folders}
+    if modalities <= {None} or (None in modalities and len(modalities) < 3) or top.name.lower() in MODALITY_WORDS:
+        return None
+    below = {top / name for name in folders if name.lower() in MODALITY_WORDS}
+    names = {name for folder in below for name in _folders(folder)}
+    text = _PEOPLE
+    if names and all(map(_CAMERA.fullmatch, names)):
+        text = _PEOPLE_BY_CAMERA
+        names = {name for folder in below for camera in _folders(folder) for name in _folders(folder / camera)}
+    return None if any(map(_NO_PERSON.fullmatch, names)) else text
+
+
+def _folders(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir()}
+    except OSError:
+        return set()
+
+
+def _levels(root: Path, paths: Sequence[str]) -> str:
+    """Describe the first levels of a tree: "its folders are ir, rgb, below them cam1, cam2"."""
+    below = [os.path.relpath(path, root).split("/") for path in paths]
+    levels = [sorted({parts[level] for parts in below if len(parts) > level + 1}) for level in range(_LEVELS)]
+    named = [f"{', '.join(names[:_NAMES])}{' ...' * (len(names) > _NAMES)}" for names in levels if names]
+    return (
+        f"its folders are {', below them '.join(named)}" if named else f"it has no folder; a picture is {min(below)[0]}"
+    )
