@@ -14,8 +14,8 @@ from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
 from ms_vireid.command.printing import say
 from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config, require_fitting
 from ms_vireid.files.layouts import LAYOUTS, Layout
-from ms_vireid.files.origin import note_unproven
-from ms_vireid.files.pretrained import OF_FILE, source_grid_of
+from ms_vireid.files.positions import source_grid
+from ms_vireid.files.pretrained import OF_FILE
 from ms_vireid.files.pytorch_checkpoint import PICKLED
 from ms_vireid.files.state_dict import StateDict, mismatch, read_state_dict, recognise, renamed
 from ms_vireid.files.weights import STATES, TRAINING
@@ -96,7 +96,6 @@ def main(arguments: argparse.Namespace) -> None:
     target = arguments.target
     saved = read_state_dict(arguments.source, arguments.weights)
     conversion = prepare(saved, target.suffix, arguments.to, arguments.config, arguments.overrides)
-    note_unproven(arguments.source)
     if arguments.dry_run:
         say(*conversion.table().split("\n"))
     else:
@@ -293,7 +292,7 @@ def _resized(
     saved: StateDict, name: str, weights: Mapping[str, np.ndarray], network: Network
 ) -> tuple[np.ndarray, dict[str, str]]:
     """The position embedding `name` resized to the model's grid, with a note; any other array unchanged."""
-    source, grid = source_grid_of(saved, weights, name, network.grid, network.config.model.grid), network.grid
+    source, grid = source_grid(saved, weights, name, network.grid, network.config.model.grid), network.grid
     if source in (None, grid):
         return weights[name], {}
     (height, width), (rows, columns) = source, grid

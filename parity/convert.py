@@ -16,7 +16,7 @@ from ms_vireid.command.names import FRAMEWORKS, WRITTEN
 from ms_vireid.command.running import Parser, require_extra, run, work
 from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
-from ms_vireid.files.shards import INDEX, read_index, require_weight_file
+from ms_vireid.files.containers import weight_file
 from ms_vireid.files.writing import check_output
 
 IN_MEMORY = ("to_mindspore", "to_torch", "optimizer_to_mindspore", "optimizer_to_torch")
@@ -38,7 +38,7 @@ def _check_target(target: Path, source: Path, config: Path | None, framework: st
         raise InputError(
             f"--to {framework}: a {target.suffix} has {names}'s names; write a .safetensors, or leave --to out"
         )
-    check_output(target, "DST", reads=[config, *(read_index(source) if source.name.endswith(INDEX) else ())])
+    check_output(target, "DST", reads=[config])
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: is the file to convert; choose another name")
     if target.exists() and not overwrite:
@@ -47,7 +47,7 @@ def _check_target(target: Path, source: Path, config: Path | None, framework: st
 
 def main() -> None:
     parser = Parser(__doc__)
-    source = "weights to read: a file, a folder of shards or their index; the content says which format it is"
+    source = "weights to read: a file or a run folder; the content says which format it is"
     parser.add_argument("source", type=Path, metavar="SRC", help=source)
     parser.add_argument("target", type=Path, metavar="DST", help=f"file to write: {', '.join(WRITTEN)}")
     parser.add_argument(
@@ -74,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
 
     require_extra("convert.py", "convert", "torch")
-    arguments.source = require_weight_file(arguments.source)
+    arguments.source = weight_file(arguments.source)
     require_file(arguments.source, "checkpoint file")
     _check_target(arguments.target, arguments.source, arguments.config, arguments.to, arguments.overwrite)
     runtime.set_up("CPU")

@@ -570,7 +570,7 @@ def test_an_unknown_layer_is_named():
         (("--format", "onnx", "--modality", "visible"), "--modality visible: a PMT has one graph for both modalities"),
         (("--format", "mindir", "--checkpoint", ""), "an argument is empty"),
         (("--format", "mindir", "--checkpoint", "no/m.safetensors"), "no/m.safetensors: no such checkpoint file"),
-        (("--format", "onnx", "--checkpoint", "foreign.ckpt"), "foreign.ckpt: holds no configuration"),
+        (("--format", "onnx", "--checkpoint", "foreign.ckpt"), "foreign.ckpt NEW.safetensors --config RECIPE"),
         (("--format", "onnx", "--checkpoint", "cut.safetensors"), "cut.safetensors: not a whole weight file"),
     ],
 )

@@ -21,7 +21,7 @@ from ms_vireid.data.readers import OBTAIN, read_data
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
 from ms_vireid.evaluation.protocol import protocol_trials, require_choices
 from ms_vireid.files.checks import read_json, require_file
-from ms_vireid.files.shards import weight_file
+from ms_vireid.files.containers import weight_file
 from ms_vireid.inference.test_set import another_set
 
 # Prefixes of keys that no result depends on; pictures are compared by their checksum, wherever they lie.

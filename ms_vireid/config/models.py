@@ -91,8 +91,7 @@ class PMTConfig(ModelConfig):
     )
     takes_one_size = True
     name: Literal["pmt"] = "pmt"
-    # rows and columns of patches that the file's position embedding is for; null: as the file, a configuration beside
-    # it or their number says
+    # rows and columns of patches that the file's position embedding is for; null: the model's own or a square
     pretrained_grid: tuple[Side, Side] | None = None
     patch_size: Side = 16  # side of a patch, in pixels
     stride: Side = 12  # pixels from one patch to the next

@@ -273,12 +273,6 @@ class TrainConfig(Section):
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
     tensorboard: bool = False  # also write the metrics for TensorBoard
 
-    @field_validator("program", mode="before")
-    @classmethod
-    def _renamed(cls, program: Any) -> Any:
-        """Earlier runs call two programs by other names."""
-        return {"operators": "eager", "kernels": "numba"}.get(program, program) if isinstance(program, str) else program
-
     def check(self) -> None:
         if self.select == "best" and not self.evaluate_every:
             raise ValueError("select=best chooses among evaluations during training: set evaluate_every as well")

@@ -24,7 +24,7 @@ from ms_vireid.devices.host import git_commit, processor_name
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.evaluation.ranking import mean_and_deviation
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
-from ms_vireid.files.shards import MODEL
+from ms_vireid.files.containers import MODEL
 from ms_vireid.files.weights import Checkpoint, Fraction
 from ms_vireid.files.writing import (
     FOLDER,

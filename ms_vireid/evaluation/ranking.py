@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ms_vireid.evaluation.columns import checked_column, comparable_columns, is_text
-
 PROTOCOLS = ("sysu_mm01", "regdb", "llcm")
 REPORTED_RANKS = (1, 5, 10, 20)
 
@@ -53,8 +51,8 @@ def evaluate_ranking(
 
     distance: float16, float32 or float64 [Q, G], smaller is closer; not modified. Ties rank in gallery order, as in a
     stable sort.
-    query_ids, query_cameras: [Q]; gallery_ids, gallery_cameras: [G]. Arrays, lists or columns of pandas; numbers or
-    texts, except SYSU-MM01's cameras, which are numbers. "regdb" ignores cameras.
+    query_ids, query_cameras: [Q]; gallery_ids, gallery_cameras: [G]. Whole numbers or texts, except SYSU-MM01's
+    cameras, which are numbers. "regdb" ignores cameras.
 
     protocol "sysu_mm01": a query of camera 3 ignores every gallery image of camera 2, whatever its identity. The CMC
     counts distinct identities in ranking order: a query is found within rank k if its identity is among the first k
@@ -76,7 +74,7 @@ def evaluate_ranking(
         raise ValueError(f"max_rank is {max_rank}: it must be at least 1")
     distance = _checked_distance(distance)
     num_queries, num_gallery = distance.shape
-    query_ids, gallery_ids = comparable_columns("ids", query_ids, gallery_ids, distance.shape)
+    query_ids, gallery_ids = columns_of("ids", query_ids, gallery_ids, distance.shape)
     labels = np.unique(gallery_ids, return_inverse=True)[1]
 
     first_rank = np.zeros(num_queries, np.int64)  # what the CMC counts; 0 where there is no match
@@ -120,16 +118,19 @@ def query_groups(
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     shape = len(query_ids), len(gallery_ids)
-    query_ids, gallery_ids = comparable_columns("ids", query_ids, gallery_ids, shape)
+    query_ids, gallery_ids = columns_of("ids", query_ids, gallery_ids, shape)
     if protocol == "regdb":  # no query ignores anything
         query_places, gallery_places = np.zeros(shape[0]), np.ones(shape[1])
     elif protocol == "sysu_mm01":  # place 1 has cameras 3 (infrared) and 2 (visible); no others share a place
-        query_places = np.where(_numbered_cameras("query_cameras", query_cameras, shape[0]) == 3, 1, 0)
-        gallery_places = np.where(_numbered_cameras("gallery_cameras", gallery_cameras, shape[1]) == 2, 1, -1)
+        cameras = columns_of("cameras", query_cameras, gallery_cameras, shape)
+        if cameras[0].dtype.kind == "U":
+            raise ValueError("cameras are texts: SYSU-MM01's rule is about its cameras 2 and 3; give numbers")
+        query_places, gallery_places = np.where(cameras[0] == 3, 1, 0), np.where(cameras[1] == 2, 1, -1)
     else:
-        query_places, gallery_places = comparable_columns("cameras", query_cameras, gallery_cameras, shape)
+        query_places, gallery_places = columns_of("cameras", query_cameras, gallery_cameras, shape)
     order = np.lexsort((query_places, query_ids))
-    new_group = (np.diff(query_ids[order]) != 0) | (np.diff(query_places[order]) != 0)
+    ids, places = query_ids[order], query_places[order]
+    new_group = (ids[1:] != ids[:-1]) | (places[1:] != places[:-1])
     groups = []
     for queries in np.split(order, np.flatnonzero(new_group) + 1) if len(order) else []:
         same_identity = gallery_ids == query_ids[queries[0]]
@@ -157,12 +158,25 @@ def _checked_distance(distance: np.ndarray) -> np.ndarray:
     return distance
 
 
-def _numbered_cameras(name: str, values: object, length: int) -> np.ndarray:
-    cameras = checked_column(name, values, length)
-    if is_text(cameras):
-        rule = "SYSU-MM01's rule is about its cameras 2 and 3; give numbers, or choose another protocol"
-        raise ValueError(f"{name}[0] is {cameras[0]!r}: {rule}")
-    return cameras
+def columns_of(what: str, query: object, gallery: object, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return a column of the queries, [Q], and one of the gallery, [G], both of whole numbers or both of texts; raises
+    ValueError for any other. what: "ids" or "cameras". shape: (Q, G)."""
+    columns = []
+    for name, values, length in zip((f"query_{what}", f"gallery_{what}"), (query, gallery), shape, strict=True):
+        if values is None:
+            raise ValueError(f"{name} is None: this protocol needs the {what} of queries and gallery")
+        column = np.asarray(values)
+        if column.shape != (length,):
+            raise ValueError(f"{name} has shape {column.shape}: the distance matrix asks for ({length},)")
+        # NumPy makes texts of the numbers and gaps in a list that has both.
+        is_mixed = column.dtype.kind == "U" and not all(isinstance(value, str) for value in values)
+        if np.ma.is_masked(values) or is_mixed or (length and column.dtype.kind not in "biuU"):
+            raise ValueError(f"{name} is no array of whole numbers or of texts alone: use .astype(int) or .astype(str)")
+        columns.append(column)
+    types = [column.dtype for column in columns if len(column)]
+    if len({kind.kind == "U" for kind in types}) == 2 or (types and np.result_type(*types).kind == "f"):
+        raise ValueError(f"query_{what} and gallery_{what} are {types[0]} and {types[1]}: give both of one type")
+    return columns[0], columns[1]
 
 
 def mean_and_deviation(metrics: Sequence[Mapping[str, float]]) -> tuple[dict[str, float], dict[str, float]]:

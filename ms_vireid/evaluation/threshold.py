@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ms_vireid.evaluation.columns import comparable_columns
-from ms_vireid.evaluation.ranking import query_groups
+from ms_vireid.evaluation.ranking import columns_of, query_groups
 
 STEPS = 1_000_000  # a chosen threshold is a multiple of 1 / STEPS, so that what is printed is all of it
 _BLOCK = 1 << 17  # similarities at a time, at most, but at least those of a query
@@ -83,7 +82,7 @@ def _blocks(
     query_ids, gallery_ids, *others = columns
     num_gallery = similarity.shape[1]
     rows = max(1, _BLOCK // max(num_gallery, 1))
-    ids = comparable_columns("ids", query_ids, gallery_ids, similarity.shape)
+    ids = columns_of("ids", query_ids, gallery_ids, similarity.shape)
     for group in query_groups(*ids, *others, unmatched=True):
         is_other = np.ones(num_gallery, bool)
         is_other[group.matches] = is_other[group.ignored] = False

@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import io
 import json
+import logging
 import tokenize
 import zipfile
 import zlib
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from ms_vireid.command.errors import InputError, printable
+from ms_vireid.command.errors import InputError, one_line, printable
 from ms_vireid.devices.memory import require_memory
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ DAMAGED = (
 )
 Schema = TypeVar("Schema", bound="BaseModel")
 SEAL = "content_checksum"
+_log = logging.getLogger(__name__)
+
+
+def note(path: Path, line: str) -> None:
+    """Log a line about a file."""
+    _log.warning("%s", one_line(f"note: {path}: {line}"))
 
 
 def require_file(path: Path, what: str, max_bytes: int | None = None) -> None:

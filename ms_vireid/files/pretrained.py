@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.files.checks import note
+from ms_vireid.files.containers import weight_file
 from ms_vireid.files.layouts import Layout, torch_name
-from ms_vireid.files.origin import names_of, note
 from ms_vireid.files.positions import KEY, source_grid
-from ms_vireid.files.shards import require_weight_file
 from ms_vireid.files.state_dict import HEADS, StateDict, mismatch, read_state_dict, recognise, renamed
 from ms_vireid.files.weights import COUNTER
 
@@ -22,13 +22,12 @@ _FREE = ("num_classes", *OF_FILE)  # what an identical network may differ in
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A file's weights by PyTorch's names of this project. stored: also those that are left out, such as a head.
-    grid: which its user states, (rows, columns) of a ViT's patches."""
+    """A file's weights by PyTorch's names of this project. grid: which its user states, (rows, columns) of a ViT's
+    patches."""
 
     saved: StateDict
     layout: Layout | None
     weights: dict[str, np.ndarray]
-    stored: dict[str, np.ndarray]
     grid: tuple[int, int] | None = None
 
     @property
@@ -45,7 +44,7 @@ class Pretrained:
     def source_grid(self, model: tuple[int, int]) -> tuple[int, int] | None:
         """The grid of its position embedding, as `positions.source_grid` tells it; None for weights that are none.
         model: the model's own. Raises InputError if no grid can be told."""
-        return source_grid_of(self.saved, self.weights, "pos_embed", model, self.grid)
+        return source_grid(self.saved, self.weights, "pos_embed", model, self.grid)
 
     def _configured(self, section: str) -> dict[str, Any]:
         """A section of the configuration that the file carries; {} without one."""
@@ -68,8 +67,7 @@ class Pretrained:
             elif not np.isfinite(weight).all():
                 problems.append(f"{name} is not finite")
         if problems:
-            whose = names_of(self.saved.names.values(), network) if not self.is_model else ""
-            reason = advice or whose or mismatch(self.weights, shapes)
+            reason = advice or mismatch(self.weights, shapes)
             listed = the_first(sorted(problems))
             raise InputError(f"{self.path}: does not fit the {network}: {reason}{len(problems)} ({listed})")
 
@@ -110,7 +108,7 @@ class Pretrained:
             differing.append("data.image_size=" + json.dumps(size) if size else "pictures of another size")
         advice = f"it was trained with {the_first(differing)}; " if differing else ""
         wanted = {name: shape for name, shape in targets.items() if name not in fresh}
-        Pretrained(self.saved, self.layout, loaded, self.stored).require(model["name"], wanted, advice)
+        Pretrained(self.saved, self.layout, loaded).require(model["name"], wanted, advice)
         left = [name for name in self.weights if name not in loaded]
         kind = self.layout.title if self.layout else model["name"]
         said = f"starts from this model ({kind}), {len(loaded)} weights"
@@ -121,25 +119,10 @@ class Pretrained:
         return loaded
 
 
-def source_grid_of(
-    saved: StateDict,
-    weights: Mapping[str, np.ndarray],
-    name: str,
-    model: tuple[int, int],
-    stated: tuple[int, int] | None,
-) -> tuple[int, int] | None:
-    """The grid of a file's position embedding `name`; None for weights that are none. weights: by our names."""
-    positions, patches = weights.get(name), weights.get("patch_embed.proj.weight")
-    if positions is None or patches is None or positions.ndim != 3 or len(positions) != 1 or patches.ndim != 4:
-        return None
-    carried = saved.meta.get("config", {})
-    return source_grid(saved.path, positions.shape[1] - 1, model, patches.shape[-1], stated, carried)
-
-
 def read_pretrained(
     path: Path, source: str = "", choice: str | None = None, grid: tuple[int, int] | None = None
 ) -> Pretrained:
-    """Read the file, or the folder of a run or of shards, of `model.pretrained`.
+    """Read the file, or the folder of a run, of `model.pretrained`.
 
     Of a stranger's file in no known layout, ImageNet's classifier is left out. source: where ImageNet weights are to be
     had. choice: as `read_state_dict` takes it. grid: as of `Pretrained`. Raises InputError as `read_state_dict` does;
@@ -148,15 +131,14 @@ def read_pretrained(
     if not path.exists():
         where = f"{source}; or set" if source else "give another, or set"
         raise InputError(f"model.pretrained: no such file {path}; {where} model.pretrained=none")
-    saved, layout = recognise(read_state_dict(require_weight_file(path), choice))
-    held, dropped = renamed(saved, layout)
+    saved, layout = recognise(read_state_dict(weight_file(path), choice))
+    held, _ = renamed(saved, layout)
     weights = {torch_name(new): saved.weights[name] for new, name in held.items() if not new.endswith(COUNTER)}
-    stored = weights | {torch_name(name): saved.weights[name] for name in dropped}
     is_foreign = layout is None and "config" not in saved.meta
     if heads := [name for name in weights if is_foreign and name.startswith(HEADS)]:
         note(path, f"left out, as ImageNet's classifier: {the_first(heads)}")
         weights = {name: weight for name, weight in weights.items() if name not in heads}
-    file = Pretrained(saved, layout, weights, stored, grid)
+    file = Pretrained(saved, layout, weights, grid)
     if grid is not None and file.is_model:
         raise InputError(f"{file.path}: is a whole model, whose positions must be the model's; leave {KEY} out")
     return file

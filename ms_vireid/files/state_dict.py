@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from ms_vireid.command.errors import SHOWN, InputError, summary, the_first
-from ms_vireid.files.containers import GATHER_ZERO
+from ms_vireid.files.checks import note
 from ms_vireid.files.layouts import Layout, detect, torch_name
-from ms_vireid.files.origin import note
 from ms_vireid.files.pytorch_checkpoint import CHOOSE
 from ms_vireid.files.weights import COUNTER, DEVICES, STATES, is_square, read_checkpoint
 
@@ -22,7 +21,6 @@ HEADS = ("head.", "heads.", "fc.", "classifier.")  # ImageNet's classifiers, whi
 _MINDSPORE_STATES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "accum.")  # of MindSpore's optimizers
 _GROUP = re.compile(r".*?\.\d+(?=\.)|[^.]+")
 _UNFIT = "of the same name", "without numbers", "that are no floats", "that are variances below 0"  # weights
-_FLAT = re.compile(r"(?:.*\.)?_?flat_param(_\d+)?")  # FSDP's name of many parameters in one
 _STATES = tuple(f"{key}." for keys in STATES.values() for key in keys)
 
 
@@ -47,17 +45,15 @@ class StateDict:
 
 
 def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
-    """Read a set of weights of a file, or of the shards of an index, and log what was done to it.
+    """Read a set of weights of a file, and log what was done to it.
 
     choice: name of the set, or the beginning of its names; None: the plain one. Half, bfloat16 and double become
     float32, and counts of batches int64; other types stay.
 
     Raises:
-        InputError: as of `read_checkpoint`; the file holds no weights, none that are called `choice`, or several sets
-            of which none is plain; its weights lie elsewhere or in one, as DeepSpeed's and FSDP's.
+        InputError: as of `read_checkpoint`; the file holds no weights, or none that are called `choice`.
     """
     held = read_checkpoint(path, choice=choice)
-    _require_whole(path, held.arrays)
     sets = {name.partition(".")[0] for name in held.sets[1:]}
     beside = {n: (kind, "another set of weights" if n in sets else "no weights") for n, kind in held.beside.items()}
     weights, states = {}, {}
@@ -90,8 +86,7 @@ def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
     if removed:
         note(path, f"{removed} is taken off its names")
     if passed := [f"{name}: {kind}" for name, kind in held.beside.items() if name not in sets]:
-        unread = f"; the tensors inside of {the_first(list(held.unread))} are not read" if held.unread else ""
-        note(path, f"passed over beside its weights: {summary(passed)}{unread}")
+        note(path, f"passed over beside its weights: {summary(passed)}")
     plain, types = {}, {}
     for name, own in names.items():
         plain[name] = _plain_type(name, weights[own])
@@ -101,18 +96,6 @@ def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
         target = "int64" if kind == "float32" else "float32"  # counts, or else weights
         note(path, f"{count} of its {len(names)} arrays are {kind} and become {target}")
     return StateDict(path, plain, names, types, states, held.meta, held.framework, beside)
-
-
-def _require_whole(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Raise InputError for the placeholders of weights that several processes share."""
-    empty = [name for name, array in arrays.items() if array.shape == (0,)]
-    if len(empty) > 1:
-        raise InputError(
-            f"{path}: weights that are empty: {summary(empty)}: placeholders of DeepSpeed's ZeRO-3; {GATHER_ZERO}"
-        )
-    if flat := [name for name in arrays if _FLAT.fullmatch(name)]:
-        gather = "save it by get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))"
-        raise InputError(f"{path}: parameters that FSDP made one: {summary(flat)}; {gather}")
 
 
 def recognise(saved: StateDict) -> tuple[StateDict, Layout | None]:
@@ -168,7 +151,7 @@ def renamed(saved: StateDict, layout: Layout | None) -> tuple[dict[str, str], di
             kinds[_UNFIT[3]].append(own)
     problems = [f"{what}: {summary(names)}" for what, names in kinds.items() if names]
     if problems:
-        raise InputError(f"{saved.path}: holds weights {'; '.join(problems)}; use another copy")
+        raise InputError(f"{saved.path}: holds weights {'; '.join(problems)}; save a whole state dict")
     return held, dropped
 
 

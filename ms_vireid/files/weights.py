@@ -1,5 +1,5 @@
-"""Weight files: `.safetensors` (this project's and others'), MindSpore's `.ckpt`, PyTorch's `.pth`, and several with an
-index. Their content says which they are.
+"""Weight files: `.safetensors` (this project's and others'), MindSpore's `.ckpt` and PyTorch's `.pth`, told by their
+content.
 
 The header of this project's `.safetensors` contains the record, a JSON string: the framework that the tensors' names
 follow, a checksum and more. The optimizer's state is stored among the weights, as STATE.WEIGHT.
@@ -7,9 +7,9 @@ follow, a checksum and more. The optimizer's state is stored among the weights, 
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,13 +23,12 @@ from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import check_names
 from ms_vireid.files.containers import ARCHIVE, CKPT, SAFETENSORS, container
-from ms_vireid.files.mindspore_checkpoint import CHECKSUM_BYTES, MARK, RECORD, read_ckpt, write_ckpt
-from ms_vireid.files.pickles import kind_of
-from ms_vireid.files.pytorch_checkpoint import Pickled, has_checksums, read_pth, widened
-from ms_vireid.files.shards import INDEX, read_index
+from ms_vireid.files.mindspore_checkpoint import RECORD, read_ckpt, write_ckpt
+from ms_vireid.files.pytorch_checkpoint import Pickled, kind_of, read_pth, widened
 from ms_vireid.files.writing import atomic_write
 
 FORMAT = 1  # version of the record
+_MAX_RECORD_PIECES = 1 << 20  # texts, numbers and marks of a record's JSON
 STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # torch.optim's names
 DEVICES = "devices"  # prefix of per-device buffers, stacked by rank
 TRAINING = ("step", "best", "devices", "loss_scale")  # of the record of a state to resume from
@@ -77,8 +76,7 @@ class Record(BaseModel):
 @dataclass(frozen=True)
 class Checkpoint:
     """A file's arrays by name, the record saved with them ({} in a foreign file), and the framework that the names
-    follow (None if the file does not say). beside: what else a `.pth` holds, with its type. sets, unread: as of
-    `Pickled`."""
+    follow (None if the file does not say). beside: what else a `.pth` holds, with its type. sets: as of `Pickled`."""
 
     path: Path
     arrays: dict[str, np.ndarray]
@@ -86,7 +84,6 @@ class Checkpoint:
     framework: str | None = None
     beside: dict[str, str] = field(default_factory=dict)
     sets: tuple[str, ...] = ("",)
-    unread: tuple[str, ...] = ()
 
     def require(self, targets: Mapping[str, tuple[tuple[int, ...], np.dtype]], extra: Iterable[str] = ()) -> None:
         """Check that every target is present with its shape and type and is finite, that no variance or second moment
@@ -109,89 +106,57 @@ def is_square(name: str) -> bool:
 
 
 def read_checkpoint(path: Path | str, framework: str | None = None, choice: str | None = None) -> Checkpoint:
-    """Read a file of weights, or all shards that an index names; bfloat16 becomes float32.
+    """Read a file of weights; bfloat16 becomes float32.
 
     framework: whose names it must have; None accepts either's. choice: the set of weights, as `read_pth` takes it.
 
     Raises InputError if the file is missing, damaged or has another format; if memory does not suffice; for types that
-    NumPy lacks, names that cannot be printed, a record of another version, or the other framework's names; for shards
-    that do not hold what their index says.
+    NumPy lacks, names that cannot be printed, a record of another version, or the other framework's names.
     """
     path = Path(path)
-    is_index = path.name.endswith(INDEX)
-    held = _read_shards(path) if is_index else _read_file(path, container(path), choice)
+    held = _read_file(path, choice)
     if framework is not None and held.framework not in (framework, None):
         problem = f"has {FRAMEWORKS[held.framework]}'s names, not {FRAMEWORKS[framework]}'s"
         raise InputError(f"{path}: {problem}; convert it: python parity/convert.py {path} NEW.safetensors")
     return held
 
 
-def _read_shards(index: Path) -> Checkpoint:
-    shards = read_index(index)
-    size = sum(file.stat().st_size for file in shards)
-    require_memory(size, f"{index}: reading its shards", "use a machine with more memory")
-    arrays, frameworks = {}, set()
-    for file, names in shards.items():
-        held = _read_file(file, container(file, is_shard=True), None)
-        differing = sorted(held.arrays.keys() ^ set(names))
-        refuse(differing, f"{file}: does not hold what {index.name} says", "get the index and all shards of one saving")
-        arrays |= held.arrays
-        frameworks.add(held.framework)
-    return Checkpoint(index, arrays, framework=frameworks.pop() if len(frameworks) == 1 else None)
-
-
-def _read_file(path: Path, kind: str, choice: str | None) -> Checkpoint:
-    is_ckpt, is_pickled, size = kind == CKPT, kind not in (CKPT, SAFETENSORS), path.stat().st_size
-    needed = 3 * size if is_ckpt else size
-    require_memory(needed, f"{path}: reading it", "use another copy, or a machine with more memory")
-    pickled = None
+def _read_file(path: Path, choice: str | None) -> Checkpoint:
+    pickled, framework = None, None
     try:
-        if is_pickled:
-            pickled = read_pth(path, kind == ARCHIVE, choice)
-            arrays, text = pickled.arrays, _pickled_record(pickled)
+        kind, size = container(path), path.stat().st_size
+        needed = size if kind == SAFETENSORS else 3 * size
+        require_memory(needed, f"{path}: reading it", "use another copy, or a machine with more memory")
+        if kind == SAFETENSORS:
+            arrays, text = _read_safetensors(path)
+        elif kind == CKPT:
+            (arrays, text), framework = read_ckpt(path), MINDSPORE
         else:
-            arrays, text = read_ckpt(path) if is_ckpt else _read_safetensors(path)
+            pickled, framework = read_pth(path, kind == ARCHIVE, choice), TORCH
+            arrays, text = pickled.arrays, _pickled_record(pickled)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}); copy it to a disk of this machine") from None
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError) as error:
-        kind = "MindSpore checkpoint" if is_ckpt else "weight file"
-        raise InputError(f"{path}: not a whole {kind} ({size} bytes; {error}); use another copy") from None
+        what = "MindSpore checkpoint" if kind == CKPT else "weight file"
+        raise InputError(f"{path}: not a whole {what} ({size} bytes; {error}); use another copy") from None
     check_names(path, (*arrays, *(pickled.others if pickled else ())))
     meta = {} if text is None else _read_record(path, text, arrays)
-    framework = meta.pop("framework", MINDSPORE if is_ckpt else TORCH if is_pickled else None)
+    framework = meta.pop("framework", framework)
     if pickled is None:
         return Checkpoint(path, arrays, meta, framework)
     beside = {name: kind_of(value) for name, value in pickled.others.items() if name not in ("format", *meta)}
-    return Checkpoint(path, arrays, meta, framework, beside, pickled.sets, pickled.unread)
+    return Checkpoint(path, arrays, meta, framework, beside, pickled.sets)
 
 
 def _pickled_record(pickled: Pickled) -> str | None:
     """The record of a `.pth` that convert.py wrote, as JSON."""
     if "config" not in pickled.others or not isinstance(pickled.others.get("format"), int):
         return None
-    try:
-        return json.dumps({k: v for k, v in pickled.others.items() if k in Record.model_fields and k not in TRAINING})
+    record = {k: v for k, v in pickled.others.items() if k in Record.model_fields and k not in TRAINING}
+    try:  # a pickle can use one value many times, at every depth
+        return "".join(islice(json.JSONEncoder().iterencode(record), _MAX_RECORD_PIECES))
     except (TypeError, ValueError, RecursionError):
         return ""
-
-
-def has_checksum(path: Path) -> bool:
-    """Return whether a weight file that has been read has a checksum of its content, or each of its shards. Those of
-    PyTorch before 1.6 and other projects' `.safetensors` have none."""
-    if path.name.endswith(INDEX):
-        return all(_has_checksum(file, container(file, is_shard=True)) for file in read_index(path))
-    return _has_checksum(path, container(path))
-
-
-def _has_checksum(path: Path, kind: str) -> bool:
-    if kind == SAFETENSORS:
-        with safe_open(path, framework="np") as file:
-            return '"checksum": ' in (file.metadata() or {}).get(RECORD, "")
-    if kind != CKPT:
-        return kind == ARCHIVE and has_checksums(path)
-    with path.open("rb") as file:
-        file.seek(-CHECKSUM_BYTES, os.SEEK_END)
-        return file.read(len(MARK)) == MARK
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:

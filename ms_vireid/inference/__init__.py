@@ -9,7 +9,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.files.checks import require_file
-from ms_vireid.files.shards import weight_file
+from ms_vireid.files.containers import weight_file
 
 if TYPE_CHECKING:
     from ms_vireid.inference.trained_model import TrainedModel

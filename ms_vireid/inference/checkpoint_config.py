@@ -19,9 +19,8 @@ def checkpoint_config(checkpoint: Checkpoint) -> Config:
     checkpoint has no configuration or its weights do not fit it."""
     if "config" not in checkpoint.meta:
         problem = "holds no configuration, it is not a checkpoint of this project"
-        raise InputError(
-            f"{checkpoint.path}: {problem}; convert it: python parity/convert.py {checkpoint.path} NEW.safetensors"
-        )
+        convert = f"python parity/convert.py {checkpoint.path} NEW.safetensors --config RECIPE"
+        raise InputError(f"{checkpoint.path}: {problem}; convert it: {convert}")
     if parts := checkpoint.meta.get("parts"):
         problem = f"holds {' and '.join(parts)} of a model alone; give it as model.pretrained"
         raise InputError(f"{checkpoint.path}: {problem}")

@@ -8,7 +8,6 @@ from mindspore import Parameter, nn
 
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
 from ms_vireid.files.layouts import torch_name
-from ms_vireid.files.origin import note_origin, note_unproven
 from ms_vireid.files.pretrained import Pretrained, read_pretrained
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.resnet import ResNet
@@ -25,7 +24,6 @@ def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
     model.began_from = file.saved.meta
     if not file.is_model:
         model.load_pretrained(file)
-        note_unproven(file.path)
         return
     targets = {torch_name(name): parameter for name, parameter in model.parameters_dict().items()}
     shapes = {name: parameter.shape for name, parameter in targets.items()}
@@ -34,8 +32,7 @@ def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
 
 
 def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
-    """Load a timm ViT's weights. The position embedding is resized to the model's patches. The log says which public
-    file it is."""
+    """Load a timm ViT's weights. The position embedding is resized to the model's patches."""
     grid = vit.patch_embed.grid_size
     if (source := file.source_grid(grid)) not in (None, grid):
         file.weights["pos_embed"] = resize_position_embedding(file.weights["pos_embed"], grid, source)
@@ -43,13 +40,11 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
     shapes = {name: parameter.shape for name, parameter in targets}
     file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))
     _set(file.weights, targets)
-    note_origin(file.path, file.stored, "ViT")
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], file: Pretrained) -> None:
-    """Load a torchvision ResNet-50's weights, as `load_backbone`. The log says which public file it is."""
+    """Load a torchvision ResNet-50's weights, as `load_backbone`."""
     load_backbone(parts, file, "ResNet")
-    note_origin(file.path, file.stored, "ResNet")
 
 
 def load_backbone(parts: Sequence[nn.Cell], file: Pretrained, network: str = "backbone") -> None:

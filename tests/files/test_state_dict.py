@@ -122,14 +122,14 @@ def test_a_set_that_is_not_asked_for_is_named(tmp_path, caplog):
         read_state_dict(tmp_path / "a.pth", "ema")
 
 
-def test_what_is_dropped_is_counted_in_one_line_that_names_tensors_inside(tmp_path, caplog):
+def test_what_is_dropped_is_counted_in_one_line(tmp_path, caplog):
     content = {"state_dict": BODY, "epoch": 3, "args": types.SimpleNamespace(a=1), "ema": types.SimpleNamespace(a=BODY)}
     torch.save(content, tmp_path / "a.pth")
     saved = read_state_dict(tmp_path / "a.pth")
     assert_body(saved)
-    said = "3 (epoch: int, args: simplenamespace, ema: simplenamespace); the tensors inside of ema are not read"
+    said = "3 (epoch: int, args: types.SimpleNamespace, ema: types.SimpleNamespace)"
     assert f"a.pth: passed over beside its weights: {said}" in caplog.text
-    assert saved.beside["args"] == ("simplenamespace", "no weights")
+    assert saved.beside["args"] == ("types.SimpleNamespace", "no weights")
 
 
 def test_lightning_s_state_dict_is_read(tmp_path, caplog):
@@ -148,30 +148,6 @@ def test_lightning_s_state_dict_is_read(tmp_path, caplog):
     torch.save(content, tmp_path / "epoch=3-step=10.ckpt")
     assert_body(read_state_dict(tmp_path / "epoch=3-step=10.ckpt"))
     assert "model. is taken off its names" in caplog.text
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_placeholders_of_weights_in_several_processes_are_refused(tmp_path, suffix):
-    save = save_file if suffix == ".safetensors" else torch.save
-    empty = {name: torch.zeros(0) for name in ("conv1.weight", "fc.weight")} | {"bn1.running_mean": torch.ones(2)}
-    save(empty, tmp_path / f"a{suffix}")
-    with pytest.raises(InputError, match=r"weights that are empty: 2 .*: placeholders of DeepSpeed.*zero_to_fp32.py"):
-        read_state_dict(tmp_path / f"a{suffix}")
-    save({**BODY, "memory": torch.zeros(0)}, tmp_path / f"a{suffix}")  # one buffer that is empty is none
-    assert read_state_dict(tmp_path / f"a{suffix}").weights.keys() == {*BODY, "memory"}
-    for name in ("_flat_param", "layer._fsdp_wrapped_module._flat_param", "flat_param_0"):
-        save({name: torch.ones(3), "bn1.running_mean": torch.ones(2)}, tmp_path / f"a{suffix}")
-        with pytest.raises(InputError, match=r"parameters that FSDP made one: 1 .*full_state_dict=True"):
-            read_state_dict(tmp_path / f"a{suffix}")
-
-
-def test_deepspeed_s_own_files_are_named(tmp_path):
-    content = {"optimizer_state_dict": {"fp32_flat_groups": [torch.ones(3)]}, "ds_config": {}, "ds_version": "0.14"}
-    torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(InputError, match=r"one process's part of DeepSpeed's state; .*zero_to_fp32.py"):
-        read_state_dict(tmp_path / "a.pt")
-    torch.save({"module": BODY, "ds_config": {}, "ds_version": "0.14", "buffer_names": []}, tmp_path / "a.pt")
-    assert_body(read_state_dict(tmp_path / "a.pt"))
 
 
 def test_many_mismatches_begin_with_their_reason():

@@ -249,7 +249,7 @@ READERS = {
     "pictures": ("read_pixels", "read_png", "read_source"),
 }
 # Tried with lists of what is wrong.
-BY_LISTS = {"read_index": "files/test_shards.py", "read_photographs": "data/test_corruptions.py"}
+BY_LISTS = {"read_photographs": "data/test_corruptions.py"}
 BY_LISTS |= dict.fromkeys(("read_regdb", "read_llcm", "read_folder"), "data/test_readers.py")
 BY_LISTS |= {"load_table": "ablations/test_own_table.py", "load_demo": "ablations/test_own_table.py"}
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
-from ms_vireid.files.origin import note_origin, note_unproven
 from ms_vireid.files.pretrained import Pretrained, read_pretrained
 from ms_vireid.files.weights import COUNTER
 from torch_ref.models.base import ReIDModel
@@ -21,7 +20,6 @@ def load_pretrained(model: ReIDModel, config: ModelConfig) -> None:
     model.began_from = file.saved.meta
     if not file.is_model:
         model.load_pretrained(file)
-        note_unproven(file.path)
         return
     targets = {name: value for name, value in model.state_dict().items() if not name.endswith(COUNTER)}
     shapes = {name: value.shape for name, value in targets.items()}
@@ -38,12 +36,10 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
     shapes = {name: value.shape for name, value in targets}
     file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))
     _set(file.weights, targets)
-    note_origin(file.path, file.stored, "ViT")
 
 
 def load_pretrained_resnet(parts: Sequence[ResNet], file: Pretrained) -> None:
     load_backbone(parts, file, "ResNet")
-    note_origin(file.path, file.stored, "ResNet")
 
 
 def load_backbone(parts: Sequence[nn.Module], file: Pretrained, network: str = "backbone") -> None:
