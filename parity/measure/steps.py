@@ -1,4 +1,4 @@
-"""The benchmark's sections of models and losses: MindSpore beside PyTorch, and with and without a kernel.
+"""The benchmark's sections of models: MindSpore beside PyTorch, and with and without a kernel.
 
 Each side has its own process; both take turns, with the same weights and batches.
 """
@@ -6,7 +6,6 @@ Each side has its own process; both take turns, with the same weights and batche
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +19,6 @@ Sides = Sequence[tuple[str, Work]]  # a framework with its work each
 
 TUNED = ", PyTorch tuned"  # after a row's name
 AGREEMENT = 1e-2  # of the first results, relative: less would not be the same work
-LOSSES = ("hard triplet", "intra", "global", "wrt", "hct", "msel", "msel cosine", "dcl dynamic", "ia", "ma")
 # Rows of bound threads, and of the cells and optimisers that have kernels: the model and what it goes without.
 KERNEL_ROWS = {
     f"{model.split()[0]}, {kernel}": (model, kernel)
@@ -34,11 +32,6 @@ KERNEL_ROWS = {
         strict=True,
     )
     for kernel in kernels
-}
-MEMORY_ROWS = {  # with their steps
-    "PMT, demonstration": (("demo.yaml", (), 1), 2000),
-    "MUN, demonstration": (("mun/demo.yaml", (), 0), 2000),
-    **{name: (recipe, 60) for name, recipe in MODELS.items()},
 }
 
 
@@ -58,12 +51,6 @@ def inference(names: Sequence[str], options: Namespace) -> Rows:
     return ((name, {"batch": options.images} | row) for name, row in rows)
 
 
-def losses(names: Sequence[str], options: Namespace) -> Rows:
-    given = "loss", "pmt/sysu.yaml", tuple(options.overrides), options.device
-    works = {name: workers.sides(Work(*given, loss=name, steps=options.steps)) for name in names}
-    return _compared(works, options, 4 * options.repeats)
-
-
 def kernels(names: Sequence[str], options: Namespace) -> Rows:
     """Time a training step without one kernel, or without bound threads, beside one with all."""
     works = {}
@@ -73,24 +60,6 @@ def kernels(names: Sequence[str], options: Namespace) -> Rows:
         works[name] = [("mindspore", replace(work, without=kernel)), ("mindspore", work)]
     for name, row in _compared(works, options):
         yield name, {"without_s": row.pop("mindspore_s"), "with_s": row.pop("torch_s"), **row}
-
-
-def memory(names: Sequence[str], options: Namespace) -> Rows:
-    """Measure how much a training step grows the process's memory: the slope over the second half of many."""
-    for name in names:
-        recipe, steps = MEMORY_ROWS[name]
-        with tempfile.TemporaryDirectory() as folder:
-            work = replace(_train_step(recipe, options), folder=folder)
-            workers.make_weights(work)
-            worker = workers.Worker("mindspore", work)
-            resident = []
-            for _ in range(steps):
-                worker.run()
-                resident.append(worker.resident())
-            worker.close()
-        later = np.array(resident[steps // 2 :], np.float64)
-        slope = float(np.polyfit(np.arange(len(later)), later, 1)[0])
-        yield name, {"steps": steps, "bytes_per_step": slope, "last_gib": resident[-1] / 2**30}
 
 
 def _train_step(recipe: tuple[str, tuple[str, ...], int], options: Namespace) -> Work:
@@ -109,35 +78,19 @@ def _beside_each(works: Mapping[str, Work], options: Namespace) -> dict[str, Sid
     }
 
 
-def _compared(works: Mapping[str, Sides], options: Namespace, repeats: int | None = None) -> Rows:
-    """Rows of both sides each. With `options.gate` all of them start here, side by side, to be measured one by one;
-    without, each starts when the one before it has ended."""
-    if options.gate:
-        with ThreadPoolExecutor(max(len(works), 1)) as threads:
-            started = iter(list(threads.map(lambda sides: start(sides, together=True), works.values())))
-    else:
-        started = map(start, works.values())
-    return (
-        (name, measure(works[name][0][1], both, repeats or options.repeats, bool(options.kernels)))
-        for name, both in zip(works, started, strict=True)
-    )
+def _compared(works: Mapping[str, Sides], options: Namespace) -> Rows:
+    for name, sides in works.items():
+        yield name, measure(sides[0][1], start(sides), options.repeats)
 
 
-def start(sides: Sides, together: bool = False) -> list[Worker]:
-    """Start both sides' workers, in turn or `together`, with the same weights; each does its work once."""
+def start(sides: Sides) -> list[Worker]:
+    """Start both sides' workers in turn, each of which does its work once. The first writes the weights for both."""
     with tempfile.TemporaryDirectory() as folder:
-        sides = [(framework, replace(work, folder=folder)) for framework, work in sides]
-        if sides[0][1].kind != "loss":
-            workers.make_weights(sides[0][1])
-        with ThreadPoolExecutor(len(sides) if together else 1) as threads:
-            return list(threads.map(lambda side: Worker(*side), sides))
+        return [Worker(framework, replace(work, folder=folder)) for framework, work in sides]
 
 
-def measure(work: Work, both: Sequence[Worker], repeats: int, kernels: bool = False) -> dict:
-    """Check that two workers have computed the same, and time them in turn; the first does `work`.
-
-    kernels: the row also has what each has the device do.
-    """
+def measure(work: Work, both: Sequence[Worker], repeats: int) -> dict:
+    """Check that two workers have computed the same, and time them in turn; the first does `work`."""
     ours, theirs = (np.asarray(worker.value, np.float64) for worker in both)
     error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
     if not error <= AGREEMENT:
@@ -156,8 +109,6 @@ def measure(work: Work, both: Sequence[Worker], repeats: int, kernels: bool = Fa
         "peak_gib": {framework: given[0] for framework, given in peaks.items()},
         "held_gib": {framework: given[1] if len(given) > 1 else None for framework, given in peaks.items()},
     }
-    if kernels:
-        row["kernels"] = {framework: worker.kernels() for framework, worker in zip(FRAMEWORKS, both, strict=True)}
     for worker in both:
         worker.close()
     return row

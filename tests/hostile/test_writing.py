@@ -67,7 +67,7 @@ FOREIGN = (
     *(".cache.tmp/thesis.tex", ".new.tmp.npz/thesis.tex", f"{LEFT.format(ENDED)}/thesis.tex", "new.partial/thesis.tex"),
     *("tensorboard/thesis.tex", "tensorboard/events.out.tfevents.1.theirs", "checkpoints/last.safetensors"),
     *("link->.notes.tmp.txt", "linked->.cache.tmp", "dangling->gone", f"{LEFT.format(ENDED)}.png->.notes.tmp.txt"),
-    *("read-only", "report.html", "table.md", "table.json", "log.txt", "first_run.md", "state.json", "features.bin"),
+    *("read-only", "report.html", "table.md", "table.json", "log.txt", "state.json", "features.bin"),
 )
 OF_A_RUN = ("run.json", "config.yaml", "metrics.jsonl", "last.safetensors", "model.safetensors", "result.json", "lock")
 
