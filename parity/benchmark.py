@@ -21,8 +21,8 @@ from ms_vireid.files.writing import check_output, write_json
 from parity.processes import OneProcess
 from parity.versions import torch_build
 
-# By their names; parity/measure/sections.py has what they are. The last four only when asked for.
-SECTIONS = ("train_step", "inference", "kernels", "launches", "search", "serving")
+# By their names; parity/measure/sections.py has what they are. The last three only when asked for.
+SECTIONS = ("train_step", "inference", "launches", "search", "serving")
 
 
 def main() -> None:
@@ -52,11 +52,7 @@ def _parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     add_device(parser)
     parser.add_argument(
-        "--only",
-        nargs="+",
-        default=[],
-        metavar="SECTION",
-        help=f"only these sections: {', '.join(SECTIONS)} (default: the first two)",
+        "--only", nargs="+", choices=SECTIONS, default=SECTIONS[:2], help="only these sections (default: the first two)"
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name contains this")
     parser.add_number("benchmark --repeats", default=5, help="repeats of each measurement, after an unmeasured one")
@@ -92,11 +88,6 @@ def _parse() -> argparse.Namespace:
     require_extra("parity/benchmark.py", "parity", "torch")
     if arguments.quick:
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
-    given = [word for word in arguments.only if "=" not in word]
-    if unknown := [name for name in given if name not in SECTIONS]:
-        raise InputError(f"--only {unknown[0]}: there are {', '.join(SECTIONS)}; see --help")
-    arguments.overrides += [word for word in arguments.only if "=" in word]  # which may come right after
-    arguments.only = given or SECTIONS[:2]
     check_output(arguments.json, "--json")
     if "tuned" in arguments.torch and not {"train_step", "inference"} & set(arguments.only):
         raise InputError("--torch tuned: is beside train_step and inference; name one of them by --only")

@@ -1,7 +1,6 @@
 """MindSpore's side of the benchmark. Import it after `runtime.set_up`."""
 
 import itertools
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
@@ -11,16 +10,14 @@ import numpy as np
 from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from ms_vireid.devices import runtime
-from ms_vireid.devices.replaceable import title
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.numba import table
 from ms_vireid.programs.program import choose
 from parity.mapping import counters, twins, values
-from parity.measure.workers import RUN_STEPS, WARM_UP, WINOGRAD, Work
+from parity.measure.workers import RUN_STEPS, WARM_UP, Work
 
 
 def device_peaks() -> list[int]:
@@ -31,22 +28,12 @@ def device_peaks() -> list[int]:
 
 
 def prepare(work: Work) -> Callable[[int], np.ndarray]:
-    """Make a function that does the work so many times and returns the last result."""
+    """Write the weights, and make a function that does the work so many times and returns the last result."""
     config = work.load()
     runtime.round_products(config.train.tf32)
-
     model = build_model(config)
     program = choose(config.train.program, config.train.amp)
-    if work.without == WINOGRAD:
-        table.WINOGRAD = math.inf
-    for key in [key for key in table.TABLE if title(key) == work.without]:
-        del table.TABLE[key]
-    pairs = twins(model)
-    if not work.weights.exists():
-        np.savez(work.weights, **values(model), **dict.fromkeys(counters(pairs), np.array(0)))
-    weights = np.load(work.weights)
-    for twin in pairs:
-        twin.parameter.set_data(ms.Tensor(weights[twin.torch_name]))
+    np.savez(work.weights, **values(model), **dict.fromkeys(counters(twins(model)), np.array(0)))
     images, labels = work.batch(config)
     if work.kind == "inference":
         model.set_train(False)

@@ -31,7 +31,8 @@ _OF_MODELS = (
     ("images", 7, "{batch}".format_map),
     ("MindSpore s", 13, "{mindspore_s:.4g}".format_map),
     ("PyTorch s", 11, "{torch_s:.4g}".format_map),
-    *_RATIO,
+    ("ratio", 8, "{ratio:.2f}".format_map),
+    ("spread", 15, "{spread[0]:.2f} to {spread[1]:.2f}".format_map),
     ("first s", 15, "{first_s[mindspore]:.1f} / {first_s[torch]:.1f}".format_map),
     ("peak GiB", 13, "{peak_gib[mindspore]:.1f} / {peak_gib[torch]:.1f}".format_map),
     ("held GiB", 13, lambda row: " / ".join("-" if gib is None else f"{gib:.1f}" for gib in row["held_gib"].values())),
@@ -45,12 +46,6 @@ def _or_dash(show: Callable[[dict], str], figure: str) -> Callable[[dict], str]:
 SECTIONS = {
     "train_step": Section(MODELS, steps.train_steps, "", _OF_MODELS),
     "inference": Section(MODELS, steps.inference, "", _OF_MODELS),
-    "kernels": Section(  # of the CPU, with and without each of them, and bound threads
-        steps.KERNEL_ROWS,
-        steps.kernels,
-        "a training step",
-        (("without s", 20, "{without_s:.3f}".format_map), ("with s", 11, "{with_s:.3f}".format_map), *_RATIO),
-    ),
     "launches": Section(  # on stand-ins, which compute nothing: counts, no times but the host's
         launches.ROWS,
         launches.rows,

@@ -24,8 +24,6 @@ MODELS = {
     "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
 }
 CLASSES = ("model.num_classes=395",)
-# What else a step can go without: threads bound by `runtime.bound_threads`, and convolutions by fewer multiplications.
-BOUND, WINOGRAD = "bound threads", "Winograd"
 RUN_STEPS = 1000  # of the run that a training step is taken to be part of
 WARM_UP = 0.01  # of the learning rate: at the whole of it float16 soon overflows on noise
 
@@ -39,7 +37,6 @@ class Work:
     folder: where the weights are that both begin with. steps: of a measurement, which waits for the end of the last
         alone.
     tuned: whether PyTorch's side is compiled and tuned (tuned.py), instead of eager.
-    without: what MindSpore's side goes without: `BOUND`, `WINOGRAD`, or the kernel of a cell or optimiser, by its type.
     """
 
     kind: str
@@ -49,7 +46,6 @@ class Work:
     folder: str = ""
     stage: int = 0
     images: int = 0
-    without: str = ""
     steps: int = 1
     tuned: bool = False
 
@@ -89,10 +85,10 @@ class Worker:
         """Run a measurement's steps; return the seconds of one, as the process measured them."""
         return self._ask(_run)
 
-    def memory(self) -> list[float]:
+    def memory(self) -> tuple[float, float | None]:
         """Peaks in GiB: of the device's memory that the framework has given out and that it holds; on a CPU the
-        process's resident memory alone."""
-        return [size / 2**30 for size in self._ask(_peaks, self.framework)]
+        process's resident memory, and None."""
+        return self._ask(_peaks, self.framework)
 
     def close(self) -> None:
         """End the process."""
@@ -103,11 +99,6 @@ class Worker:
             return self.process.ask(function, *arguments)
         except InputError as error:
             raise InputError(f"{self.framework}: {error}") from None
-
-
-def sides(work: Work) -> list[tuple[str, Work]]:
-    """Return both frameworks with the same work."""
-    return [(framework, work) for framework in FRAMEWORKS]
 
 
 # Of a worker's process: its work, done as often as asked, of which the last result is returned; how often a measurement
@@ -126,7 +117,7 @@ def _begin(framework: str, work: Work) -> np.ndarray:
     _do, _steps = side.prepare(work), work.steps
     value = _do(1)
     # As in training and evaluation, from the second item on.
-    if framework == "mindspore" and work.without != BOUND:
+    if framework == "mindspore":
         _bound.enter_context(side.bound_threads(work))
     return value
 
@@ -143,9 +134,11 @@ def _peak_bytes() -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def _peaks(framework: str) -> list[int]:
-    """Return the peaks of `Worker.memory` in bytes."""
-    return import_module(_SIDES[framework]).device_peaks() or [_peak_bytes()]
+def _peaks(framework: str) -> tuple[float, float | None]:
+    """Return the peaks of `Worker.memory`."""
+    if of_device := import_module(_SIDES[framework]).device_peaks():
+        return tuple(size / 2**30 for size in of_device)
+    return _peak_bytes() / 2**30, None
 
 
 # Modules with `prepare`, which makes the function that does the work.

@@ -53,7 +53,6 @@ COMMANDS = {
     "check-data": ((*CHECK, "--data-root", "pictures", "data.name=folder", "--json", "new.json"), "new.json"),
     "torch-train": ((*TORCH_TRAIN, "--steps", "1", "--output", "new.safetensors"), "new.safetensors"),
     "torch-evaluate": ((*TORCH, *ROOT, "--json", "new.json", "--report", "new.md"), ("new.json", "new.md")),
-    "ladder": ((*LADDER, "--program", "eager", "--html", "new.html"), "new.html"),
 }
 TABLE = ("ms_vireid.ablate", "pmt-table-3", "--demo", "--rows", "dcl-all", *DEVICE, "--output", "new")
 TABLE = (*TABLE, *TINY["pmt"], OPERATORS)

@@ -10,19 +10,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mindspore.nn import GELU
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import host
-from ms_vireid.devices.replaceable import Replacement, title
-from ms_vireid.programs.numba.table import CELLS, OTHERS, TABLE
 from parity import benchmark
-from parity.measure import mindspore_side, sections, serving, steps, tuned, workers
-from parity.measure.workers import BOUND, WINOGRAD, Work
+from parity.measure import sections, serving, steps, tuned, workers
+from parity.measure.workers import Work
 from torch_ref import models as torch_models
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
+FEW_LOSSES = "stages=[{epochs: 1, losses: {id: {}, ma: {}}}]"  # with prototypes; compiled in a quarter of the time
 SMALL_MUN = ("model.layers=[1, 1, 1, 1]", "model.width=8", "model.ratios=[2, 3]", "data.image_size=[48, 24]")
 
 
@@ -63,7 +61,7 @@ def work(kind, config, overrides, folder, **options):
 )
 def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, stage, tmp_path):
     step = work("train_step", config, overrides, tmp_path, stage=stage)
-    row = steps.measure(step, steps.start(workers.sides(step)), repeats=2)
+    row = steps.measure(step, repeats=2)
     for framework in workers.FRAMEWORKS:
         assert row["first_s"][framework] > row[f"{framework}_s"]  # imports included
         assert 0.1 < row["peak_gib"][framework] < 8
@@ -72,12 +70,15 @@ def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, sta
 
 @pytest.mark.parametrize(
     ("config", "overrides", "stage"),
-    [("pmt/sysu.yaml", (*SMALL_VIT, "model.depth=1", "data.image_size=[64, 32]"), 1), ("mun/sysu.yaml", SMALL_MUN, 0)],
+    [
+        ("pmt/sysu.yaml", (*SMALL_VIT, "model.depth=1", "data.image_size=[64, 32]"), 1),
+        ("mun/sysu.yaml", (*SMALL_MUN, FEW_LOSSES), 0),
+    ],
     ids=["PMT", "MUN"],
 )
 def test_compiled_pytorch_computes_the_same(config, overrides, stage, tmp_path):
     asked = replace(work("train_step", config, overrides, tmp_path, stage=stage), tuned=True)
-    row = steps.measure(asked, steps.start(workers.sides(asked)), repeats=1)
+    row = steps.measure(asked, repeats=1)
     assert row["difference"] < 1e-4
     assert row["first_s"]["torch"] > row["torch_s"]
 
@@ -108,13 +109,11 @@ def test_layers_tuned_for_a_gpu_compute_the_same(config, overrides):
 
 
 def test_rows_of_tuned_pytorch_stand_beside_those_of_eager(monkeypatch):
-    seen = {}
-    monkeypatch.setattr(steps, "_compared", lambda works, _: seen.update(works) or iter(()))
-    both = Namespace(**OPTIONS | {"torch": ["eager", "tuned"]})
-    for section in (steps.train_steps, steps.inference):
-        list(section(["AGW ResNet-50 288x144"], both))
-        sides = {name: [work.tuned for _, work in sides] for name, sides in seen.items()}
-        assert sides == {f"AGW ResNet-50 288x144{steps.TUNED}": [True] * 2, "AGW ResNet-50 288x144": [False] * 2}
+    name, both = "AGW ResNet-50 288x144", Namespace(**OPTIONS | {"torch": ["eager", "tuned"]})
+    monkeypatch.setattr(steps, "measure", lambda work, _repeats: {"tuned": work.tuned})
+    for section, batch in ((steps.train_steps, 8), (steps.inference, 2)):
+        rows = [(name, {"batch": batch, "tuned": False}), (f"{name}, PyTorch tuned", {"batch": batch, "tuned": True})]
+        assert list(section([name], both)) == rows
 
 
 def test_what_pytorch_does_not_compile_is_one_line(monkeypatch):
@@ -128,44 +127,20 @@ def test_what_pytorch_does_not_compile_is_one_line(monkeypatch):
         tuned.compiled(print, torch.device("cpu"))()
 
 
-def test_a_step_without_a_kernel_goes_without_it(monkeypatch, tmp_path):
-    calls = []
-    original = TABLE[GELU.construct].by
-    counted = Replacement(lambda cell, x: calls.append(cell) or original(cell, x))
-    monkeypatch.setitem(TABLE, GELU.construct, counted)
-    step = work("train_step", "pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]"), tmp_path)
-    expected = mindspore_side.prepare(step)(1)
-    assert len(calls) == 2  # blocks
-    assert mindspore_side.prepare(replace(step, without="GELU"))(1) == pytest.approx(expected, rel=1e-5)
-    assert len(calls) == 2
-
-
-def test_a_kernels_worth_is_the_time_without_it_over_that_with_it(monkeypatch):
-    sides = []
-    monkeypatch.setattr(steps, "start", sides.extend)
-    monkeypatch.setattr(steps, "measure", lambda *_: steps.ratio([3.0, 3.0], [2.0, 2.0]))
-    rows = dict(steps.kernels(["PMT, GELU"], Namespace(**OPTIONS)))
-    assert rows == {"PMT, GELU": {"without_s": 3.0, "with_s": 2.0, "ratio": 1.5, "spread": [1.5, 1.5]}}
-    assert [(side, work.without) for side, work in sides] == [("mindspore", "GELU"), ("mindspore", "")]
-
-
-def test_every_kernel_is_timed():
-    cells = {title(key) for key in (CELLS | OTHERS)} - {"StageLoss", "GroupOptimizer"}  # these are no row's to time
-    assert {kernel for _, kernel in steps.KERNEL_ROWS.values()} == {BOUND, WINOGRAD, *cells}
-
-
 def test_a_ratio_is_that_of_the_medians_and_its_spread_that_of_neighbours():
     row = steps.ratio([2.0, 5.0, 9.0], [4.0, 3.0, 10.0])
     assert row == {"mindspore_s": 5.0, "torch_s": 4.0, "ratio": 1.25, "spread": [0.5, pytest.approx(5 / 3)]}
 
 
-def test_a_worker_says_how_long_its_work_took_and_what_it_keeps(tmp_path):
+def test_a_worker_says_how_long_its_work_took_and_what_it_keeps_and_its_death_is_one_line(tmp_path):
     features = work("inference", "pmt/sysu.yaml", SMALL_VIT, tmp_path, images=4)
     worker = workers.Worker("mindspore", features)
     assert worker.value.shape == (4, 32)
     assert 0 < worker.run() < worker.first
-    assert 0.1 < worker.memory()[0] < 8
-    worker.close()
+    (process,) = worker.process._processes.values()
+    process.kill()
+    with pytest.raises(InputError, match=r"mindspore: a process was killed, as Linux does .*try smaller batches"):
+        worker.run()
 
 
 def test_different_work_is_not_timed(monkeypatch, tmp_path):
@@ -181,16 +156,7 @@ def test_different_work_is_not_timed(monkeypatch, tmp_path):
 
     monkeypatch.setattr(steps, "Worker", planted)
     with pytest.raises(InputError, match=r"first results differ by .*parity/report\.py shows where"):
-        steps.measure(features, steps.start(workers.sides(features)), repeats=1)
-
-
-def test_a_process_that_dies_is_one_line(tmp_path):
-    features = work("inference", "pmt/sysu.yaml", SMALL_VIT, tmp_path, images=2)
-    worker = workers.Worker("mindspore", features)
-    (process,) = worker.process._processes.values()
-    process.kill()
-    with pytest.raises(InputError, match=r"mindspore: a process was killed, as Linux does .*try smaller batches"):
-        worker.run()
+        steps.measure(features, repeats=1)
 
 
 def test_a_measurement_of_several_steps_gives_the_seconds_of_one(monkeypatch):
@@ -210,14 +176,16 @@ def test_the_machines_instruction_sets_are_named(monkeypatch):
 
 def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):
     path, row = tmp_path / "figures.json", steps.ratio([3.0, 3.0], [2.0, 2.0])
-    monkeypatch.setattr(steps, "start", lambda sides: sides)
+    row |= {name: {"mindspore": 1.5, "torch": None} for name in ("first_s", "peak_gib", "held_gib")}
+    row["first_s"] = row["peak_gib"] = {"mindspore": 1.5, "torch": 2.5}
     monkeypatch.setattr(steps, "measure", lambda *_: dict(row))
-    run_benchmark(monkeypatch, "--quick", "--only", "kernels", "--match", "Dense", "--json", path)
+    run_benchmark(monkeypatch, "--quick", "--only", "inference", "--match", "AGW", "--json", path)
     figures = json.loads(path.read_text(encoding="utf-8"))
     assert {"device", "machine", "versions", "repeats"} <= figures.keys()
-    assert figures["kernels"].keys() == {"PMT, Dense"}
+    assert figures["inference"] == {"AGW ResNet-50 288x144": {"batch": 4} | row}
     printed = capsys.readouterr().out
-    assert re.search(r"^PMT, Dense +3\.000 +2\.000 +1\.50 +1\.50 to 1\.50$", printed, re.MULTILINE)
+    shown = ("4", "3", "2", "1.50", "1.50 to 1.50", "1.5 / 2.5", "1.5 / 2.5", "1.5 / -")
+    assert re.search(rf"^AGW ResNet-50 288x144 +{' +'.join(shown)}$", printed, re.MULTILINE)
     assert printed.rstrip().endswith(f"wrote {path}")
 
 
@@ -238,8 +206,8 @@ def test_quick_takes_batches_that_every_recipe_accepts(monkeypatch):
         (["--match", "resnet101"], "--match resnet101: no row has this in its name"),
         (["--json", "nowhere/f.json"], "--json nowhere/f.json: its folder does not exist; make it first"),
         (["--device", "Ascend"], "device Ascend: no Ascend NPU"),
-        (["--only", "speed"], "--only speed: there are train_step, inference, .*; see --help"),
-        (["--only", "inference", "model.depth=x"], "model.depth"),
+        (["--only", "speed"], "--only: invalid choice: 'speed'"),
+        (["model.depth=x", "--only", "inference"], "model.depth"),
         (["--torch", "tuned", "--only", "serving"], "--torch tuned: is beside train_step and inference"),
         (["--steps", "0"], "--steps 0: must be at least 1"),
     ],
