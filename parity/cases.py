@@ -1,10 +1,9 @@
 """The parity ladder: every case of its seven rungs, from the bottom up."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mindspore as ms
-import numpy as np
 import torch
 
 from ms_vireid.command.errors import InputError
@@ -33,14 +32,10 @@ _ORDER = ("eager", "graph", "cuda", "numba")  # kernels, once installed, stay
 @dataclass(frozen=True)
 class Outcome:
     """The comparisons of a case by each program, in order: a difference starts at the first one over. Programs that
-    are the same for this case share their comparisons.
-
-    terms: a training's loss terms [steps] by name, for each program and PyTorch.
-    """
+    are the same for this case share their comparisons."""
 
     case: Case
     results: dict[str, tuple[Comparison, ...]]
-    terms: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
@@ -71,11 +66,6 @@ class Outcome:
         return max(self.results[program], key=lambda comparison: (comparison.tolerance != REACH, comparison.closeness))
 
 
-def programs_of_device() -> tuple[str, ...]:
-    """Return all programs of the device."""
-    return OF_DEVICE[ms.get_context("device_target")]
-
-
 def programs_of(device: str, wanted: Sequence[str] | None = None) -> tuple[str, ...]:
     """Return the wanted programs of the device, by default all, in the usual order. device: in words, its name first.
 
@@ -96,7 +86,7 @@ def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
     Raises:
         ValueError: the case compared nothing.
     """
-    wanted = {program: _as(program, case) for program in programs or programs_of_device()}
+    wanted = {program: _as(program, case) for program in programs or OF_DEVICE[ms.get_context("device_target")]}
     _set_seeds()
     by = case.prepare()
     made = {}
@@ -107,8 +97,7 @@ def run(case: Case, programs: Sequence[str] | None = None) -> Outcome:
             raise ValueError(f"case '{case}' compares nothing")
     if not case.programs:
         return Outcome(case, made)
-    terms = training.terms(case.subject, made) if case.training else {}
-    return Outcome(case, {program: made[same] for program, same in wanted.items()}, terms)
+    return Outcome(case, {program: made[same] for program, same in wanted.items()})
 
 
 def is_for_stand_ins(case: Case) -> bool:

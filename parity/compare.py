@@ -96,20 +96,13 @@ def _place(flat: int, actual: np.ndarray, expected: np.ndarray) -> str:
 
 
 def compare_all(
-    prefix: str,
-    actual: Mapping[str, np.ndarray],
-    expected: Mapping[str, np.ndarray],
-    tolerance: float,
-    scale: float | None = None,
+    prefix: str, actual: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], tolerance: float
 ) -> list[Comparison]:
     """Compare the sets of names, then tensors by name; `prefix` says what they are."""
+    common = [name for name in expected if name in actual]
     return [
         compare_names(f"{prefix}: names", actual, expected),
-        *(
-            compare(f"{prefix} {name}", actual[name], value, tolerance, scale)
-            for name, value in expected.items()
-            if name in actual
-        ),
+        *(compare(f"{prefix} {name}", actual[name], expected[name], tolerance) for name in common),
     ]
 
 

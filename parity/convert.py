@@ -8,7 +8,6 @@ model.pretrained. The format of SRC is recognised by its content, not its suffix
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
-from collections.abc import Callable
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
@@ -18,15 +17,6 @@ from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.containers import weight_file
 from ms_vireid.files.writing import check_output
-
-IN_MEMORY = ("to_mindspore", "to_torch", "optimizer_to_mindspore", "optimizer_to_torch")
-
-
-def __getattr__(name: str) -> Callable:
-    """The functions of `parity.states`, which imports both frameworks."""
-    if name in IN_MEMORY:
-        return getattr(work("parity.states"), name)
-    raise AttributeError(f"module 'parity.convert' has no attribute {name!r}")
 
 
 def _check_target(target: Path, source: Path, config: Path | None, framework: str | None, overwrite: bool) -> None:

@@ -17,7 +17,6 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import how_broken
 from ms_vireid.devices import memory, runtime
-from ms_vireid.files.writing import write_text
 from ms_vireid.programs.program import OF_DEVICE
 from parity.cases import LADDER, ONCE, RUNGS, Outcome, is_for_stand_ins, programs_of
 from parity.cases import run as run_case
@@ -74,30 +73,22 @@ def main(arguments: argparse.Namespace, described: str, stand_ins: Sequence[str]
 def _climb(arguments: argparse.Namespace, described: str, chosen: Sequence[Case], sides: Sequence[Side]) -> None:
     """Run the cases on all sides, print the result, and exit with 1 if any is over its tolerance."""
     started_at = time.perf_counter()
-    found: dict = {}  # by the case: results and loss terms of all sides
+    found: dict = {}  # by the case: results of all sides
     for side in sides:
         cases = [case for case in chosen if case.is_for(side.device) and (not side.stand_in or is_for_stand_ins(case))]
         if not cases:
             continue
         say(f"device: {side if side.stand_in else described}")
         for outcome in _run_all(cases, side, arguments.processes):
-            results, terms = found.setdefault(outcome.case, ({}, {}))
-            results.update(outcome.results)
-            terms.update(outcome.terms)
+            found.setdefault(outcome.case, {}).update(outcome.results)
         say("")
     if not found:
         which = f"--match {arguments.match}" if arguments.match else "--rung on a stand-in, which has 2 to 5"
         raise InputError(f"no case matches {which}; leave it out to see them all")
-    outcomes = [Outcome(case, *found[case]) for case in chosen if case in found]
+    outcomes = [Outcome(case, found[case]) for case in chosen if case in found]
     columns = [column for side in sides for column in side.columns]
     closing = summary(outcomes, time.perf_counter() - started_at)
     say(*worst_by_rung(outcomes, columns).split("\n"), "", *closing.split("\n"))
-    if arguments.html:
-        shown = ", ".join(str(side) if side.stand_in else described for side in sides)
-        from parity.page import render  # needs jinja2, which only the page needs
-
-        write_text(arguments.html, render(outcomes, columns, shown, closing))
-        say(f"page: {arguments.html}")
     if not all(outcome.passed for outcome in outcomes):
         sys.exit(1)
 
@@ -130,8 +121,6 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
             f"{_columns({p: outcome.decisive(p).of_limit for p in outcome.results}, side.columns)}  "
             f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {where(*outcome.worst)}"
         )
-        if outcome.terms:
-            say(*_side_by_side(outcome).split("\n"))
         yield outcome
 
 
@@ -156,21 +145,18 @@ def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
                     f"{side}: {how_broken(children)}, at {task[0]} or soon after; --processes 1 needs less memory, "
                     "--rung and --match choose cases"
                 ) from None
-            for case, (seconds, results, terms) in zip(task, made, strict=True):
-                yield seconds, Outcome(case, results, terms)
+            for case, (seconds, results) in zip(task, made, strict=True):
+                yield seconds, Outcome(case, results)
 
 
 def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
-    """Return seconds, results and loss terms of cases, given by their places on the ladder: a case cannot be sent."""
+    """Return seconds and results of cases, given by their places on the ladder: a case cannot be sent."""
     made = []
     for number in numbers:
         begun = time.perf_counter()
         outcome = run_case(LADDER[number], side.programs)
-        results, terms = (
-            {side.column(by) if by != "PyTorch" else by: value for by, value in found.items()}
-            for found in (outcome.results, outcome.terms)
-        )
-        made.append((time.perf_counter() - begun, results, terms))
+        results = {side.column(program): comparisons for program, comparisons in outcome.results.items()}
+        made.append((time.perf_counter() - begun, results))
     memory.give_back()
     return made
 
@@ -180,27 +166,6 @@ def _columns(values: dict[str, str], programs: Sequence[str], width: int = CELL)
     if "" in values:
         return f"{values[''] + ', once':>{max(width * len(programs), CELL)}}"
     return "".join(f"{values.get(program, ''):>{width}}" for program in programs)
-
-
-def _side_by_side(outcome) -> str:
-    """A training's loss in PyTorch and by each program at some of its steps, and the worst of its loss terms and
-    weights."""
-    run_name = outcome.case.subject.partition(", ")[2]
-    losses = {by if by == "PyTorch" else f"{run_name}, {by}": terms["loss"] for by, terms in outcome.terms.items()}
-    steps = sorted({0, *range(4, len(losses["PyTorch"]), 5), len(losses["PyTorch"]) - 1})
-    width = max(*map(len, losses), len("loss at step"))
-    lines = [f"    {'loss at step':{width}}" + "".join(f"{step + 1:12}" for step in steps)]
-    lines += [f"    {name:{width}}" + "".join(f"{loss[step]:12.6f}" for step in steps) for name, loss in losses.items()]
-    for kind in ("loss term", "weight"):
-        errors = {
-            program: max(found)
-            for program, made in outcome.results.items()
-            if (found := [c.error for c in made if c.tensor.startswith(f"{kind} ")])
-        }
-        if not errors:
-            continue
-        lines.append(f"    worst {kind}: {', '.join(f'{program} {error:.1e}' for program, error in errors.items())}")
-    return "\n".join(lines)
 
 
 def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:

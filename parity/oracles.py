@@ -31,15 +31,7 @@ __all__ = ["CosineLRScheduler", "InterpolationMode", "timm", "timm_vit", "torchv
 
 
 def timm_vit(
-    image_size: tuple[int, int],
-    patch_size: int,
-    stride: int,
-    embed_dim: int,
-    depth: int,
-    num_heads: int,
-    mlp_ratio: int = 4,
-    dropout: float = 0.0,
-    drop_path: float = 0.0,
+    image_size: tuple[int, int], patch_size: int, stride: int, embed_dim: int, depth: int, num_heads: int
 ) -> TimmVisionTransformer:
     """timm's ViT without a head, whose output is the CLS token after the last LayerNorm, of PMT's LayerNorm eps.
 
@@ -52,10 +44,6 @@ def timm_vit(
         embed_dim=embed_dim,
         depth=depth,
         num_heads=num_heads,
-        mlp_ratio=mlp_ratio,
-        pos_drop_rate=dropout,
-        proj_drop_rate=dropout,
-        drop_path_rate=drop_path,
         num_classes=0,
         global_pool="token",
         norm_layer=partial(torch.nn.LayerNorm, eps=1e-5),

@@ -8,22 +8,16 @@ have no kernels, so for them "numba" is the same as "eager".
 
 With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5
 without their devices (parity/stand_in): with the compiled program, or with --program eager operator by operator.
-
-With --long, PMT, MUN and AGW train for 450 and 200 steps instead, in both frameworks, from
-one start and with dropout on; printed is how far their losses diverge, beside how far PyTorch's diverge from its own if
-the start is rounded once more.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 from importlib.metadata import version
-from pathlib import Path
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run, work
-from ms_vireid.files.writing import check_output
 from parity import processes, stand_in
 from parity.versions import torch_build
 
@@ -48,10 +42,6 @@ def main() -> None:
     parser.add_argument("--match", metavar="TEXT", help="only cases whose name contains this")
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
     parser.add_argument(
-        "--long", action="store_true", help="instead of the ladder, whole trainings of up to 450 steps, for minutes"
-    )
-    parser.add_argument("--html", type=Path, metavar="F", help="also write a self-contained page")
-    parser.add_argument(
         "--programs", action="store_true", help="instead of the ladder, print what each program computes otherwise"
     )
     parser.add_argument(
@@ -68,28 +58,13 @@ def main() -> None:
         work("parity.programs").main()
         return
     require_extra("parity/report.py", "parity", "torch", "torchvision", "timm")
-    if arguments.html:
-        check_output(arguments.html, "--html")
-        require_extra("--html", "parity", "jinja2")
-    if arguments.long:
-        _refuse_options_of_the_ladder(arguments)
     if arguments.renew and (arguments.match or arguments.rung):
         raise InputError("--renew: takes all cases as proof; leave --match and --rung out")
     say(f"MindSpore {version('mindspore')} beside PyTorch {torch_build()}")
     stand_ins = _build_stand_ins(arguments) if arguments.stand_in else []
     # Stand-ins compute in other processes: this one needs MindSpore on a CPU.
     device = processes.set_up_for_comparisons("CPU" if stand_ins else arguments.device)
-    if arguments.long:
-        work("parity.long").main(arguments, device)
-    else:
-        work("parity.ladder").main(arguments, device, stand_ins)
-
-
-def _refuse_options_of_the_ladder(arguments: argparse.Namespace) -> None:
-    for option in ("stand_in", "rung", "small", "html", "renew", "processes"):
-        if getattr(arguments, option):
-            name = f"--{option.replace('_', '-')}"
-            raise InputError(f"{name} is for the ladder, and --long trains instead; leave one of them out")
+    work("parity.ladder").main(arguments, device, stand_ins)
 
 
 def _build_stand_ins(arguments: argparse.Namespace) -> list[str]:

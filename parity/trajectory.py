@@ -42,7 +42,7 @@ from torch_ref.models import build_model as torch_model
 from torch_ref.models.base import TrainingOutputs
 
 STEPS = 20
-STARTS = 6  # of a training in half precision, at most: see `nearest_in_half`
+STARTS = 6  # of a training in half precision, at most: see `compare_half_training`
 # The whole recipes, all losses, dropout and erasing, on small models and pictures.
 _SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 10, val_identities: 2, "
@@ -371,7 +371,7 @@ def by_autocast(recipe: str, amp: str) -> Trajectory:
     return training.result(reference(recipe).weights)
 
 
-def nearest_in_half(recipe: str, amp: str, program: str) -> tuple[Trajectory, list[Comparison]]:
+def compare_half_training(recipe: str, amp: str, program: str) -> list[Comparison]:
     """Compare a training in half precision with PyTorch's autocast: the first of `STARTS` within all limits, else the
     one from the initial weights.
 
@@ -394,7 +394,7 @@ def nearest_in_half(recipe: str, amp: str, program: str) -> tuple[Trajectory, li
         )
         if all(comparison.passed for comparison in comparisons):
             break
-    return actual, comparisons
+    return comparisons
 
 
 @cache

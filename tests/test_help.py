@@ -36,7 +36,6 @@ for command in commands:
 """
 NUMBERED = {  # where a number's command is none of `COMMANDS`
     "benchmark": "parity.benchmark",
-    "dropout": "parity.measure.dropout",
     "parity": "parity.report",
     "recipe": "ms_vireid.train",
     "stand-in": "parity.stand_in",

@@ -85,13 +85,6 @@ def test_from_python_the_version_is_the_packages_and_types_are_there(site, tmp_p
     assert (site / "ms_vireid/py.typed").is_file()
 
 
-def test_figures_of_an_h100_stay_in_the_checkout_and_what_needs_them_says_so(site, tmp_path):
-    assert not (site / "parity/measure/h100.json").exists()
-    refused = run_from(site, tmp_path, "-m", "parity.benchmark", "--device", "CPU", "--only", "costs")
-    line = f"error: {site}/parity/measure/h100.json: is not there; run this in a checkout, which has it"
-    assert (refused.returncode, refused.stderr) == (2, f"{line}\n")
-
-
 def test_a_missing_extra_is_named_by_its_packages(site, tmp_path):
     script = "import sys; sys.modules['sklearn'] = None; import ms_vireid.__main__ as program; program.main()"
     refused = run_from(site, tmp_path, "-c", script, "visualize", "curves", "run", "--output", "curves.png")

@@ -35,7 +35,6 @@ NO_CUDA = {"CUDA_HOME": "/nonexistent"}
 ONE_THREAD = "MS_DEV_HOST_BLOCKING_RUN"
 LAUNCH_THREAD = "MS_VIREID_LAUNCH_THREAD"  # 0 leaves the number of its threads to MindSpore
 MEMORY_PLAN = "MS_VIREID_MEMORY_PLAN"  # 0 has MindSpore take memory result by result
-HOST_SWITCHES = ONE_THREAD, LAUNCH_THREAD, MEMORY_PLAN  # all 1 unless the user has set them
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
 

@@ -1,5 +1,4 @@
-"""Finds ranks by counting smaller distances. Numba compiles this at the first call and caches it on disk; `python
-parity/benchmark.py --only ranking` compares its speed with NumPy's argsort."""
+"""Finds ranks by counting smaller distances. Numba compiles this at the first call and caches it on disk."""
 
 import numpy as np
 

@@ -29,7 +29,7 @@ def mask_number(layer: int, part: int = 0) -> int:
     The noise times an odd number, which wraps, is the same noise in another order; so each mask has its rate, and two
     of them are as good as independent. (An interval of the noise for each mask, somewhere between -2^31 and 2^31, is
     not: it lies in the middle more often than at the ends, and at a rate of 0.2 two masks share 0.046 of the elements
-    in place of 0.04. Training lags by that: `parity/measure/dropout.py`.)
+    in place of 0.04. Training lags by that: docs/evidence/trainings.md.)
     """
     return to_int32(pow(_MULTIPLIER, layer + part * _PART, 1 << 32))
 

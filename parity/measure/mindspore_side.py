@@ -1,27 +1,23 @@
 """MindSpore's side of the benchmark. Import it after `runtime.set_up`."""
 
 import itertools
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import mindspore as ms
 import numpy as np
 
-from ms_vireid import losses
-from ms_vireid.config import Config
 from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from ms_vireid.devices import runtime
-from ms_vireid.devices.replaceable import title
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.numba import table
 from ms_vireid.programs.program import choose
-from parity.measure.workers import RUN_STEPS, WARM_UP, WINOGRAD, Work
+from parity.mapping import counters, twins, values
+from parity.measure.workers import RUN_STEPS, WARM_UP, Work
 
 
 def device_peaks() -> list[int]:
@@ -31,47 +27,13 @@ def device_peaks() -> list[int]:
     return [ms.runtime.max_memory_allocated(), ms.runtime.max_memory_reserved()]
 
 
-def synchronize() -> None:
-    ms.runtime.synchronize()
-
-
 def prepare(work: Work) -> Callable[[int], np.ndarray]:
-    """Make a function that does the work so many times and returns the last result."""
+    """Write the weights, and make a function that does the work so many times and returns the last result."""
     config = work.load()
     runtime.round_products(config.train.tf32)
-    return _loss(work) if work.kind == "loss" else _model(work, config)
-
-
-def bound_threads(work: Work) -> AbstractContextManager:
-    """Bind threads within the block as the work's program has it."""
-    train = work.load().train
-    return runtime.bound_threads(choose(train.program, train.amp).compiled)
-
-
-def _loss(work: Work) -> Callable[[int], np.ndarray]:
-    function, rows, labels = work.loss_of(losses)
-    value_and_gradient = ms.value_and_grad(function, 0)
-    inputs = ms.Tensor(rows), ms.Tensor(labels)
-
-    def values(times: int) -> np.ndarray:
-        for _ in range(times):
-            value, gradient = value_and_gradient(*inputs)
-        gradient.asnumpy()
-        return value.asnumpy()
-
-    return values
-
-
-def _model(work: Work, config: Config) -> Callable[[int], np.ndarray]:
     model = build_model(config)
     program = choose(config.train.program, config.train.amp)
-    if work.without == WINOGRAD:
-        table.WINOGRAD = math.inf
-    for key in [key for key in table.TABLE if title(key) == work.without]:
-        del table.TABLE[key]
-    weights = np.load(work.weights("mindspore"))
-    for parameter in model.get_parameters():
-        parameter.set_data(ms.Tensor(weights[parameter.name]))
+    np.savez(work.weights, **values(model), **dict.fromkeys(counters(twins(model)), np.array(0)))
     images, labels = work.batch(config)
     if work.kind == "inference":
         model.set_train(False)
@@ -100,3 +62,9 @@ def _model(work: Work, config: Config) -> Callable[[int], np.ndarray]:
         return terms.asnumpy()
 
     return steps
+
+
+def bound_threads(work: Work) -> AbstractContextManager:
+    """Bind threads within the block as the work's program has it."""
+    train = work.load().train
+    return runtime.bound_threads(choose(train.program, train.amp).compiled)

@@ -7,13 +7,11 @@ import numpy as np
 import torch
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import Config
 from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from parity import stand_in
 from parity.measure import tuned
 from parity.measure.workers import RUN_STEPS, WARM_UP, Work
-from torch_ref import losses
 from torch_ref.engine.device import round_products
 from torch_ref.engine.train_step import build_step, loss_scaler
 from torch_ref.losses.stage import StageLoss
@@ -28,10 +26,6 @@ def device_peaks() -> list[int]:
     return [torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()]
 
 
-def synchronize() -> None:
-    torch.cuda.synchronize()
-
-
 def prepare(work: Work) -> Callable[[int], np.ndarray]:
     """Make a function that does the work so many times and returns the last result."""
     device = _device(work.device)
@@ -41,28 +35,8 @@ def prepare(work: Work) -> Callable[[int], np.ndarray]:
     def on_device(value: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.asarray(value)).to(device)
 
-    return _loss(work, on_device) if work.kind == "loss" else _model(work, config, device, on_device)
-
-
-def _loss(work: Work, on_device: Callable[[np.ndarray], torch.Tensor]) -> Callable[[int], np.ndarray]:
-    function, rows, labels = work.loss_of(losses)
-    features, labels = on_device(rows).requires_grad_(), on_device(labels)
-
-    def values(times: int) -> np.ndarray:
-        for _ in range(times):
-            value = function(features, labels)
-            (gradient,) = torch.autograd.grad(value, features)
-        gradient.cpu()
-        return value.detach().cpu().numpy()
-
-    return values
-
-
-def _model(
-    work: Work, config: Config, device: torch.device, on_device: Callable[[np.ndarray], torch.Tensor]
-) -> Callable[[int], np.ndarray]:
     model = build_model(config).to(device)
-    weights = np.load(work.weights("torch"))
+    weights = np.load(work.weights)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     images, labels = work.batch(config)
     layout = tuned.tune_layers(model, device) if work.tuned else torch.preserve_format

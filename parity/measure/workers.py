@@ -2,21 +2,18 @@
 MindSpore's oneDNN read the same environment variables, so they cannot share a process."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import psutil
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.devices import runtime
-from parity import equations
 from parity.processes import OneProcess
 
 FRAMEWORKS = ("mindspore", "torch")
@@ -27,8 +24,6 @@ MODELS = {
     "MUN ResNet-50 288x144": ("mun/sysu.yaml", (), 0),
 }
 CLASSES = ("model.num_classes=395",)
-# What else a step can go without: threads bound by `runtime.bound_threads`, and convolutions by fewer multiplications.
-BOUND, WINOGRAD = "bound threads", "Winograd"
 RUN_STEPS = 1000  # of the run that a training step is taken to be part of
 WARM_UP = 0.01  # of the learning rate: at the whole of it float16 soon overflows on noise
 
@@ -37,13 +32,11 @@ WARM_UP = 0.01  # of the learning rate: at the whole of it float16 soon overflow
 class Work:
     """What both frameworks do.
 
-    kind: "train_step" (forward, all losses, backward, update), "inference" (features of a batch), "loss" (value and
-        gradient of one) or "weights" (makes those that both begin with).
+    kind: "train_step" (forward, all losses, backward, update) or "inference" (features of a batch).
     config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of an inference's batch.
-    loss: of `parity.equations`, by name. folder: where the weights are. steps: of a measurement, which waits for the
-        end of the last alone.
+    folder: where the weights are that both begin with. steps: of a measurement, which waits for the end of the last
+        alone.
     tuned: whether PyTorch's side is compiled and tuned (tuned.py), instead of eager.
-    without: what MindSpore's side goes without: `BOUND`, `WINOGRAD`, or the kernel of a cell or optimiser, by its type.
     """
 
     kind: str
@@ -53,17 +46,16 @@ class Work:
     folder: str = ""
     stage: int = 0
     images: int = 0
-    loss: str = ""
-    without: str = ""
     steps: int = 1
     tuned: bool = False
 
     def load(self) -> Config:
         return load_config(CONFIG_ROOT / self.config, list(self.overrides))
 
-    def weights(self, framework: str) -> Path:
-        """Return the file of a framework's initial weights."""
-        return Path(self.folder) / f"{framework}.npz"
+    @property
+    def weights(self) -> Path:
+        """The file of the initial weights, by PyTorch's names."""
+        return Path(self.folder) / "weights.npz"
 
     def batch(self, config: Config) -> tuple[np.ndarray, np.ndarray]:
         """Images float32 [N, 3, H, W] as noise, which costs what pictures do, and labels int32 [N]."""
@@ -72,17 +64,6 @@ class Work:
         count = self.images or len(labels)
         rng = np.random.default_rng(0)
         return rng.normal(size=(count, 3, *config.data.image_size)).astype(np.float32), labels
-
-    def loss_of(self, losses: ModuleType) -> tuple[Callable, np.ndarray, np.ndarray]:
-        """The loss as a function of features and labels, and both: float32 [2PK, C] (three modalities: [3, PK, C]) and
-        int32 [2PK], with the papers' P and K."""
-        if self.loss in equations.LOSSES:
-            built, extra = equations.LOSSES[self.loss].build(losses, 4), equations.LOSSES[self.loss].extra
-            batch = equations.random_batch(8, 4, 768, seed=9, identity_spread=0.1)
-            return lambda rows, labels: built(rows, labels, *extra), *batch
-        built = equations.MODALITY_LOSSES[self.loss].build(losses, 4)
-        rows = equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1)
-        return lambda rows, _labels: built(rows[0], rows[1], rows[2]), rows, np.zeros(0, np.int32)
 
 
 class Worker:
@@ -104,18 +85,10 @@ class Worker:
         """Run a measurement's steps; return the seconds of one, as the process measured them."""
         return self._ask(_run)
 
-    def kernels(self) -> dict:
-        """Profile a measurement's steps; returns what `device_kernels` does."""
-        return self._ask(_profiled, self.framework)
-
-    def resident(self) -> int:
-        """Return the resident memory in bytes."""
-        return self._ask(_resident_bytes)
-
-    def memory(self) -> list[float]:
+    def memory(self) -> tuple[float, float | None]:
         """Peaks in GiB: of the device's memory that the framework has given out and that it holds; on a CPU the
-        process's resident memory alone."""
-        return [size / 2**30 for size in self._ask(_peaks, self.framework)]
+        process's resident memory, and None."""
+        return self._ask(_peaks, self.framework)
 
     def close(self) -> None:
         """End the process."""
@@ -128,33 +101,23 @@ class Worker:
             raise InputError(f"{self.framework}: {error}") from None
 
 
-def sides(work: Work) -> list[tuple[str, Work]]:
-    """Return both frameworks with the same work."""
-    return [(framework, work) for framework in FRAMEWORKS]
-
-
-def make_weights(work: Work) -> None:
-    """Write the initial weights of both frameworks into `work.folder`, in a process that imports both."""
-    Worker("weights", work).close()
-
-
 # Of a worker's process: its work, done as often as asked, of which the last result is returned; how often a measurement
 # does it; and the block that binds its threads.
-_do: Callable[[int], np.ndarray | None] | None = None
+_do: Callable[[int], np.ndarray] | None = None
 _steps = 1
 _bound = ExitStack()
 
 
-def _begin(framework: str, work: Work) -> np.ndarray | None:
+def _begin(framework: str, work: Work) -> np.ndarray:
     global _do, _steps
-    if framework != "torch":
-        runtime.set_up(work.device if framework == "mindspore" else "CPU")
+    if framework == "mindspore":
+        runtime.set_up(work.device)
     # Only now: a process has its own framework alone, and mindspore's device is set up before it is imported.
     side = import_module(_SIDES[framework])
     _do, _steps = side.prepare(work), work.steps
     value = _do(1)
     # As in training and evaluation, from the second item on.
-    if framework == "mindspore" and work.without != BOUND:
+    if framework == "mindspore":
         _bound.enter_context(side.bound_threads(work))
     return value
 
@@ -165,51 +128,18 @@ def _run() -> float:
     return (time.perf_counter() - begun) / _steps
 
 
-def _resident_bytes() -> int:
-    return psutil.Process().memory_info().rss
-
-
 def _peak_bytes() -> int:
     """Return this program's peak on Linux; getrusage would include the program that started it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def _peaks(framework: str) -> list[int]:
-    """Return the peaks of `Worker.memory` in bytes."""
-    return import_module(_SIDES[framework]).device_peaks() or [_peak_bytes()]
-
-
-def _profiled(framework: str) -> dict:
-    """Profile by PyTorch's profiler, which sees the launches of every library in this process."""
-    from parity.measure.profiling import profiled  # imports PyTorch, which MindSpore's process has no other use for
-
-    synchronize = import_module(_SIDES[framework]).synchronize
-    return device_kernels(profiled(lambda: _do(_steps), synchronize), _steps)
-
-
-def device_kernels(events: Iterable, steps: int) -> dict:
-    """Of a profile's events those of the device: how many, the ms in which it computed or copied and the ms from the
-    first to the last; and by name, the longest first, calls and microseconds; all of `steps` steps."""
-    spans, kinds = [], {}
-    for event in events:
-        if "CUDA" in str(event.device_type()) and not event.is_user_annotation():
-            calls, microseconds = kinds.get(event.name(), (0, 0.0))
-            kinds[event.name()] = calls + 1, microseconds + event.duration_ns() / 1e3
-            spans.append((event.start_ns(), event.start_ns() + event.duration_ns()))
-    busy = last = 0
-    for begin, end in sorted(spans):
-        busy += max(0, end - max(begin, last))
-        last = max(last, end)
-    longest = sorted(kinds.items(), key=lambda kind: -kind[1][1])
-    return {
-        "steps": steps,
-        "events": len(spans),
-        "busy_ms": busy / 1e6,
-        "span_ms": (last - min(spans)[0]) / 1e6 if spans else 0.0,
-        "kernels_calls_us": [[name, calls, round(microseconds, 1)] for name, (calls, microseconds) in longest],
-    }
+def _peaks(framework: str) -> tuple[float, float | None]:
+    """Return the peaks of `Worker.memory`."""
+    if of_device := import_module(_SIDES[framework]).device_peaks():
+        return tuple(size / 2**30 for size in of_device)
+    return _peak_bytes() / 2**30, None
 
 
 # Modules with `prepare`, which makes the function that does the work.
-_SIDES = {side: f"parity.measure.{side}_side" for side in (*FRAMEWORKS, "weights")}
+_SIDES = {side: f"parity.measure.{side}_side" for side in FRAMEWORKS}

@@ -1,7 +1,6 @@
 """Rung 5: parameter groups and learning rates, one optimiser step, and 20 training steps of each whole method.
 Seven are of a training that falls over."""
 
-from collections.abc import Iterable
 from functools import partial
 
 import mindspore as ms
@@ -19,13 +18,11 @@ from parity.mapping import torch_names
 from parity.oracles import CosineLRScheduler
 from parity.states import to_mindspore
 from parity.trajectory import (
-    AUTOCAST,
     FALL,
     RECIPES,
-    by_autocast,
+    compare_half_training,
     compare_trajectories,
     configuration,
-    nearest_in_half,
     reference,
     trajectories,
 )
@@ -176,18 +173,7 @@ def trained(recipe: str, run: str) -> CompareProgram:
 
 
 def _in_half(recipe: str, amp: str) -> CompareProgram:
-    return lambda program: nearest_in_half(recipe, amp, program)[1]
-
-
-def terms(subject: str, programs: Iterable[str]) -> dict[str, dict[str, np.ndarray]]:
-    """Return a training's loss terms [steps] by name, for each program and PyTorch."""
-    recipe, _, run = subject.partition(", ")
-    if run in AUTOCAST:
-        by = {program: nearest_in_half(recipe, run, program)[0] for program in programs}
-        by["PyTorch"] = by_autocast(recipe, run)
-    else:
-        by = {program: trajectories(recipe, program)[run] for program in programs} | {"PyTorch": reference(recipe)}
-    return {name: trajectory.terms for name, trajectory in by.items()}
+    return lambda program: compare_half_training(recipe, amp, program)
 
 
 def _of_optimizer(recipe: str) -> list[Case]:

@@ -83,14 +83,11 @@ class StandIn:
         """
         return processes.run(command, limit_s, env=self._variables(variables), **options)
 
-    def json_of(
-        self, what: str, module: str, *arguments: str, limit_s: float, variables: Mapping[str, str] = {}, **options
-    ) -> Any:
+    def json_of(self, what: str, module: str, *arguments: str, limit_s: float, **options) -> Any:
         """Run a Python module on the stand-in; what it prints last, which is JSON.
 
         Args:
-            what: the name of this work in an error. variables: further ones of the environment. options: of
-                `environment`.
+            what: the name of this work in an error. options: of `environment`.
 
         Raises:
             InputError: it failed, or was still running after `limit_s` seconds, and was killed.
@@ -98,7 +95,7 @@ class StandIn:
         command = [sys.executable, "-m", module, *arguments]
         try:
             with tempfile.TemporaryDirectory() as folder:  # for what MindSpore leaves behind
-                done = self.run(command, limit_s, self.environment(**options) | variables, cwd=folder)
+                done = self.run(command, limit_s, self.environment(**options), cwd=folder)
         except TimeoutExpired:
             raise InputError(f"{what}: still compiling or hanging after {limit_s:g} s, and killed") from None
         lines = done.stdout.splitlines() or [""]

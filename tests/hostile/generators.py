@@ -115,7 +115,8 @@ def _kind(command: tuple[str, ...]) -> tuple[str, ...]:
     return (command[0], command[1]) if command[0] == "ms_vireid.visualize" else (command[0],)
 
 
-GOOD = {_kind(command): command for command, _ in (*COMMANDS.values(), (TABLE, ""))}
+LADDER = ("parity.report", "--rung", "3", "--match", "hct", "--program", "eager")
+GOOD = {_kind(command): command for command in (*(command for command, _ in COMMANDS.values()), TABLE, LADDER)}
 
 
 # Reserves the addresses of a device's memory, more than `commands.MEMORY` lets a command have; tests/device has it.

@@ -45,8 +45,7 @@ from .good import DEVICE, TRAIN, rewrite_record
 
 ROOT = Path(__file__).parents[2]
 DEMO = CONFIG_ROOT / "demo.yaml"
-# What measures for minutes; their own tests have their options.
-UNTRIED = {"parity.benchmark", "parity.measure.dropout", "parity.measure.first_run"}
+UNTRIED = {"parity.benchmark"}  # measures for minutes; its own tests have its options
 EVALUATE = ("ms_vireid.evaluate", *DEVICE, "--data-root", "sysu", "--checkpoint")
 CHECK_DATA = ("ms_vireid.check_data", "--config", "tiny.yaml", "--json", "new.json")  # exit code 1: not as published
 RETRIEVE = ("ms_vireid.retrieve", "--query", "a.npz", "--gallery")

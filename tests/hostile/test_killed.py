@@ -1,27 +1,42 @@
-"""A part of tests/tools/killed.py: a command killed at some moments, and that the harness sees what it is for."""
+"""A command killed at moments drawn from a seed: given again, it ends as if nothing had been."""
 
+import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
-import pytest
+from ms_vireid.files.writing import TEMPORARY
 
-from tests.tools import killed
+SAVE = ("-m", "ms_vireid.retrieve", "--gallery", "a.npz", "--index", "flat", "--save-index", "saved.index")
+
+
+def begun(folder):
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.Popen([sys.executable, *SAVE], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+
+
+def saved(folder):
+    assert begun(folder).wait() == 0
+    return (folder / "saved.index").read_bytes()
 
 
 def test_a_killed_command_loses_nothing_and_makes_nothing_wrong(good, tmp_path):
-    pristine = shutil.copytree(good, tmp_path / "pristine", symlinks=True)
-    found = killed.tally(pristine, "retrieve --save-index", moments=3, seed=1)
-    assert found.killed
-    assert found.lost == found.wrong == found.left == []
-    assert found.longest_s < killed.ALONE_S
-
-
-@pytest.mark.parametrize(
-    ("code", "end", "lost", "wrong"), [("0", "right", 0, 0), ("1", "right", 1, 0), ("0", "other", 0, 1)]
-)
-def test_what_is_lost_or_wrong_is_found(tmp_path, monkeypatch, code, end, lost, wrong):
-    (tmp_path / "pristine").mkdir()
-    argv = ("-c", f"import sys, time; time.sleep(0.1); sys.exit({code})")
-    monkeypatch.setitem(killed.COMMANDS, "planted", killed.Command(argv, lambda folder: {"end": end}))
-    monkeypatch.setattr(killed, "undisturbed", lambda *_: ({"end": "right"}, 0.01))
-    found = killed.tally(tmp_path / "pristine", "planted", moments=1, seed=0)
-    assert (found.killed, len(found.lost), len(found.wrong)) == (1, lost, wrong)
+    place = shutil.copytree(good, tmp_path / "place", symlinks=True)
+    saved(place)  # what Python and Numba keep is there from now on
+    (place / "saved.index").unlink()
+    first = time.monotonic()
+    expected = saved(place)
+    seconds, draw, killed = time.monotonic() - first, random.Random(1), 0
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        (place / "saved.index").unlink()
+        process = begun(place)
+        time.sleep(draw.uniform(0, seconds))
+        process.send_signal(number)
+        killed += process.wait(30) != 0  # it may have ended before
+        assert saved(place) == expected
+        assert not [path for path in place.rglob(".*") if TEMPORARY.fullmatch(path.name)]
+    assert killed

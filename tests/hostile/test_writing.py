@@ -21,7 +21,6 @@ MODEL = (*CHECKPOINT, *DEVICE)
 ROOT = ("--data-root", "sysu")
 SHOWN = ("ms_vireid.visualize",)
 CHECK = ("ms_vireid.check_data",)
-LADDER = ("parity.report", "--rung", "3", "--match", "hct")
 HNSW = ("--index", "hnsw")
 PNG = ("--output", "new.png")
 SEARCHED = ("ms_vireid.retrieve", "--query", "a.npz", "--gallery", "a.npz")
@@ -53,7 +52,6 @@ COMMANDS = {
     "check-data": ((*CHECK, "--data-root", "pictures", "data.name=folder", "--json", "new.json"), "new.json"),
     "torch-train": ((*TORCH_TRAIN, "--steps", "1", "--output", "new.safetensors"), "new.safetensors"),
     "torch-evaluate": ((*TORCH, *ROOT, "--json", "new.json", "--report", "new.md"), ("new.json", "new.md")),
-    "ladder": ((*LADDER, "--program", "eager", "--html", "new.html"), "new.html"),
 }
 TABLE = ("ms_vireid.ablate", "pmt-table-3", "--demo", "--rows", "dcl-all", *DEVICE, "--output", "new")
 TABLE = (*TABLE, *TINY["pmt"], OPERATORS)
@@ -67,7 +65,7 @@ FOREIGN = (
     *(".cache.tmp/thesis.tex", ".new.tmp.npz/thesis.tex", f"{LEFT.format(ENDED)}/thesis.tex", "new.partial/thesis.tex"),
     *("tensorboard/thesis.tex", "tensorboard/events.out.tfevents.1.theirs", "checkpoints/last.safetensors"),
     *("link->.notes.tmp.txt", "linked->.cache.tmp", "dangling->gone", f"{LEFT.format(ENDED)}.png->.notes.tmp.txt"),
-    *("read-only", "report.html", "table.md", "table.json", "log.txt", "first_run.md", "state.json", "features.bin"),
+    *("read-only", "report.html", "table.md", "table.json", "log.txt", "state.json", "features.bin"),
 )
 OF_A_RUN = ("run.json", "config.yaml", "metrics.jsonl", "last.safetensors", "model.safetensors", "result.json", "lock")
 

@@ -9,7 +9,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
 from ms_vireid.programs.program import program
-from parity.convert import optimizer_to_mindspore, optimizer_to_torch, to_mindspore
+from parity.states import optimizer_to_mindspore, optimizer_to_torch, to_mindspore
 from torch_ref.models import build_model as build_torch_model
 from torch_ref.optimizers import build_optimizer as build_torch_optimizer
 

@@ -8,7 +8,6 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.programs.numba.table import TABLE
 from parity import cases, report
-from tests.parity.ladder import shorten_trainings
 
 PROGRAMS = ("numba", "eager", "graph")
 
@@ -73,30 +72,10 @@ def _without_seconds(printed):
     return re.sub(r" +\d+(\.\d)? s\b", "", printed)
 
 
-def test_the_page_needs_no_other_file_and_shows_both_frameworks_curves_by_each_program(monkeypatch, tmp_path):
-    page, by, recipe = tmp_path / "parity.html", PROGRAMS[:2], "PMT stage 1"
-    shorten_trainings(monkeypatch, [recipe], 4)
-    run_report(monkeypatch, "--match", recipe, "--program", *by, "--html", page)
-    text = page.read_text(encoding="utf-8")
-    assert not re.search(r"(src|href)=|https?://|@import|url\(", text)
-    figures = re.findall(r"<figure>.*?</figure>", text)
-    assert len(figures) == 6  # loss, id, pht by each program
-    assert all(figure.count("<polyline") == 4 for figure in figures)
-    captions = [re.search(r"<figcaption>(.*?)</figcaption>", figure)[1] for figure in figures]
-    assert captions == [f"{program}: {term}" for program in by for term in ("loss", "id", "pht")]
-    heat, cases = (re.search(rf"<table class={name}>.*?</table>", text, re.DOTALL)[0] for name in ("heat", "cases"))
-    # Rungs 2 to 5 have a column for each program, the three others one.
-    assert heat.count("<th colspan=2>") == 4
-    assert re.findall(r"<th>(\w*)</th>", heat.split("</tr>")[1])[1:4] == ["", *by]
-    assert "<th>numba</th><th>eager</th>" in cases
-    assert re.search(r"<td>5 PMT stage 1, six updates</td>(<td>\S+ of 1e-06</td>){2}<td>ok</td>", cases)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--match", "no such case"), "no case matches"),
-        (("--html", "/no/such/folder/page.html"), "its folder does not exist"),
         (("--rung", "8"), "invalid choice: 8"),
         (("--processes", "0"), "--processes 0: must be at least 1"),
         (("--program", "interpreter"), "invalid choice: 'interpreter'"),

@@ -13,7 +13,6 @@ from ms_vireid.command import running
 from ms_vireid.command.errors import InputError
 from ms_vireid.files.weights import read_checkpoint
 from parity import benchmark, convert, report
-from parity.measure import dropout
 from tests.data.tree import write_sysu_mm01
 from tests.parity.test_convert_training import RECIPE
 from torch_ref import evaluate, train
@@ -103,13 +102,7 @@ def test_training_in_half_is_near_and_not_the_same(monkeypatch, tmp_path, traine
 
 @pytest.mark.parametrize(
     ("command", "given"),
-    [
-        (report, ()),
-        (benchmark, ("--quick",)),
-        (dropout, ("--data-root", "people", "--output", "losses")),
-        (train, ()),
-        (evaluate, ("--checkpoint", "a.safetensors")),
-    ],
+    [(report, ()), (benchmark, ("--quick",)), (train, ()), (evaluate, ("--checkpoint", "a.safetensors"))],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_needs_pytorch_says_how_to_install_it(monkeypatch, command, given):

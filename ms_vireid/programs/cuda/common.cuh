@@ -255,7 +255,6 @@ constexpr float LEAST = -3.402823466e38f, NORMAL = 1.175494351e-38f;  // of fini
 #define ENTRY(name, Arguments, ...) \
   extern "C" __global__ void name(const Arguments a) { __VA_ARGS__(a); }
 #else
-#define ENTRY(name, Arguments, ...)                           \
-  extern "C" void name(const Arguments *a) { __VA_ARGS__(*a); } \
-  extern "C" const unsigned name##_bytes = sizeof(Arguments);
+#define ENTRY(name, Arguments, ...) \
+  extern "C" void name(const Arguments *a) { __VA_ARGS__(*a); }
 #endif

@@ -566,16 +566,15 @@ def _knows_intermediate(generator: AuxiliaryGenerator | PixelModality | None) ->
     return all(map(knows_intra_modality, learners)) and knows_cross_modality(generator.cross_learner)
 
 
-# Predicted of an H100, ms of a step in float32 / float16: with channels last, AGW 30.0 / 16.1 and MUN 54.8 / 29.1; by
-# kernels for channels before places 35.4 / 21.2 and 66.1 / 38.1; without kernels 55.8 and 104.8 in float32.
-# Measured there of the latter kernels: BatchNorm, ReLU and additions with their gradients, AGW 11.1 / 6.8 for 19.3 /
-# 10.9; depth-wise convolutions, MUN 3.9 / 3.6 for 7.0 / 12.2.
+# Costs: launches of a step. Kernels for channels before places took, in ms of a step in float32 / float16 on an H100:
+# BatchNorm, ReLU and additions with their gradients, AGW 11.1 / 6.8 for 19.3 / 10.9; depth-wise convolutions, MUN 3.9 /
+# 3.6 for 7.0 / 12.2.
 TABLE = {
     # The whole way from pictures: channels are turned once.
-    AGW.pooled: Replacement(agws_pooled, "AGW, predicted of an H100: 55.8 ms for 30.0 without any", knows_agw),
+    AGW.pooled: Replacement(agws_pooled, "without any kernel AGW: 727 launches for 431", knows_agw),
     MUN.pooled: Replacement(muns_pooled, "", knows_muns_evaluation),
     MUN.pooled_and_normalised: Replacement(
-        pooled_and_normalised, "MUN, predicted of an H100: 104.8 ms for 54.8 without any", knows_muns_training
+        pooled_and_normalised, "without any kernel MUN: 1,054 launches for 631", knows_muns_training
     ),
     # Its parts, where the whole is another one.
     AGW.shared_blocks: Replacement(shared_blocks, "", knows_shared_blocks),

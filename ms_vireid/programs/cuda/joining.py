@@ -166,14 +166,13 @@ def _are_aligned(shapes: tuple[tuple[int, ...], ...], gaps: tuple[tuple[int, int
     return tuple(gaps) == tuple((i, gap) for i, gap in expected if gap)
 
 
-# Costs: predicted of an H100 in float32 / float16, ms of what each row replaces, and of the kernels. With the waits for
-# 5 to 14 copies of addresses MUN's step takes 7.0 ms less, PMT's 2.5 and AGW's 1.2. All rows, measured alone: MUN 2.0 /
-# 1.1, PMT 0.3 / 0.3, AGW 0.2 / 0.1. ops.concat stays MindSpore's: in a bprop (engine/distributed.py) a graph does not
-# know its tensors' types.
+# Costs: without the rows a step waits for 5 to 14 copies of addresses. Their kernels take, in float32 / float16 on an
+# H100, 2.0 / 1.1 ms of MUN's step, 0.3 / 0.3 of PMT's and 0.2 / 0.1 of AGW's. ops.concat stays MindSpore's: in a bprop
+# (engine/distributed.py) a graph does not know its tensors' types.
 TABLE = {
-    ops.cat: Replacement(cat, "on an H100 MUN: 5.5 / 5.2 ms for 1.5 / 0.8, AGW: 0.2 for 0.1, PMT: 0.2 for 0.1"),
+    ops.cat: Replacement(cat, "copies of addresses, and waits for them"),
     ops.stack: Replacement(stack, "one copy"),
     mun.in_parts: Replacement(in_parts, "MUN: 30 launches"),
-    base.by_modality: Replacement(by_modality, "on an H100 AGW and MUN: 0.15 ms for 0.03"),
-    contiguous.join: Replacement(aligned, "on an H100 PMT: 3.0 / 2.7 ms for 0.3 / 0.2, AGW: 1.3 / 0.7 for 0.1"),
+    base.by_modality: Replacement(by_modality),
+    contiguous.join: Replacement(aligned, "copies of addresses, and waits for them"),
 }

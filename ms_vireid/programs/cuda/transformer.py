@@ -298,11 +298,10 @@ TABLE = {
     # 6.7 / 5.3, softmax 3.0 / 2.0 for 2.8 / 1.7 with padded tokens, with which attention's products in float16 take
     # 4.3 ms instead of 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
     vit.Block.construct: Replacement(block, "PMT's kernels on an H100: 267 / 115 ms for 188 / 48", knows_block),
-    # Noise of 42 MB would be drawn by 12 operators and read 72 times. Recomputed, 9.3 / 5.3 GiB are 2.3 / 1.8, and
-    # predicted 185 / 28 ms 229 / 35.
+    # Recomputed, 9.3 / 5.3 GiB are 2.3 / 1.8.
     vit.VisionTransformer.encoded: Replacement(
-        encoded, "PMT's noise, predicted of an H100: 3.1 / 3.1 ms for 0.1 / 0.1", knows_encoded
+        encoded, "PMT: noise of 42 MB, drawn by 12 operators and read 72 times", knows_encoded
     ),
-    Dropout.construct: Replacement(dropout, "PMT, on an H100: 0.5 / 0.4 ms for 0.1 / 0.0"),  # after the embedding
-    vit.LayerNorm.construct: Replacement(layer_norm, "PMT, on an H100: 0.2 / 0.2 ms for 0.1 / 0.1"),  # the last
+    Dropout.construct: Replacement(dropout),  # after the embedding
+    vit.LayerNorm.construct: Replacement(layer_norm),  # the last
 }

@@ -293,8 +293,7 @@ def _settings(cell: nn.Cell) -> Iterator[tuple[str, str]]:
 
 
 def _row(by: Callable, without: str = "", knows: Callable[[nn.Cell], bool] | None = None) -> Replacement:
-    """without: the slowdown of a full-size training step without it, as printed by `python parity/benchmark.py --only
-    kernels` on two cores with AVX-512."""
+    """without: the slowdown of a full-size training step without it, on two cores with AVX-512."""
     return Replacement(by, without and f"a step of {without} times as long on a CPU", knows)
 
 

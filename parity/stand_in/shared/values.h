@@ -80,8 +80,8 @@ struct View {
 
 std::string described(const View &tensor);  // "float32[2,3]"; an axis along which it is broadcast has length 1
 
-// Counts a launch: its name, a tab, and what it works on, mostly results first, by which parity/measure/prices.py knows
-// what it costs. In the counters of the library that calls it, whichever was loaded first for all to see.
+// Counts a launch: its name, a tab, and what it works on, mostly results first. In the counters of the library that calls
+// it, whichever was loaded first for all to see.
 __attribute__((visibility("hidden"))) void count_launch(const std::string &name, const std::string &work);
 template <typename... Views>
 __attribute__((visibility("hidden"))) void count_launch(const std::string &name, const Views &...tensors) {

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <mutex>
 #include <string>
-#include <vector>
 
 #include "../code.h"
 #include "stand_in.h"
@@ -25,32 +24,8 @@ struct Function {
   Module *module;
   void (*entry)(void *);
   std::string name;
-  size_t words;  // of its arguments
-};
-struct Tensor {
-  const char *begin, *end;
-  std::string text;
 };
 std::mutex lock;  // the code keeps what a block's threads share in memory of its own
-thread_local std::vector<Tensor> told;  // tensors of the operator whose kernels come next
-
-stand_in::Type type_named(const std::string &name) {
-  int type = 0;
-  while (name != stand_in::name(static_cast<stand_in::Type>(type))) type++;
-  return static_cast<stand_in::Type>(type);
-}
-
-// A launch by its kernel and those of its operator's tensors to which its arguments point.
-std::string label(const Function &kernel, const void *arguments) {
-  std::string tensors;
-  auto *words = static_cast<const char *const *>(arguments);
-  for (const Tensor &tensor : told) {
-    bool used = false;
-    for (size_t i = 0; i < kernel.words; i++) used |= words[i] >= tensor.begin && words[i] < tensor.end;
-    if (used) tensors += (tensors.empty() ? "" : " ") + tensor.text;
-  }
-  return kernel.name + (tensors.empty() ? "" : '\t' + tensors);
-}
 
 }  // namespace
 
@@ -86,21 +61,8 @@ int cuModuleGetFunction(void **function, void *module, const char *name) {
   auto *from = static_cast<Module *>(module);
   auto entry = reinterpret_cast<void (*)(void *)>(dlsym(from->library, name));
   if (!entry) return NOT_FOUND;
-  auto *bytes = static_cast<const unsigned *>(dlsym(from->library, (std::string(name) + "_bytes").c_str()));
-  *function = new Function{from, entry, std::string("own ") + name, bytes ? *bytes / sizeof(void *) : 0};
+  *function = new Function{from, entry, std::string("own ") + name};
   return SUCCESS;
-}
-
-// By tensors.h, before the operator launches: its inputs, then its outputs.
-void stand_in_tensors(int count, void *const *data, const int *ranks, int64_t *const *shapes,
-                      const char *const *types) {
-  told.clear();
-  for (int i = 0; i < count; i++) {
-    stand_in::Dims shape(shapes[i], shapes[i] + ranks[i]);
-    stand_in::View tensor(type_named(types[i]), data[i], shape);
-    auto *begin = static_cast<const char *>(data[i]);
-    told.push_back({begin, begin + tensor.size() * stand_in::width(tensor.type), stand_in::described(tensor)});
-  }
 }
 
 int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned width, unsigned height, unsigned depth,
@@ -108,7 +70,7 @@ int cuLaunchKernel(void *function, unsigned x, unsigned y, unsigned z, unsigned 
   auto *kernel = static_cast<Function *>(function);
   unsigned grid[] = {x, y, z}, block[] = {width, height, depth};
   if (!(x && y && z && width && height && depth) || width * height * depth > 1024 || y > 65535) return INVALID_VALUE;
-  stand_in_count(label(*kernel, arguments[0]).c_str());
+  stand_in_count(kernel->name.c_str());
   std::lock_guard<std::mutex> guard(lock);
   if (stand_in::computes()) kernel->module->run(kernel->entry, arguments[0], grid, block);
   return SUCCESS;
