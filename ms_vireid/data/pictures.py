@@ -5,11 +5,10 @@ import os
 import stat
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -17,9 +16,15 @@ from PIL import ExifTags, Image
 from ms_vireid.command.errors import InputError, one_line, summary
 from ms_vireid.config.schema import Range
 from ms_vireid.data import jpeg
-from ms_vireid.data.deep import Deep, NoPictureError, read_png
-from ms_vireid.data.tiff import MAGIC as TIFF
-from ms_vireid.data.tiff import open_tiff
+from ms_vireid.data.pixel_formats import (
+    UNKNOWN_TIFF,
+    UnsupportedPictureError,
+    is_high_bit_depth,
+    require_whole_tiff,
+    require_whole_values,
+    to_8_bits,
+    values_of,
+)
 from ms_vireid.files.pointers import ANNEX, ANNEXED, pointer
 
 _log = logging.getLogger(__name__)
@@ -31,10 +36,8 @@ _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pill
 MAX_PIXELS = 100_000_000
 _MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
 _START = 64  # bytes that tell a format or a pointer
-_MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": TIFF, "WEBP": b"RIFF", "BMP": b"BM"}
-_PNG_DEPTH = 24  # where the bits per channel are
+_MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": (b"II", b"MM"), "WEBP": b"RIFF", "BMP": b"BM"}
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_TURNED = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # in a PNG that may say its orientation
 _BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error)
 _BROKEN += (Image.DecompressionBombError,)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` is checked here
@@ -75,40 +78,27 @@ class BrokenPictureError(InputError):
         self.reason, self.remedy, self.damaged = reason, remedy, damaged
 
 
-class Opened(NamedTuple):
-    """A picture file, of which only the header is read.
-
-    size: width and height. image: as Pillow reads it; None for a TIFF of 16 or 32 bits. deep: decodes pixels of 16 or
-    32 bits; None for others. orientation: EXIF's, 1 to 8, if it is known already.
-    """
-
-    size: tuple[int, int]
-    image: Image.Image | None
-    deep: Callable[[], Deep] | None = None
-    orientation: int | None = None
-
-
 @contextmanager
 def decoding(name: Path | str) -> Iterator[None]:
     """Turn errors in a block that decodes a picture into BrokenPictureErrors."""
     try:
         yield
     except _BROKEN as error:
-        reason, damaged = str(error), not isinstance(error, NoPictureError)
+        reason, damaged = str(error), not isinstance(error, UnsupportedPictureError)
         remedy = "replace or remove it" if damaged else error.remedy
         said = f"cannot be decoded as a picture ({reason})" if damaged else reason
         raise BrokenPictureError(f"{name}: {said}; {remedy}", reason, remedy, damaged) from None
 
 
 @contextmanager
-def open_picture(path: Path) -> Iterator[Opened]:
+def open_picture(path: Path) -> Iterator[Image.Image]:
     """Open a picture without decoding it yet. Errors, also in the block, are raised as in `decoding`."""
     with decoding(path):
         try:
             status = path.stat()
         except FileNotFoundError:
             is_annexed = path.is_symlink() and ANNEX in os.readlink(path).replace("\\", "/")
-            raise NoPictureError(*ANNEXED) if is_annexed else OSError("it does not exist") from None
+            raise UnsupportedPictureError(*ANNEXED) if is_annexed else OSError("it does not exist") from None
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a regular file")
         if not status.st_size:
@@ -120,43 +110,35 @@ def open_picture(path: Path) -> Iterator[Opened]:
             yield _opened(file)
 
 
-def _opened(file: BinaryIO) -> Opened:
+def _opened(file: BinaryIO) -> Image.Image:
     start = file.read(_START)
-    tiff = open_tiff(file) if start.startswith(TIFF) else None
-    if tiff:
-        _require_size(*tiff.size)
-        tiff.require_whole(jpeg.require_whole)
-        if tiff.is_deep:
-            return Opened(tiff.size, None, tiff.read, tiff.orientation)
     file.seek(0)
     try:
         image = Image.open(file, formats=FORMATS)
     except Image.UnidentifiedImageError:
         raise _unknown(start) from None
-    _require_size(*image.size)
+    if image.width * image.height > MAX_PIXELS:
+        raise OSError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
     if image.format == "JPEG":
-        return Opened(image.size, image)
-    if tiff:
-        image.seek(tiff.index)
-    elif (count := _frames(image)) > 1:
-        raise NoPictureError.several(count)
-    if image.format == "PNG" and start[_PNG_DEPTH] == 16:
-        return Opened(image.size, image, partial(_read_png, image))
-    return Opened(image.size, image)
-
-
-def _require_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise OSError(f"{width}x{height} pixels are more than {MAX_PIXELS:,}")
+        return image
+    if (count := _frames(image)) > 1:
+        raise UnsupportedPictureError.several(f"{count:,}")
+    require_whole_values(image)
+    if image.format == "TIFF":
+        require_whole_tiff(image)
+    return image
 
 
 def _unknown(start: bytes) -> OSError:
     """The error about a file that is no picture, by its first bytes."""
     if found := pointer(start):
-        return NoPictureError(*found)
+        return UnsupportedPictureError(*found)
     for name, magic in _MAGIC.items():
         if start.startswith(magic):
-            return OSError(f"its header is damaged, or it is a {name} of a kind that is not read")
+            kind = f"a {name} of a kind that is not read"
+            if name == "TIFF":
+                return UnsupportedPictureError(f"has a damaged header, or is {kind}", UNKNOWN_TIFF)
+            return OSError(f"its header is damaged, or it is {kind}")
     return OSError(f"it is none of {', '.join(FORMATS)}")
 
 
@@ -183,48 +165,29 @@ def read_pixels(path: Path, gray: bool = False, value_range: Range | None = None
     become 0 and 255 (default: all of 16 bits). Raises BrokenPictureError as `open_picture`, and for signed values
     and 32 bits without a range.
     """
-    with open_picture(path) as opened:
-        image = opened.image
-        if opened.deep:
-            pixels = opened.deep().shown(value_range)
-            orientation = opened.orientation or _orientation(image)
-            pixels = pixels if gray or pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-            return _turned(pixels, orientation)
+    with open_picture(path) as image:
         if image.format in ("JPEG", "MPO"):  # MPO: a phone's, with previews behind
             pixels = _jpeg(image, gray)
             if pixels is not None:
                 return _turned(pixels, _orientation(image))
-        return pixels_of(image, gray, value_range)
+        return _decoded(image, gray, value_range)
 
 
 def pixels_of(image: Image.Image, gray: bool = False, value_range: Range | None = None) -> np.ndarray:
     """Do the same for a picture in memory; raises OSError for what Pillow misreads, and for 32 bits without a range."""
-    _require_read_right(image)
+    require_whole_values(image)
+    return _decoded(image, gray, value_range)
+
+
+def _decoded(image: Image.Image, gray: bool, value_range: Range | None) -> np.ndarray:
     image.load()  # turns a TIFF, and reads what follows a PNG's pixels
     orientation = _orientation(image)
-    if is_deep(image):
-        full = None if image.mode in ("I", "F") and image.format != "PNG" else (0, 65535)  # older Pillow's PNG is "I"
-        values, clear = np.asarray(image), image.info.get("transparency")  # of a PNG, one value
-        opaque = None if clear is None else np.where(values == clear, 0, 255).astype(np.uint8)
-        image = Image.fromarray(Deep(values, full, opaque).shown(value_range))
+    if is_high_bit_depth(image):
+        image = Image.fromarray(to_8_bits(values_of(image), value_range))
     elif image.has_transparency_data:
         image = _over_gray(image)
     mode = _base(image) if gray else "RGB"
     return _turned(np.asarray(image if image.mode == mode else image.convert(mode)), orientation)
-
-
-def _require_read_right(image: Image.Image) -> None:
-    """Raise OSError for an opened file whose 16 or 32 bits Pillow cuts or misreads."""
-    cut = any(";16" in str(tile[3]) for tile in image.tile or ()) if hasattr(image, "tile") else False
-    tags = getattr(image, "tag_v2", {})
-    odd = tags.get(262) == 0 or (image.mode == "I" and tags.get(339, (1,))[0] == 1)  # white is 0, or unsigned
-    if (is_deep(image) and tags and odd) or (cut and not is_deep(image)):
-        raise OSError("Pillow misreads its 16 or 32 bits; give its path instead")
-
-
-def is_deep(image: Image.Image) -> bool:
-    """Return whether a picture's pixels have 16 or 32 bits."""
-    return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _base(image: Image.Image) -> str:
@@ -276,11 +239,3 @@ def _jpeg(image: Image.Image, gray: bool) -> np.ndarray | None:
     if pixels is None or pixels.shape[:2] != (image.height, image.width) or colours == "CMYK":
         return None
     return pixels[:, :, 0] if colours == "GRAY" else pixels
-
-
-def _read_png(image: Image.Image) -> Deep:
-    image.fp.seek(0)
-    content = image.fp.read()
-    if any(name in content for name in _TURNED):  # which may follow the pixels, and Pillow reads it behind them
-        image.load()
-    return read_png(content)

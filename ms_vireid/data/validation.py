@@ -12,7 +12,7 @@ from ms_vireid.command.errors import InputError, one_line, refuse, summary, unre
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
-from ms_vireid.data.kinds import Kinds, look_at, measure_ranges, notes_on, refuse_unreadable
+from ms_vireid.data.bit_depth import Formats, look_at, measure_ranges, notes_on, refuse_unreadable
 from ms_vireid.data.pictures import BrokenPictureError, is_hidden, is_picture, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData, same_name
@@ -142,9 +142,9 @@ def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], di
     """Check the identities and all pictures before training; returns notes, one line each, and the ranges of values of
     16 or 32 bits that were measured over the training pictures."""
     warning = check_training_identities(data.train, config.train.num_instances, data.root)
-    kinds, of_test = check_pictures(data.train), check_pictures(data.test)
-    measured = measured_ranges(config.data, kinds)
-    notes = notes_on(kinds + of_test, config.with_value_ranges(measured).data.value_ranges, data.root)
+    formats, of_test = check_pictures(data.train), check_pictures(data.test)
+    measured = measured_ranges(config.data, formats)
+    notes = notes_on(formats + of_test, config.with_value_ranges(measured).data.value_ranges, data.root)
     return [*filter(None, [warning, passed_over(data)]), *notes], measured
 
 
@@ -169,16 +169,16 @@ def _number(person: str) -> str:
     return person.rpartition("/")[2].zfill(4)
 
 
-def measured_ranges(config: DataConfig, kinds: Kinds) -> dict[str, Range]:
+def measured_ranges(config: DataConfig, formats: Formats) -> dict[str, Range]:
     """Measure the ranges of values of the training pictures if they are to be measured."""
-    return measure_ranges(kinds.deep) if config.sixteen_bit == "measured" and kinds.deep else {}
+    return measure_ranges(formats.high_bit_depth) if config.sixteen_bit == "measured" and formats.high_bit_depth else {}
 
 
-def check_pictures(images: ImageSet) -> Kinds:
-    """Raise InputError unless every picture exists, is not empty and has a valid header; return their kinds."""
-    problems, kinds = look_at(images)
+def check_pictures(images: ImageSet) -> Formats:
+    """Raise InputError unless every picture exists, is not empty and has a valid header; return their formats."""
+    problems, formats = look_at(images)
     refuse_unreadable(problems)
-    return kinds
+    return formats
 
 
 def undecodable(data: ReIDData, ranges: ValueRanges) -> dict[Path, BrokenPictureError]:

@@ -19,11 +19,11 @@ MARK = b'"producer": "ms_vireid'  # in every file of a preparation
 CAMERAS = {"visible": 1, "infrared": 3}  # of the procedural pictures
 TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 NOT_COVERED = (
-    "PNG of 16 bits with colours or an alpha channel",
-    "TIFF of more than 8 bits, or signed: all but one channel of unsigned 16 bits, and in little-endian order, with "
-    "black as 0, one of unsigned 12, signed 16 or 32, or floating-point 32 bits",
-    "signed and floating-point values without a range",
-    "TIFF with a thumbnail, a mask or several pages; what ms_vireid refuses",
+    "more than 8 bits, except one channel as a PNG of 16 bits without a transparent value, a TIFF of unsigned 16 bits, "
+    "or, with a range, a TIFF of float32 that has black as 0 and is not both big-endian and compressed",
+    "TIFF: signed 8 bits, reversed bits, Lab, YCbCr without JPEG, palettes of 8 bits, separate planes, "
+    "several pictures, thumbnails, masks",
+    "what ms_vireid refuses as damaged",
 )
 
 
@@ -33,8 +33,8 @@ def describe(config: Config, modalities: tuple[str, ...]) -> dict:
     named = known if isinstance(known, dict) else dict.fromkeys(modalities, known)
     ranges = dict.fromkeys(modalities) | {key: ends for key, ends in named.items() if key.split("/")[0] in modalities}
     mean, std = ([round(float(value), 6) for value in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
-    scaled = "floor((value - low) * 255 / (high - low)) from 0 to 255; NaN: 0; if white is 0, of 2^bits - 1 - value"
-    chosen = "modality/camera, else modality; null: 0 to 2^bits - 1 of unsigned values"
+    scaled = "floor((value - low) * 255 / (high - low)) from 0 to 255; NaN: 0; if white is 0, of 65535 - value"
+    chosen = "modality/camera, else modality; null: 0 to 65535 of 16 bits"
     converted = "palettes, CMYK ... as Pillow; gray gets three equal channels; both modalities keep their colours"
     passes = "antialiased, each rounded to 8 bits; the height first if height - H > max(0, 2 * (width - W)), else last"
     steps = (

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 FORMAT = "ms_vireid preparation 1"
-UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4  # what a TIFF's samples are
-LITTLE_ENDIAN = {(12, UNSIGNED), (16, SIGNED), (32, SIGNED), (32, FLOAT)}  # otherwise Pillow may swap their bytes twice
+STACK = re.compile(r'\AImageJ=.*^images=(?!1\r?$)|\A\{"shape": .*"truncated": true', re.MULTILINE | re.DOTALL)
 
 
 def load(graph: str | Path) -> dict:
@@ -51,24 +51,37 @@ def prepare(path: str | Path, preparation: dict, modality: str, camera: int | No
 
 
 def eight_bits(image: Image.Image, value_range: list[float] | None, path: str | Path) -> Image.Image:
-    """Decode a picture, and scale gray values of more than 8 bits. Raises ValueError for what Pillow misreads."""
-    tags = getattr(image, "tag_v2", {})
-    bits, sample, white_is_zero = max(tags.get(258, (8,))), max(tags.get(339, (UNSIGNED,))), tags.get(262) == 0
+    """Decode a picture, and scale gray values of 16 and 32 bits. Raises ValueError for what Pillow misreads."""
+    is_deep, tags = image.mode[0] in "IF", getattr(image, "tag_v2", {})
+    right = image.format != "TIFF" or is_right_tiff(image.mode, tags)
     if image.format == "PNG" and ";16" in str(image.tile):
-        bits = 16
-    several = (getattr(image, "n_frames", 1) > 1 and image.format != "MPO") or tags.get(254, 0) & 5
-    is_deep = bits > 8 or sample not in (UNSIGNED, UNDEFINED)
-    right = (bits, sample) in LITTLE_ENDIAN and tags.prefix == b"II" and not white_is_zero
-    right = image.mode[0] in "IF" and (right or (bits, sample) == (16, UNSIGNED))
-    if several or (is_deep and not (right and (value_range or sample == UNSIGNED))):
+        right = is_deep and "transparency" not in image.info
+    several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+    if several or not right or (image.mode == "F" and not value_range):
         raise ValueError(f"{path}: not covered by the graph's preparation; save one picture as a gray PNG of 16 bits")
     image.load()
     if not is_deep:
         return image
     values = np.asarray(image).astype(np.float64)  # [H, W]
-    low, high = value_range or (0, 2**bits - 1)
-    levels = ((2**bits - 1 - values if white_is_zero else values) - low) * 255 / (high - low)
-    shown = Image.fromarray(np.nan_to_num(levels, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8))
-    if "transparency" in image.info:
-        shown.putalpha(Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8)))
-    return shown
+    low, high = value_range or (0, 65535)
+    levels = ((65535 - values if tags.get(262) == 0 else values) - low) * 255 / (high - low)
+    return Image.fromarray(np.nan_to_num(levels, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8))
+
+
+def is_right_tiff(mode: str, tags: dict) -> bool:
+    """Return whether Pillow decodes a TIFF of this mode and tags to the values that it holds."""
+    bits, sample_format = max(tags.get(258, (1,))), max(tags.get(339, (1,)))
+    photometric, compression = tags.get(262), tags.get(259, 1)
+    if tags.get(254, 0) & 5 or STACK.search(str(tags.get(270))):  # a thumbnail or a mask; several pictures
+        return False
+    if tags.get(266, 1) != 1 or (tags.get(284) == 2 and tags.get(277, 1) > 1):  # reversed bits; separate planes
+        return False
+    if bits > 8:
+        is_swapped = tags.prefix == b"MM" and compression != 1
+        is_uint16 = mode.startswith("I;16") and (bits, sample_format) == (16, 1) and photometric in (0, 1)
+        return is_uint16 or (mode == "F" and photometric == 1 and not is_swapped)
+    if photometric in (3, 6):  # a palette of 16 bits; YCbCr as JPEG
+        right = max(tags.get(320, (0,))) > 255 if photometric == 3 else compression == 7
+    else:
+        right = photometric in (0, 1, 2, 5) and compression != 6
+    return right and sample_format == 1

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.config import Config, apply_override, check_config, dump_config
+from ms_vireid.data.bit_depth import notes_on
 from ms_vireid.data.digests import joined, unknown, unseen
-from ms_vireid.data.kinds import notes_on
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures, passed_over

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from ms_vireid.command.errors import one_line, summary
 from ms_vireid.command.printing import say
 from ms_vireid.config.reading import config_files, config_from_arguments
+from ms_vireid.data.bit_depth import look_at, notes_on
 from ms_vireid.data.counts import Count, Part, counts, expected, findings
-from ms_vireid.data.kinds import look_at, notes_on
 from ms_vireid.data.pictures import BrokenPictureError
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
@@ -30,9 +30,9 @@ def main(arguments: argparse.Namespace) -> None:
     problems = [*filter(None, [passed_over(data)]), *findings(data, config.name, wanted)]
     paths = {*data.train.paths, *data.test.paths}
     try:
-        _, kinds = look_at(data.train)
-        ranges = config.with_value_ranges(measured_ranges(config, kinds)).value_ranges
-        notes = notes_on(kinds + look_at(data.test)[1], ranges, data.root)
+        _, formats = look_at(data.train)
+        ranges = config.with_value_ranges(measured_ranges(config, formats)).value_ranges
+        notes = notes_on(formats + look_at(data.test)[1], ranges, data.root)
         broken = undecodable(data, ranges)
     except KeyboardInterrupt:
         say("stopped; not all pictures were decoded", error=True)

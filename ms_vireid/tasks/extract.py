@@ -7,8 +7,8 @@ import numpy as np
 
 from ms_vireid.command.errors import one_line, refuse
 from ms_vireid.command.printing import say
+from ms_vireid.data.bit_depth import look_at, notes_on, refuse_unreadable
 from ms_vireid.data.folder_layout import find_layout
-from ms_vireid.data.kinds import look_at, notes_on, refuse_unreadable
 from ms_vireid.data.layout import find_pictures, read_layout
 from ms_vireid.files.writing import check_output
 from ms_vireid.inference import files_read, load_trained, start_inference
@@ -31,10 +31,10 @@ def main(arguments: argparse.Namespace) -> None:
     changes = {name: value for name, value in options.items() if value is not None}
     extractor = dataclasses.replace(trained.extractor, **changes)
     say(f"{len(images)} pictures: {np.sum(~images.infrared)} visible, {np.sum(images.infrared)} infrared")
-    problems, kinds = look_at(images)
+    problems, formats = look_at(images)
     if not arguments.skip_broken:
         refuse_unreadable(problems, ", or leave them out with --skip-broken")
-    for note in notes_on(kinds, extractor.value_ranges, arguments.images):
+    for note in notes_on(formats, extractor.value_ranges, arguments.images):
         say(one_line(f"note: {note}"))
     info = trained.feature_info()
     plan = {"format": info["format"], "version": info["version"], "checkpoint": info["checkpoint"]["sha256"]}

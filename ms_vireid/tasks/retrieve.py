@@ -11,7 +11,7 @@ from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.command.names import INDEX, MILVUS
 from ms_vireid.command.printing import say
 from ms_vireid.config.schema import ValueRanges
-from ms_vireid.data.kinds import notes_on
+from ms_vireid.data.bit_depth import notes_on
 from ms_vireid.data.records import same_name
 from ms_vireid.data.validation import check_pictures, require_directory
 from ms_vireid.files.writing import check_output, check_outside, write_json

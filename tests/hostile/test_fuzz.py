@@ -245,7 +245,7 @@ READERS = {
     "arrays": ("load_features", "load_index", "read_archive"),
     "run_folder": ("read_json", "read_metrics", "read_curves"),
     "data_tree": ("read_data", "read_sysu_mm01", "read_layout", "read_lines", "read_test_set"),
-    "pictures": ("read_pixels", "read_png", "read_source"),
+    "pictures": ("read_pixels", "read_source"),
 }
 # Tried with lists of what is wrong.
 BY_LISTS = {"read_photographs": "data/test_corruptions.py"}

@@ -12,9 +12,8 @@ from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, DataConfig, check_config, dump_config, load_config
 from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
-from ms_vireid.data.deep import levels_of
-from ms_vireid.data.kinds import DeepPicture, Kinds, look_at, measure_ranges, notes_on
-from ms_vireid.data.pictures import open_picture
+from ms_vireid.data.bit_depth import TAIL, Formats, HighBitDepth, look_at, measure_ranges, notes_on
+from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import image_set
 from ms_vireid.data.transforms import normalise
@@ -52,7 +51,7 @@ def thermal(tmp_path):
 
 def infrared(paths, cameras=None):
     """Pictures of 16 or 32 bits by infrared cameras, all by camera 1 unless told."""
-    return [DeepPicture(path, True, camera) for path, camera in zip(paths, cameras or [1] * len(paths), strict=True)]
+    return [HighBitDepth(path, True, camera) for path, camera in zip(paths, cameras or [1] * len(paths), strict=True)]
 
 
 def measure(paths):
@@ -63,7 +62,7 @@ def configuration(root, *overrides):
     return load_config(CONFIG_ROOT / "pmt/sysu.yaml", ["data.name=folder", f"data.root={root}", *overrides])
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
 def test_the_range_is_measured_over_all_pictures_without_odd_pixels_and_in_any_order(tmp_path, kind):
     paths = [counts(tmp_path / f"{i}.tif", i, LOW + i, HIGH + i, kind) for i in range(3)]
     for path, dead in zip(paths, (0, 60000, 0), strict=True):
@@ -76,6 +75,15 @@ def test_the_range_is_measured_over_all_pictures_without_odd_pixels_and_in_any_o
     assert measure(paths[::-1]) == (low, high)
     assert measure([paths[0]] * 2 + paths) == (low, high)
     assert (low, high) == tuple(np.float32([low, high]).tolist())  # as processes tell each other
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_a_range_leaves_out_the_ends(tmp_path, kind):
+    values = np.random.default_rng(0).normal(60, 12, (31, 11)).astype(kind)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    ordered = np.sort(values, axis=None)
+    cut = int(TAIL * (len(ordered) - 1))
+    assert measure([tmp_path / "a.tif"]) == (ordered[cut], ordered[-1 - cut])
 
 
 def test_a_picture_of_one_value_has_a_range_and_a_broken_one_none(tmp_path):
@@ -92,18 +100,18 @@ def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
     path = counts(tmp_path / "counts.png")
     Image.new("RGBA", (2, 2)).save(tmp_path / "logo.png")
     paths = (path, tmp_path / "logo.png", tree.write_picture(tmp_path / "plain.jpg"), path)
-    problems, kinds = look_at(image_set([(one, 1, 2, True) for one in paths]))
-    assert (problems, kinds.deep) == ({}, (DeepPicture(path, True, 2),))
-    assert kinds.transparent == (tmp_path / "logo.png",)
-    assert "1 (../counts.png: 5)" in notes_on(kinds, FULL, tmp_path / "elsewhere")[2]  # of a list of paths
-    transparent, shown, few = notes_on(kinds, FULL, tmp_path)
+    problems, formats = look_at(image_set([(one, 1, 2, True) for one in paths]))
+    assert (problems, formats.high_bit_depth) == ({}, (HighBitDepth(path, True, 2),))
+    assert formats.transparent == (tmp_path / "logo.png",)
+    assert "1 (../counts.png: 5)" in notes_on(formats, FULL, tmp_path / "elsewhere")[2]  # of a list of paths
+    transparent, shown, few = notes_on(formats, FULL, tmp_path)
     assert transparent.endswith("shown over gray: 1 (logo.png)")
     assert shown == "1 pictures of 16 or 32 bits: 0 to 65535 are shown as black to white"
     assert "fewer than 16 gray levels of 256 then: 1 (counts.png: 5)" in few
     low, high = measure([path])
     values = f"'{{infrared: [{low:.10g}, {high:.10g}]}}'"
     assert few.endswith(f"train with data.sixteen_bit={values}, which they fill, or store them in 8 bits")
-    assert notes_on(kinds, ValueRanges((LOW, HIGH)), tmp_path)[1:] == [
+    assert notes_on(formats, ValueRanges((LOW, HIGH)), tmp_path)[1:] == [
         f"1 pictures of 16 or 32 bits: {LOW} to {HIGH} are shown as black to white"
     ]
 
@@ -233,8 +241,7 @@ def test_each_modality_has_a_range_and_each_camera_if_one_would_be_left_with_few
     assert ranges["visible"] == measure_ranges(dark)["visible"]
     measured = ValueRanges(ranges)
     for one in (*dark, *pictures):
-        with open_picture(one.path) as opened:
-            assert levels_of(opened.deep().shown(measured.of(one.infrared, one.camera))) > 180
+        assert len(np.unique(read_pixels(one.path, True, measured.of(one.infrared, one.camera)))) > 180
     assert measure_ranges([*pictures[::-1], *dark[::-1]]) == ranges
 
 
@@ -264,7 +271,7 @@ def test_what_is_guessed_of_unknown_cameras_and_modalities_is_said_with_a_remedy
     ranges = ValueRanges({"infrared": (0, HIGH), "infrared/3": (LOW, HIGH), "infrared/6": (0, 1023)})
     known, unknown = by_camera(tmp_path, (3, LOW, HIGH), (7, 0, 1023))[1:3]
     dark = by_camera(tmp_path / "visible", (1, 0, 4095))[0]._replace(infrared=False)
-    shown, *notes = notes_on(Kinds((known, unknown, dark)), ranges, tmp_path)
+    shown, *notes = notes_on(Formats((known, unknown, dark)), ranges, tmp_path)
     assert shown == (
         f"3 pictures of 16 or 32 bits: infrared camera 3 {LOW} to {HIGH}, infrared 0 to {HIGH}, visible 0 to 65535 "
         "are shown as black to white"
@@ -281,7 +288,7 @@ def test_what_is_guessed_of_unknown_cameras_and_modalities_is_said_with_a_remedy
     assert "1 (7-0.png: 5); train with" in few
     stated = of_camera[of_camera.index("{") : of_camera.index("'", of_camera.index("{"))]
     helped = configuration(tmp_path, f"data.sixteen_bit={stated}").data.value_ranges
-    assert len(notes_on(Kinds((unknown,)), helped, tmp_path)) == 1  # no few levels then
+    assert len(notes_on(Formats((unknown,)), helped, tmp_path)) == 1  # no few levels then
 
 
 @pytest.mark.parametrize("sixteen_bit", ["measured", "full"])

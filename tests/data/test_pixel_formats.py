@@ -1,0 +1,268 @@
+"""What PNG and TIFF files can hold: each kind is decoded with its values whole, or refused with what to do."""
+
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ms_vireid.command.errors import InputError, one_line
+from ms_vireid.data.bit_depth import look_at, refuse_unreadable
+from ms_vireid.data.pictures import open_picture, pixels_of, read_pixels
+from ms_vireid.data.pixel_formats import is_high_bit_depth, to_8_bits, values_of
+from ms_vireid.data.records import image_set
+
+from .files import GRAY, GRAY_ALPHA, RGB, RGBA, TiffKind, chunk, tags_of, tiff_kinds, write_png, write_tiff
+
+HEIGHT, WIDTH = 24, 20
+LOW, HIGH = 51241, 52181
+_rng = np.random.default_rng(0)
+COUNTS = (LOW + _rng.random((HEIGHT, WIDTH)) * (HIGH - LOW)).astype(np.uint16)
+COLOURS = _rng.integers(40000, 60000, (HEIGHT, WIDTH, 3)).astype(np.uint16)
+ALPHA = _rng.integers(0, 65536, (HEIGHT, WIDTH, 1)).astype(np.uint16)
+PIXELS = _rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
+CHANNELS = "has several channels of 16 bits, which Pillow cuts to 8"
+IN_8_BITS = "save it in 8 bits: magick IN -depth 8 OUT.png"
+ONE_CHANNEL = f"{IN_8_BITS}; or save one channel: magick IN -channel R -separate -depth 16 OUT.png"
+FLOATS = "save its values with tifffile: imwrite('OUT.tif', imread('IN.tif').astype('float32'))"
+NEGATED = FLOATS.replace("imread", "-imread")
+UNKNOWN = "has a damaged header, or is a TIFF of a kind that is not read"
+
+
+def levels(values, low, high):
+    """The slow and obvious scaling."""
+    scaled = [int((float(value) - low) * 255 / (high - low)) for value in np.asarray(values).reshape(-1)]
+    return np.clip(scaled, 0, 255).astype(np.uint8).reshape(values.shape)
+
+
+def check(path, values):
+    low, high = float(values.min()), float(values.max())
+    np.testing.assert_array_equal(read_pixels(path, True, (low, high)), levels(values, low, high))
+
+
+def refusal(path):
+    with pytest.raises(InputError) as refused:
+        read_pixels(path, True, (0, 1000))
+    return str(refused.value).removeprefix(f"{path}: ")
+
+
+def is_taken(kind):
+    """The kinds that docs/data.md promises."""
+    plain = kind.planar == kind.fill == 1
+    if kind.bits == 16 and kind.sample == "u":
+        return plain and (kind.order, kind.photometric, kind.channels) in {("<", 0, 1), ("<", 1, 1), (">", 1, 1)}
+    if kind.bits == 32 and kind.sample == "f":
+        is_swapped = kind.order == ">" and kind.compression != "raw"
+        return plain and (kind.photometric, kind.channels) == (1, 1) and not is_swapped
+    colours = {2: {(0, 1), (1, 1), (3, 1)}, 4: {(0, 1), (1, 1), (3, 1)}}
+    colours[8] = {(0, 1), (1, 1), (1, 2), (2, 3), (2, 4), (2, 5), (3, 1), (5, 4)}
+    return plain and kind.sample == "u" and (kind.photometric, kind.channels) in colours.get(kind.bits, ())
+
+
+def decoded(kind, values):
+    """What Pillow has to decode to: a palette's colours stay numbers, and fewer bits are spread over 8."""
+    if kind.bits < 8 and kind.photometric != 3:
+        values = values * (255 // (2**kind.bits - 1))
+    if kind.photometric == 0:
+        values = (65535 if kind.bits == 16 else 255) - values
+    return values[:, :, :4].squeeze()
+
+
+@pytest.mark.parametrize(("sample", "bits"), sorted({(kind.sample, kind.bits) for kind in tiff_kinds()}))
+def test_every_kind_of_tiff_keeps_its_values_or_is_refused(tmp_path, sample, bits):
+    for kind in tiff_kinds():
+        if (kind.sample, kind.bits) == (sample, bits):
+            values = kind.values(HEIGHT, WIDTH)
+            path = kind.write(tmp_path / "a.tif", values)
+            pixels = pixels_or_refusal(path)
+            if is_taken(kind):
+                np.testing.assert_array_equal(pixels, decoded(kind, values), str(kind))
+            else:
+                assert isinstance(pixels, str), kind
+                assert "magick" in pixels or "tifffile" in pixels, (kind, pixels)
+
+
+def pixels_or_refusal(path):
+    try:
+        with open_picture(path) as image:
+            return values_of(image) if is_high_bit_depth(image) else np.asarray(image)
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [
+        (TiffKind("u", 16, 2, 3), f"{CHANNELS}; {ONE_CHANNEL}"),
+        (TiffKind("u", 16, 5, 4), f"{CHANNELS}; {ONE_CHANNEL}"),
+        (TiffKind("u", 12, 1, 1), f"has unsigned values of 12 bits, which are not read; {FLOATS}"),
+        (TiffKind("u", 32, 1, 1), f"has unsigned values of 32 bits, which are not read; {FLOATS}"),
+        (TiffKind("i", 8, 1, 1), f"has signed values of 8 bits, which are not read; {FLOATS}"),
+        (TiffKind("i", 16, 1, 1), f"has signed values of 16 bits, which are not read; {FLOATS}"),
+        (TiffKind("i", 32, 1, 1), f"has signed values of 32 bits, which are not read; {FLOATS}"),
+        (
+            TiffKind("f", 32, 0, 1),
+            f"has floating-point values of 32 bits, with white as 0, which are not read; {NEGATED}",
+        ),
+        (
+            TiffKind("f", 32, 1, 1, ">", "deflate"),
+            f"has floating-point values of 32 bits, big-endian and compressed, which are not read; {FLOATS}",
+        ),
+        (
+            TiffKind("u", 16, 1, 1, fill=2),
+            f"has unsigned values of 16 bits, with reversed bits, which are not read; {FLOATS}",
+        ),
+        (TiffKind("u", 8, 2, 3, planar=2), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
+        (TiffKind("u", 8, 6, 3), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
+        (TiffKind("u", 8, 8, 3), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
+        (
+            TiffKind("f", 64, 1, 1),
+            f"{UNKNOWN}; replace it; or save colours in 8 bits: magick IN -depth 8 OUT.png; or {FLOATS}",
+        ),
+    ],
+)
+def test_a_refused_tiff_says_what_it_is_and_how_to_convert_it(tmp_path, kind, line):
+    assert refusal(kind.write(tmp_path / "a.tif", kind.values(HEIGHT, WIDTH))) == line
+
+
+@pytest.mark.parametrize("further", [{"t259": [34712]}, {"photometric": 32803}, {"t339": [5]}, {"t258": [24]}])
+def test_a_tiff_that_pillow_does_not_know_is_refused(tmp_path, further):
+    path = write_tiff(tmp_path / "a.tif", ([bytes(WIDTH * HEIGHT * 4)], tags_of(WIDTH, HEIGHT, 16, **further)))
+    assert refusal(path).startswith(UNKNOWN)
+
+
+def test_offsets_may_have_64_bits_and_pictures_may_be_turned(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", ([COUNTS.tobytes()], tags_of(WIDTH, HEIGHT, 16, t274=[6])), big=True)
+    check(path, np.rot90(COUNTS, -1))
+
+
+@pytest.mark.parametrize("filters", [False, True])
+def test_a_gray_png_of_16_bits_keeps_them(tmp_path, filters):
+    path = write_png(tmp_path / "a.png", COUNTS, GRAY, filters=filters)
+    check(path, COUNTS)
+    with open_picture(path) as image:
+        np.testing.assert_array_equal(values_of(image), COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "further", "reason"),
+    [
+        (RGB, COLOURS, b"", CHANNELS),
+        (GRAY_ALPHA, np.dstack([COUNTS, ALPHA]), b"", CHANNELS),
+        (RGBA, np.dstack([COLOURS, ALPHA]), b"", CHANNELS),
+        (GRAY, COUNTS, chunk(b"tRNS", b"\0\1"), "has 16 bits and a transparent value"),
+    ],
+)
+def test_another_png_of_16_bits_is_refused_also_in_memory(tmp_path, kind, values, further, reason):
+    path = write_png(tmp_path / "a.png", values, kind, further)
+    assert refusal(path) == f"{reason}; {ONE_CHANNEL}"
+    with Image.open(path) as image, pytest.raises(OSError, match=reason):
+        pixels_of(image)
+
+
+def test_what_is_printed_of_many_pictures_ends_with_what_converts_them(tmp_path):
+    signed = TiffKind("i", 16, 1, 1)
+    for name, command in (("rgb.png", ONE_CHANNEL[-48:]), ("signed.tif", FLOATS[-60:])):
+        paths = [tmp_path / f"{number}-{name}" for number in range(20)]
+        for path in paths:
+            if name == "rgb.png":
+                write_png(path, COLOURS, RGB)
+            else:
+                signed.write(path, signed.values(HEIGHT, WIDTH))
+        problems, _ = look_at(image_set([(path, 1, 2, True) for path in paths]))
+        assert len(problems) == 20
+        instead = ", or leave them out with --skip-broken"
+        with pytest.raises(InputError) as refused:
+            refuse_unreadable(problems, instead)
+        assert one_line(str(refused.value)).endswith(command + instead)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_an_open_picture_in_memory_has_the_pixels_of_its_file(tmp_path, suffix):
+    white = TiffKind("u", 16, 0, 1)
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "png":
+        write_png(path, COUNTS, GRAY)
+    else:
+        white.write(path, 65535 - COUNTS[:, :, None])
+    for load in (False, True):
+        with Image.open(path) as image:
+            if load:
+                image.load()
+            np.testing.assert_array_equal(pixels_of(image, True, (LOW, HIGH)), levels(COUNTS, LOW, HIGH))
+
+
+def test_an_open_tiff_in_memory_that_pillow_misreads_is_refused(tmp_path):
+    kind = TiffKind("i", 16, 1, 1)
+    with Image.open(kind.write(tmp_path / "a.tif", kind.values(HEIGHT, WIDTH))) as image:
+        image.load()
+        with pytest.raises(OSError, match="signed values of 16 bits"):
+            pixels_of(image, True, (0, 1))
+
+
+def test_a_tiff_without_all_of_its_pixels_is_refused(tmp_path):
+    tags = tags_of(WIDTH, HEIGHT, 16)
+    half = COUNTS.tobytes()[: COUNTS.nbytes // 2]
+    deflated = bytearray(zlib.compress(COUNTS.tobytes()))
+    deflated[-1] ^= 1
+    for chunks, further, words in (
+        ([half], {}, "parts of its pixels are missing"),
+        ([half], {278: [HEIGHT // 2]}, "parts of its pixels are missing"),
+        ([bytes(deflated)], {259: [8]}, "incorrect data check"),
+        ([zlib.compress(COUNTS.tobytes())[:-9]], {259: [8]}, "end early"),
+    ):
+        path = write_tiff(tmp_path / "a.tif", (chunks, tags | further))
+        with pytest.raises(InputError, match=words):
+            read_pixels(path)
+    content = write_tiff(path, ([COUNTS.tobytes()], tags)).read_bytes()
+    moved = content.replace((8).to_bytes(4, "little"), (200).to_bytes(4, "little"))
+    for damaged in (moved, content[:-30], content[:50]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"pixels reach beyond its end|pixels are missing|damaged header"):
+            read_pixels(path)
+
+
+@pytest.mark.parametrize("quality", [30, 90])
+def test_a_damaged_jpeg_in_a_tiff_is_refused(tmp_path, quality):
+    path = tmp_path / "a.tif"
+    Image.fromarray(PIXELS).resize((80, 64)).save(path, compression="jpeg", quality=quality)
+    assert read_pixels(path).shape == (64, 80, 3)
+    with Image.open(path) as image:
+        offset, count = image.tag_v2[273][0], image.tag_v2[279][0]
+    content = bytearray(path.read_bytes())
+    content[offset + count // 2 : offset + count] = bytes(count - count // 2)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        read_pixels(path)
+
+
+def test_8_bits_of_a_damaged_tiff_are_refused_too(tmp_path):
+    content = bytearray(zlib.compress(bytes(HEIGHT * WIDTH)))
+    content[-1] ^= 1
+    path = write_tiff(tmp_path / "a.tif", ([bytes(content)], tags_of(WIDTH, HEIGHT, 8, t259=[8])))
+    assert "incorrect data check" in refusal(path)
+    tags = tags_of(WIDTH, HEIGHT, 8, 1, 3, t320=[255] * 768)  # values of 8 bits, where TIFF has 16
+    assert refusal(write_tiff(path, ([bytes(HEIGHT * WIDTH)], tags))).startswith("is a TIFF whose colours")
+
+
+def test_directories_in_a_circle_end(tmp_path):
+    path = write_tiff(tmp_path / "a.tif", ([COUNTS.tobytes()], tags_of(WIDTH, HEIGHT, 16)))
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + content[4:8])
+    check(path, COUNTS)
+
+
+def test_a_damaged_png_of_16_bits_is_refused(tmp_path):
+    path = write_png(tmp_path / "a.png", COUNTS, GRAY)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.png: cannot be decoded"):
+        read_pixels(path)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_many_pixels_are_scaled_in_strips(monkeypatch, kind):
+    monkeypatch.setattr("ms_vireid.data.pixel_formats._STRIP", 50)
+    values = np.random.default_rng(0).normal(60, 12, (301, 11)).astype(kind)
+    np.testing.assert_array_equal(to_8_bits(values, (20, 99.5)), levels(values, 20, 99.5))
