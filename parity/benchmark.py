@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run, work
@@ -33,6 +34,9 @@ SECTIONS += ("kernels", "launches", "host", "costs", "replacements", "search", "
 SIDE_BY_SIDE = ("train_step", "inference", "losses")  # both frameworks, by `steps.measure`
 # What a row's figure may be at most, by section and row (None: every one); a run with one above ends in exit code 1.
 LIMITS = {("ranking", None): ("ratio", 0.8), ("corruptions", "mean"): ("ms_per_picture", 15.0)}
+
+_TRAINED_BATCH = Bounds(1, 64, "a batch has twice their product of pictures, several times the papers' 8 x 4")
+_REPEATS = Bounds(1, 1000, "each is measured anew, and beyond hundreds no median moves")
 
 
 def main() -> None:
@@ -115,17 +119,27 @@ def _parse() -> argparse.Namespace:
         help=f"only these sections: {', '.join(SECTIONS)} (default: all but the last eight)",
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name contains this")
-    parser.add_number("benchmark --repeats", default=5, help="repeats of each measurement, after an unmeasured one")
+    parser.add_number("--repeats", _REPEATS, default=5, help="repeats of each measurement, after an unmeasured one")
     parser.add_number(
-        "benchmark --identities",
+        "--identities",
+        _TRAINED_BATCH,
         default=2,
         metavar="P",
         help="identities in a training batch, which has 2 P K images (paper: 8)",
     )
     parser.add_number(
-        "benchmark --instances", default=2, metavar="K", help="pictures of each identity in each modality (paper: 4)"
+        "--instances",
+        _TRAINED_BATCH,
+        default=2,
+        metavar="K",
+        help="pictures of each identity in each modality (paper: 4)",
     )
-    parser.add_number("benchmark --images", default=8, help="pictures in a batch for inference")
+    parser.add_number(
+        "--images",
+        Bounds(1, 1024, "several times the largest batch of the papers"),
+        default=8,
+        help="pictures in a batch for inference",
+    )
     parser.add_argument(
         "--torch",
         nargs="+",
@@ -138,7 +152,7 @@ def _parse() -> argparse.Namespace:
         "--quick", action="store_true", help="two repeats on the smallest batches, in minutes, for a first look"
     )
     parser.add_number(
-        "benchmark --steps", default=None, help="steps of each measurement (default: 1 on a CPU, else 20)"
+        "--steps", _REPEATS, default=None, help="steps of each measurement (default: 1 on a CPU, else 20)"
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
     parser.add_argument(

@@ -19,6 +19,7 @@ import argparse
 from importlib.metadata import version
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
@@ -61,7 +62,9 @@ def main() -> None:
         "loss that its kernels compute as well",
     )
     parser.add_number(
-        "parity --processes", help="processes that share the cases and the cores (default: 2 on two CPU cores or more)"
+        "--processes",
+        Bounds(1, 256, "each holds both frameworks, a gigabyte and more"),
+        help="processes that share the cases and the cores (default: 2 on two CPU cores or more)",
     )
     arguments = parser.parse_args()
     if arguments.programs:

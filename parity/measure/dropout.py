@@ -11,12 +11,15 @@ import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it an
 import argparse
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.running import Parser, require_extra, run, work
 from ms_vireid.files.writing import check_output
 
 SIDES = ("outside", "torch_ref", "numba", "eager", "graph")
 RATES = ((0.2, 0.1), (0.2, 0.0), (0.03, 0.1), (0.03, 0.0), (0.0, 0.1))  # dropout and drop path
 STEPS = 50  # that a mean is taken over
+
+_REPEATS = Bounds(1, 1000, "each is measured anew, and beyond hundreds no median moves")
 
 
 def main() -> None:
@@ -25,9 +28,14 @@ def main() -> None:
     parser.add_argument(
         "--rates", nargs="+", type=_pair, default=RATES, metavar="DROPOUT,PATH", help="pairs as 0.03,0.1; default: five"
     )
-    parser.add_number("dropout --seeds", default=5, help="of each side and pair of rates")
-    parser.add_number("dropout --noises", default=5, help="of each seed")
-    parser.add_number("dropout --epochs", default=4, help=f"of {STEPS} steps, all in grey")
+    parser.add_number("--seeds", _REPEATS, default=5, help="of each side and pair of rates")
+    parser.add_number(
+        "--noises",
+        Bounds(2, 1000, "each is a training; of one alone there is no standard error"),
+        default=5,
+        help="of each seed",
+    )
+    parser.add_number("--epochs", _REPEATS, default=4, help=f"of {STEPS} steps, all in grey")
     parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="where the synthetic set is made")
     parser.add_argument("--output", type=Path, required=True, metavar="F", help="JSON lines, one a process")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="configuration values, of all sides")

@@ -42,7 +42,7 @@ COMMANDS = {
     "parity": ["-m parity.report --rung 1 3 --small", "-m torch_ref.train --steps 1 " + OPTIONS.replace("CPU", "cpu")],
     "search": [
         NIGHT,
-        f"{SEARCH} night.npz --index hnsw --save-index night.index",
+        f"{SEARCH} night.npz --index ivf --save-index night.index",
         f"{SEARCH} night.index",
         f"{SEARCH} milvus:night.db --add night.npz",
     ],

@@ -84,7 +84,7 @@ def search_here(folder: Path, kind: str, count: int) -> list[dict]:
     picture = next((folder / "data/cam3").rglob("*.jpg"))
     query = searcher.features(picture)
     index, database = folder / "gallery.index", str(folder / "gallery.db")
-    save_index(index, build_index("hnsw", gallery.features), gallery)
+    save_index(index, build_index("ivf", gallery.features), gallery)
     with closing(MilvusGallery(database, "people", create=True)) as filled:
         filled.add(gallery)
 

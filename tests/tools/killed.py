@@ -123,7 +123,7 @@ COMMANDS = {
     "train, both of two processes": Command(TWO, of_weights, (0, 1)),
     "extract": Command((*EXTRACT, "--output", "day.npz", "--batch-size", "1"), of_features),
     "retrieve --save-index": Command(
-        ("-m", "ms_vireid.retrieve", "--gallery", "a.npz", "--index", "hnsw", "--save-index", "a.index"),
+        ("-m", "ms_vireid.retrieve", "--gallery", "a.npz", "--index", "ivf", "--save-index", "a.index"),
         of_file("a.index"),
     ),
     "retrieve --add": Command(
