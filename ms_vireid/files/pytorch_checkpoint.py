@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import open_archive
 from ms_vireid.files.containers import GATHER_ZERO
@@ -215,7 +215,7 @@ def _archive_of(names: list[str]) -> str:
         return "is NumPy's .npz, not PyTorch's; load it in the library that it is for, and save a state dict there"
     inside = [name for name in names if name.lower().endswith((*PICKLED, ".bin", ".ckpt", ".safetensors", ".tar"))]
     if inside:
-        return f"is a zip archive around {the_first(inside)}: unpack it, and give the file inside"
+        return f"is a zip archive around {first_few(inside)}: unpack it, and give the file inside"
     return "not a whole weight file: a zip archive without PyTorch's data.pkl; use another copy"
 
 
@@ -301,7 +301,7 @@ def _without_sets(loaded: dict) -> str:
     wrong = [f"{name} is not a name" for name in inner if not isinstance(name, str)]
     named = ((name, value) for name, value in inner.items() if isinstance(name, str))
     wrong += [f"{name} is a {kind_of(value)}" for name, value in named if not isinstance(value, _Tensor)]
-    problems = the_first(list(dict.fromkeys(wrong))) or "nothing"
+    problems = first_few(list(dict.fromkeys(wrong))) or "nothing"
     return f"holds no plain state dict (tensors by name): {problems}; {_SAVE}"
 
 
@@ -325,7 +325,7 @@ def _plain(path: Path, names: list[str], choice: str | None) -> str:
         return names[0]
     if len(plain) != 1:
         asked = f"no {choice!r} among its sets of weights" if choice else "several sets of weights"
-        raise InputError(f"{path}: holds {asked} ({the_first(names)}); {CHOOSE}")
+        raise InputError(f"{path}: holds {asked} ({first_few(names)}); {CHOOSE}")
     return plain[0]
 
 

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from ms_vireid.command.errors import InputError, shown, the_first
+from ms_vireid.command.errors import InputError, first_few, shown
 from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes
 from ms_vireid.files.containers import DISTRIBUTED, GATHER_ZERO
 
@@ -59,10 +59,10 @@ def read_index(path: Path) -> dict[Path, list[str]]:
         if file in ("", ".", "..") or set(file) & set("/\\\0") or file.endswith(INDEX):
             raise InputError(f"{path}: names a shard {shown(file)}, which is no file of its folder; use another copy")
     if missing := [file for file in files if not (path.parent / file).is_file()]:
-        raise InputError(f"{path}: shards that it names are missing: {len(missing)} ({the_first(missing)}); get them")
+        raise InputError(f"{path}: shards that it names are missing: {len(missing)} ({first_few(missing)}); get them")
     shapes = {_NUMBER.sub("", file) for file in files if _NUMBER.search(file)}
     beside = sorted(file.name for file in path.parent.iterdir() if _NUMBER.search(file.name))
     if extra := [name for name in beside if name not in files and _NUMBER.sub("", name) in shapes]:
-        problem = f"shards beside it that it does not name: {len(extra)} ({the_first(extra)})"
+        problem = f"shards beside it that it does not name: {len(extra)} ({first_few(extra)})"
         raise InputError(f"{path}: {problem}; keep those of one saving")
     return {path.parent / file: [name for name, place in places.items() if place == file] for file in files}

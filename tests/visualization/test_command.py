@@ -136,7 +136,7 @@ def test_curves_of_a_run(draw, tmp_path):
     ("arguments", "said"),
     [
         (("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"), "--checkpoint: 3 given, gradcam takes at most 2"),
-        (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders say no modality"),
+        (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders do not say the modality"),
         (("gradcam", "--checkpoint", "P", "--images", "visible/no.jpg"), "no.jpg: cannot be decoded as a picture"),
         (("ranking", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("ranking", "--checkpoint", "P", "--query", *51 * ["a"]), "--query, pictures: 51: must be at most 50"),
