@@ -255,7 +255,7 @@ def test_libraries_of_another_cuda_that_came_before_are_named(toolkit, monkeypat
     others["libcudnn.so.8"].touch()
     with pytest.raises(DeviceError, match=r"has loaded another libcudnn.so.8 than that of CUDA 11.8 .*tmp") as raised:
         toolkit.load()
-    assert "before PyTorch" in raised.value.remedy
+    assert "before importing PyTorch" in raised.value.remedy
 
 
 def test_a_library_is_found_by_its_exact_name(tmp_path):

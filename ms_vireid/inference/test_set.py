@@ -99,7 +99,7 @@ def another_set(trained: Config, root: str | Path | None, name: str, *overrides:
     for word in overrides:
         if not word.startswith(tuple(f"data.{key}{end}" for key in READ for end in "=.")):
             keys = ", ".join(f"data.{key}" for key in READ)
-            raise InputError(f"{word}: of another data set only {keys} can be set; give its folder with --data-root")
+            raise InputError(f"{word}: for another data set only {keys} can be set; give its folder with --data-root")
         if name != (of := READ[word.removeprefix("data.").partition("=")[0].partition(".")[0]]):
             raise InputError(f"{word}: only for {of}, but the test set is {name}; leave it out")
     tree = dump_config(trained)

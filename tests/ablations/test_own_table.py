@@ -86,7 +86,7 @@ def test_splits_and_seeds_are_the_tables(tmp_path):
         ("configs/agw/regdb.yaml", '""', "config: string should have at least 1 character"),
         ("configs/agw/regdb.yaml", "x" * 4097, "config: string should have at most 4096 characters"),
         ("agw/regdb.yaml}", 'agw/regdb.yaml, configs: {regdb: ""}}', "configs.regdb: string should have at least 1"),
-        ("agw/regdb.yaml}", 'agw/regdb.yaml, overrides: ["\\e[2J=1"]}', "overrides.0: a text of one line that can be"),
+        ("agw/regdb.yaml}", 'agw/regdb.yaml, overrides: ["\\e[2J=1"]}', "overrides.0: must be one line of printable"),
         ("model.pretrained=none", '"a\\0b"', "sets.regdb.0: must be one line of printable text"),
         ("name: agw,", "name: table.md,", "row table.md has the name of a file of the table's folder; give it another"),
         ("title: Mine", "title: Mine\nseeds: 101", "seeds: input should be less than or equal to 100, got 101"),
