@@ -7,6 +7,7 @@ failure, the same command continues. R/TABLE/table.md and .json are written afte
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import ABLATIONS
 from ms_vireid.command.running import Parser, add_device, run, work
@@ -19,9 +20,15 @@ def main() -> None:
         "--list", action="store_true", help="show all tables with their rows and published numbers, or TABLE's recipes"
     )
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="run only these rows")
-    parser.add_number("ablate --seeds", help="train every row N times, with consecutive seeds (default: the table's)")
     parser.add_number(
-        "ablate --trials", help="run RegDB's splits 1 to N, with a training for each (default: the table's)"
+        "--seeds",
+        Bounds(1, 100, "every row is trained as often"),
+        help="train every row N times, with consecutive seeds (default: the table's)",
+    )
+    parser.add_number(
+        "--trials",
+        Bounds(1, 10, "RegDB has as many splits"),
+        help="run RegDB's splits 1 to N, with a training for each (default: the table's)",
     )
     parser.add_argument(
         "--demo", action="store_true", help="small models on the synthetic set, in minutes; needs no data"

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ms_vireid.command.arguments import FALSE_MATCH_RATE, SIMILARITY, Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run, work
@@ -35,7 +36,11 @@ def main() -> None:
     parser.add_argument("--mode", choices=("all", "indoor"), help="SYSU-MM01's search mode (default: the run's)")
     parser.add_argument("--shots", type=int, choices=(1, 10), help="SYSU-MM01's gallery images per identity and camera")
     parser.add_argument("--direction", choices=DIRECTIONS, help="which modality is searched with (default: the run's)")
-    parser.add_number("evaluate --trials", help="how many galleries SYSU-MM01 and LLCM draw (default: the run's)")
+    parser.add_number(
+        "--trials",
+        Bounds(1, 1000, "as evaluation.trials; SYSU-MM01's protocol has 10"),
+        help="how many galleries SYSU-MM01 and LLCM draw (default: the run's)",
+    )
     parser.add_argument(
         "--corrupted", action="store_true", help="corrupt the visible pictures (SYSU-MM01-C, RegDB-C): ten evaluations"
     )
@@ -48,13 +53,15 @@ def main() -> None:
         "--rerank", action="store_true", help="re-rank by k-reciprocal encoding, which is not in the papers' tables"
     )
     parser.add_number(
-        "evaluate --threshold",
+        "--threshold",
+        SIMILARITY,
         metavar="T",
         help="also measure a search that accepts similarities of T or more: recall, precision, false-match rate (FMR), "
         "and open-set identification (DIR, FPIR)",
     )
     parser.add_number(
-        "evaluate --fmr",
+        "--fmr",
+        FALSE_MATCH_RATE,
         metavar="R",
         help="the same, at the threshold for this false-match rate, chosen on the training people of --data, which "
         "must not be the model's own set",

@@ -8,6 +8,7 @@ compared with the checkpoint on different pictures, and on files prepared by F.j
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, add_checkpoint, require_extra, run, work
 
@@ -30,7 +31,9 @@ def main() -> None:
     )
     parser.add_argument("--modality", choices=MODALITIES, help="write only this one of AGW's and MUN's two files, as F")
     parser.add_number(
-        "export --batch-size", help="fixed number of pictures for each call, which some devices need (default: any)"
+        "--batch-size",
+        Bounds(1, 256, "the file is tried on a batch of that size, in memory"),
+        help="fixed number of pictures for each call, which some devices need (default: any)",
     )
     arguments = parser.parse_args()
     if arguments.format == "onnx":

@@ -8,6 +8,7 @@ import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it an
 import os
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, add_layout, run, work
@@ -38,8 +39,16 @@ def main() -> None:
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="only these pictures: one path on each line, relative to D"
     )
-    parser.add_number("extract --batch-size", help="pictures at a time (default: the run's)")
-    parser.add_number("extract --workers", help="processes that decode pictures (default: the run's)")
+    parser.add_number(
+        "--batch-size",
+        Bounds(1, 10_000, "as evaluation.batch_size: more pictures at a time only take memory"),
+        help="pictures at a time (default: the run's)",
+    )
+    parser.add_number(
+        "--workers",
+        Bounds(0, 256, "as data.workers: each is a process"),
+        help="processes that decode pictures (default: the run's)",
+    )
     parser.add_argument(
         "--skip-broken",
         action="store_true",
@@ -50,7 +59,7 @@ def main() -> None:
     suffixes = (".npz", ".csv") if arguments.output.suffix else ()
     check_output(arguments.output, suffixes=suffixes, reads=[arguments.images, arguments.list])
     if not suffixes and os.path.lexists(arguments.output):
-        raise InputError(f"--output {arguments.output}: is there already; name a new folder, or a .npz or .csv file")
+        raise InputError(f"--output {arguments.output}: already exists; name a new folder, or a .npz or .csv file")
     work("ms_vireid.tasks.extract").main(arguments)
 
 

@@ -7,6 +7,7 @@ one table instead: what each model was trained on, and its metrics on each data 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, add_inference, require_extra, run, work
 from ms_vireid.files.writing import check_output
@@ -24,7 +25,8 @@ def main() -> None:
     )
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: where the run had it)")
     parser.add_number(
-        "report --queries",
+        "--queries",
+        Bounds(0, 50, "a page holds the pictures of twice as many, and is to be opened by a browser"),
         default=3,
         help="how many of the best and of the worst queries to show, with Grad-CAM of two each; 0: no pictures of "
         "people",

@@ -25,7 +25,7 @@ def main() -> None:
         help="auto: continue from the run folder's last.safetensors if there is one; or name a file",
     )
     parser.add_argument("--open", action="store_true", help="at the end, show the run's page in a browser (report.py)")
-    with runtime.one_voice():
+    with runtime.print_once_per_machine():
         arguments = parser.parse_intermixed_args()
         if arguments.open:
             require_extra("--open", "viz", "jinja2", "matplotlib")

@@ -3,9 +3,11 @@
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
+from ms_vireid.command.arguments import SEED, Bounds
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.numbers import NUMBERS
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, require_extra, run, work
+
+_QUERIES = Bounds(1, 50, "of more, nothing can be seen in a figure: draw several")
 
 
 def main() -> None:
@@ -18,7 +20,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in ("images", "visible", "infrared", "query"):
         if pictures := getattr(arguments, name, None):
-            NUMBERS["visualize --queries"].check(f"--{name}, pictures:", len(pictures))
+            _QUERIES.check(f"--{name}, pictures:", len(pictures))
 
     require_extra("visualize.py", "viz", "matplotlib", "sklearn")
     work("ms_vireid.tasks.visualize").main(arguments)
@@ -44,7 +46,7 @@ def _add_gradcam(parser: Parser) -> None:
 def _add_ranking(parser: Parser) -> None:
     """the first ten hits of some queries, right ones with a green frame and a tick, wrong ones red and crossed"""
     _add_checkpoints(parser, "1", data=True)
-    parser.add_number("visualize --queries", default=6, help="how many queries")
+    parser.add_number("--queries", _QUERIES, default=6, help="how many queries")
     parser.add_argument("--query", type=Path, nargs="+", metavar="FILE", help="use these test pictures as queries")
     parser.add_argument(
         "--choose",
@@ -57,8 +59,13 @@ def _add_ranking(parser: Parser) -> None:
 def _add_similarity(parser: Parser) -> None:
     """cosine similarities of positive and negative pairs across the modalities, and how much they overlap"""
     _add_checkpoints(parser, "1 or more", data=True)
-    parser.add_number("visualize --pairs", default=10_000, help="at most this many pairs of each kind")
-    parser.add_number("visualize --seed", default=0, help="seed of the drawn pairs")
+    parser.add_number(
+        "--pairs",
+        Bounds(1, 1_000_000, "a histogram does not change with more"),
+        default=10_000,
+        help="at most this many pairs of each kind",
+    )
+    parser.add_number("--seed", SEED, default=0, help="seed of the drawn pairs")
 
 
 def _add_embedding(parser: Parser) -> None:
@@ -68,8 +75,15 @@ def _add_embedding(parser: Parser) -> None:
         "--method", choices=("tsne", "pca"), default="tsne", help="pca is quick, and distances keep their meaning"
     )
     parser.add_argument("--split", choices=("train", "test"), default="test", help="which identities")
-    parser.add_number("visualize --identities", default=10, help="at most 10")
-    parser.add_number("visualize --pictures", default=8, help="at most this many of each modality and identity")
+    parser.add_number(
+        "--identities", Bounds(2, 10, "there are as many colours that can be told apart"), default=10, help="at most 10"
+    )
+    parser.add_number(
+        "--pictures",
+        Bounds(1, 100, "more points than can be seen, and t-SNE takes minutes"),
+        default=8,
+        help="at most this many of each modality and identity",
+    )
     parser.add_argument(
         "--dimensions", type=int, nargs="+", choices=(2, 3), default=(2, 3), help="a row of panels for each"
     )

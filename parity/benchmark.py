@@ -12,6 +12,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run, work
@@ -23,6 +24,9 @@ from parity.versions import torch_build
 
 # By their names; parity/measure/sections.py has what they are. The last three only when asked for.
 SECTIONS = ("train_step", "inference", "launches", "search", "serving")
+
+_TRAINED_BATCH = Bounds(1, 64, "a batch has twice their product of pictures, several times the papers' 8 x 4")
+_REPEATS = Bounds(1, 1000, "each is measured anew, and beyond hundreds no median moves")
 
 
 def main() -> None:
@@ -55,17 +59,27 @@ def _parse() -> argparse.Namespace:
         "--only", nargs="+", choices=SECTIONS, default=SECTIONS[:2], help="only these sections (default: the first two)"
     )
     parser.add_argument("--match", default="", metavar="TEXT", help="only rows whose name contains this")
-    parser.add_number("benchmark --repeats", default=5, help="repeats of each measurement, after an unmeasured one")
+    parser.add_number("--repeats", _REPEATS, default=5, help="repeats of each measurement, after an unmeasured one")
     parser.add_number(
-        "benchmark --identities",
+        "--identities",
+        _TRAINED_BATCH,
         default=2,
         metavar="P",
         help="identities in a training batch, which has 2 P K images (paper: 8)",
     )
     parser.add_number(
-        "benchmark --instances", default=2, metavar="K", help="pictures of each identity in each modality (paper: 4)"
+        "--instances",
+        _TRAINED_BATCH,
+        default=2,
+        metavar="K",
+        help="pictures of each identity in each modality (paper: 4)",
     )
-    parser.add_number("benchmark --images", default=8, help="pictures in a batch for inference")
+    parser.add_number(
+        "--images",
+        Bounds(1, 1024, "several times the largest batch of the papers"),
+        default=8,
+        help="pictures in a batch for inference",
+    )
     parser.add_argument(
         "--torch",
         nargs="+",
@@ -78,7 +92,7 @@ def _parse() -> argparse.Namespace:
         "--quick", action="store_true", help="two repeats on the smallest batches, in minutes, for a first look"
     )
     parser.add_number(
-        "benchmark --steps", default=None, help="steps of each measurement (default: 1 on a CPU, else 20)"
+        "--steps", _REPEATS, default=None, help="steps of each measurement (default: 1 on a CPU, else 20)"
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
     parser.add_argument(

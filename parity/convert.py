@@ -32,7 +32,7 @@ def _check_target(target: Path, source: Path, config: Path | None, framework: st
     if target.exists() and source.exists() and target.samefile(source):
         raise InputError(f"{target}: is the file to convert; choose another name")
     if target.exists() and not overwrite:
-        raise InputError(f"{target}: is there already; choose another name, or give --overwrite")
+        raise InputError(f"{target}: already exists; choose another name, or give --overwrite")
 
 
 def main() -> None:

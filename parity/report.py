@@ -14,6 +14,7 @@ import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it an
 import argparse
 from importlib.metadata import version
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import PROGRAMS
 from ms_vireid.command.printing import say
@@ -51,7 +52,9 @@ def main() -> None:
         "loss that its kernels compute as well",
     )
     parser.add_number(
-        "parity --processes", help="processes that share the cases and the cores (default: 2 on two CPU cores or more)"
+        "--processes",
+        Bounds(1, 256, "each holds both frameworks, a gigabyte and more"),
+        help="processes that share the cases and the cores (default: 2 on two CPU cores or more)",
     )
     arguments = parser.parse_args()
     if arguments.programs:

@@ -98,7 +98,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
         (["mun-table-1", "--data-root", "x"], "--data-root x: say for which of sysu_mm01, regdb: --data-root sys"),
         (["pmt-table-4", "--pretrained", "x"], "error: --pretrained x: say for which of agw, pmt: --pretrained agw=x"),
         (["pmt-table-1", "--data-root", "nowhere"], "error: nowhere: no such folder"),
-        (["pmt-table-1", "--trials", "3"], "error: --trials: RegDB alone has splits, and pmt-table-1 is on sysu_mm01"),
+        (["pmt-table-1", "--trials", "3"], "error: --trials: only RegDB has splits, but pmt-table-1 uses sysu_mm01"),
         (["pmt-table-1", "--demo", "sed=1"], "gray-rgb.yaml: unknown key 'sed'"),
         (["pmt-table-1", "--demo", "--pretrained", "gone.pth", *TINY["pmt"]], "gone.pth: no such weight file"),
     ],
@@ -154,12 +154,14 @@ def test_a_model_is_searched_in_both_modes_after_one_training(started, monkeypat
     error = refusal(
         capfd, command, monkeypatch, "pmt-table-5", "--demo", "--rows", "pmt", "--device", "CPU", "--output", "out"
     )
-    assert error.startswith(f"error: {further}: is of another model than result.json; remove it, and it is made anew")
+    assert error.startswith(
+        f"error: {further}: belongs to another model than result.json; remove it and run the command again"
+    )
     further.unlink()
     shutil.copy(run.last, run.model)
     with pytest.raises(SystemExit):
         demo(monkeypatch, "pmt-table-5", "--rows", "pmt")
-    assert f"failed: {run.model}: is not the model that result.json is of" in capfd.readouterr().out
+    assert f"failed: {run.model}: its SHA-256 is not that of the model in result.json" in capfd.readouterr().out
 
 
 def test_a_complete_row_is_not_run_again_and_its_numbers_stay(started, monkeypatch):

@@ -81,12 +81,12 @@ def test_folders_are_called_by_as_much_of_their_paths_as_tells_them_apart(write)
 
 def test_what_is_no_result_or_is_given_twice_is_one_line(write):
     with pytest.raises(
-        InputError, match=r"a\.json and b\.json: are the same model's on the same set; give one of them"
+        InputError, match=r"a\.json and b\.json: hold the same model's results on the same set; give one of them"
     ):
         write(a=run("a", "llcm", "regdb", 1), b=run("a", "llcm", "regdb", 1))
     earlier = run("a", "llcm", "regdb", 1)
     del earlier["evaluated"]["trained_on"]
-    with pytest.raises(InputError, match=r"a\.json: does not say trained_on; make it anew with evaluate\.py --json"):
+    with pytest.raises(InputError, match=r"a\.json: lacks trained_on; make it again with evaluate\.py --json"):
         write(a=earlier)
     with pytest.raises(InputError, match=r"a\.json: is not what evaluate\.py writes .*; give a file of its --json"):
         write(a={"mean": {}})

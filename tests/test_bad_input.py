@@ -114,7 +114,7 @@ TREES = [
     case("root-missing-named-like-a-number", "2024: no such folder", "--data-root", "2024"),
     case("root-missing-named-like-a-comment", "a #b: no such folder", "--data-root", "a #b"),
     case("root-of-an-unknown-user", "~nobody-here", "--data-root", "~nobody-here/sysu"),
-    case("root-with-a-nul", r"'a\x00b': is no path that can be printed", 'data.root="a\\0b"', "data.name=synthetic"),
+    case("root-with-a-nul", r"'a\x00b': contains unprintable characters", 'data.root="a\\0b"', "data.name=synthetic"),
     case("root-is-a-file", "tiny.yaml: no such folder", "--data-root", "tiny.yaml"),
     case("sysu-camera-missing", "sysu/cam4: no such folder", change=remove("sysu/cam4")),
     case("sysu-exp-missing", "sysu/exp: no such folder", change=remove("sysu/exp")),

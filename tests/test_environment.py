@@ -129,7 +129,7 @@ def test_a_folder_that_was_deleted_is_one_line(tmp_path, command):
         text=True,
         check=False,
     )
-    said = "error: the folder that this was started in is gone (No such file or directory); cd to another one\n"
+    said = "error: the working folder no longer exists (No such file or directory); cd to another one\n"
     assert (done.returncode, done.stderr) == (2, said)
 
 
@@ -282,5 +282,5 @@ def test_a_role_that_was_left_over_says_what_it_waits_for_and_ends_at_once(tmp_p
 def test_a_role_that_was_left_over_does_not_end_without_a_word(monkeypatch, variables):
     for name, value in ({"MS_ROLE": "MS_WORKER"} | variables).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match="said"), runtime.one_voice():
+    with pytest.raises(InputError, match="said"), runtime.print_once_per_machine():
         raise InputError("said")

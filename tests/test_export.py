@@ -391,7 +391,7 @@ def test_a_graph_that_needs_a_picture_says_so(trained, tmp_path, capfd, rows):
 def test_a_preparation_that_export_did_not_write_is_kept(run_export, tmp_path, capfd):
     (tmp_path / "out.onnx.json").write_text('{"people": 3}')
     said = refusal(capfd, run_export, "pmt", "--format", "onnx", "--output", "out.onnx")
-    assert "out.onnx.json: is there, and was not written by this command; remove it" in said
+    assert "out.onnx.json: already exists but was not written by this command; remove it" in said
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.onnx.json", '{"people": 3}')]
 
 

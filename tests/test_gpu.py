@@ -29,7 +29,7 @@ def test_a_gpu_that_the_kernels_cover_is_found_with_every_driver_since_cuda_11(m
     ("driver", "environment", "problem"),
     [
         (None, {}, r"no NVIDIA driver \(looked for libcuda.so.1\)"),
-        (Driver(version=10020), {}, r"the NVIDIA driver ends with CUDA 10\.2"),
+        (Driver(version=10020), {}, r"the NVIDIA driver supports CUDA only up to 10\.2"),
         (Driver(init=100), {}, "shows no GPU$"),
         (Driver(init=100), {"CUDA_VISIBLE_DEVICES": ""}, "shows no GPU with CUDA_VISIBLE_DEVICES=''"),
         (Driver(count=0), {"CUDA_VISIBLE_DEVICES": "7"}, "shows no GPU with CUDA_VISIBLE_DEVICES='7'"),
@@ -255,7 +255,7 @@ def test_libraries_of_another_cuda_that_came_before_are_named(toolkit, monkeypat
     others["libcudnn.so.8"].touch()
     with pytest.raises(DeviceError, match=r"has loaded another libcudnn.so.8 than that of CUDA 11.8 .*tmp") as raised:
         toolkit.load()
-    assert "before PyTorch" in raised.value.remedy
+    assert "before importing PyTorch" in raised.value.remedy
 
 
 def test_a_library_is_found_by_its_exact_name(tmp_path):

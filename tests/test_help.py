@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid.command.numbers import NUMBERS
 from ms_vireid.command.running import run
 
 ROOT = Path(__file__).parents[1]
@@ -34,29 +33,37 @@ for command in commands:
     if found := sorted(sys.modules.keys() & set(slow.split())):
         sys.exit(f"{command} {option}: {' '.join(found)}")
 """
-NUMBERED = {  # where a number's command is none of `COMMANDS`
-    "benchmark": "parity.benchmark",
-    "parity": "parity.report",
-    "recipe": "ms_vireid.train",
-    "stand-in": "parity.stand_in",
-    "torch_ref": "torch_ref.train",
-}
-KIND_OF = {"--queries": "ranking", "--pairs": "similarity", "--seed": "similarity"}  # visualize's; else embedding
+NUMBERED = sorted({*COMMANDS, "parity.benchmark", "parity.report", "parity.stand_in"})
 TRIED = ("0", "-1", "1000000000", "1" + "0" * 30, "nan", "1e400", "-1e400", "", "٣", "1_0", "9" * 10**6, "x" * 10**6)
-# Gives every number to its command, with a mistake after it, and prints what was said.
+# Gives every number of these commands to its command, with a mistake after it. Prints command, option, least and most
+# value, and what was said of each.
 NUMBERS_SCRIPT = """
 import contextlib, io, json, runpy, sys
-slow, *given = json.load(sys.stdin)
-for command, option, value in given:
+from ms_vireid.command.running import Parser
+slow, tried, commands = json.load(sys.stdin)
+
+def said_to(command, *words):
     module, *rest = command.split()
-    sys.argv = [module, *rest, f"{option}={value}", "--no-such-option"]
+    sys.argv = [module, *rest, *words, "--no-such-option"]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
         assert ended.code == 2
-    print(said.getvalue().strip())
+    return said.getvalue().strip()
+
+add_number, found = Parser.add_number, {}
+def record(parser, option, bounds, **options):
+    if parser.prog.split()[1:] == command.split()[1:]:
+        found[command, option] = bounds[:2]
+    add_number(parser, option, bounds, **options)
+Parser.add_number = record
+for command in commands:
+    said_to(command)
+Parser.add_number = add_number
+for (command, option), bounds in found.items():
+    print(json.dumps([command, option, *bounds, [said_to(command, f"{option}={value}") for value in tried]]))
 assert not sys.modules.keys() & set(slow)
 """
 
@@ -91,32 +98,23 @@ def test_what_a_command_cannot_do_without_is_named(monkeypatch, capsys, words, n
 
 
 def test_every_number_is_refused_beyond_its_bounds_before_the_work_is_imported():
-    given = [(*command_of(name), value) for name in NUMBERS for value in TRIED]
     done = subprocess.run(
         [sys.executable, "-c", NUMBERS_SCRIPT],
         cwd=ROOT,
-        input=json.dumps([SLOW, *given]),
+        input=json.dumps([SLOW, TRIED, NUMBERED]),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.stderr.strip() == ""
-    said = done.stdout.splitlines()
-    assert len(said) == len(given)
-    for name, lines in zip(NUMBERS, zip(*[iter(said)] * len(TRIED), strict=True), strict=True):
-        _, option = command_of(name)
-        for value, line in zip(TRIED, lines, strict=True):
-            fits = value in ("0", "-1", "1000000000") and NUMBERS[name].least <= int(value) <= NUMBERS[name].most
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len({option for _, option, *_ in rows}) > 15
+    for command, option, least, most, said in rows:
+        for value, line in zip(TRIED, said, strict=True):
+            fits = value in ("0", "-1", "1000000000") and least <= int(value) <= most
             assert line.startswith("error: ")
-            assert line.startswith(f"error: {option} ") != fits, (name, value, line)
+            assert line.startswith(f"error: {option} ") != fits, (command, value, line)
             assert len(line) <= 300
-
-
-def command_of(name):
-    command, option = name.split()
-    if command == "visualize":
-        return f"ms_vireid.visualize {KIND_OF.get(option, 'embedding')}", option
-    return NUMBERED.get(command, f"ms_vireid.{command}"), option
 
 
 def test_no_option_takes_a_number_without_bounds():

@@ -180,7 +180,9 @@ def test_models_that_were_tested_on_other_pictures_have_no_mean(folder, capsys):
     both = "--checkpoint", "runs/people", "runs/others"
     for further in ((), ("--data", "folder")):
         said = refusal(capsys, run_script, evaluate, *both, *further)
-        assert said.startswith("error: runs/people and runs/others: are tested on other pictures, which have no mean;")
+        assert said.startswith(
+            "error: runs/people and runs/others: are tested on different pictures, so they have no mean;"
+        )
     for number, name in enumerate("xxyy"):
         write_picture(folder / "third" / ("visible", "infrared")[number % 2] / name / "0.jpg", seed=90 + number)
     run_script(evaluate, *both, "--data", "folder", "--data-root", "third")

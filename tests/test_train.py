@@ -229,11 +229,14 @@ def test_a_threshold_is_not_chosen_on_people_who_are_trained_or_tested_on(finish
     unseen = "--data-root", "unseen", "--data", "folder"
     for options, said in (
         (("--fmr", 0.1), "--fmr: the model was trained on all people of "),
-        ((*unseen, "--fmr", 0.1), "--fmr: all people of unseen are tested on, and a threshold is chosen on others; k"),
+        ((*unseen, "--fmr", 0.1), "--fmr: all people of unseen are in the test set, but a threshold is chosen on oth"),
         ((*unseen, "data.test_fraction=0.5", "--fmr", 0.1), "fmr 0.1: takes at least 10 pairs of different people, an"),
         (("--fmr", 0.1, "--threshold", 0.5), "--fmr: chooses a threshold, and --threshold gives one; leave one of"),
-        (("--rerank", "--threshold", 0.5), "--threshold, --fmr: are of similarities, and --rerank ranks by others;"),
-        (("--flip", "--threshold", 0.5), "--threshold, --fmr: are of cosines, and --flip adds features; give --renorm"),
+        (("--rerank", "--threshold", 0.5), "--threshold, --fmr: need cosine similarities; --rerank replaces them;"),
+        (
+            ("--flip", "--threshold", 0.5),
+            "--threshold, --fmr: need cosine similarities; with --flip give --renormalise",
+        ),
     ):
         assert said in refused(monkeypatch, root, capfd, evaluate, "--checkpoint", finished, *options)
 
@@ -266,7 +269,7 @@ def test_the_corruption_sheet_is_drawn_of_a_picture_at_the_models_size(finished,
 def test_frost_and_trials_belong_to_some_evaluations(finished, monkeypatch, capfd):
     for options, said in (
         (("--frost", "ice"), "--frost: only with --corrupted or --corruption-sheet"),
-        (("--corrupted", "--trials", 3), "--trials: corrupted pictures are searched in the protocol's first trial alo"),
+        (("--corrupted", "--trials", 3), "--trials: corrupted pictures are searched only in the protocol's first"),
     ):
         given = "--checkpoint", finished / "model.safetensors", *options
         assert said in refused(monkeypatch, finished.parents[1], capfd, evaluate, *given)

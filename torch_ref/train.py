@@ -3,6 +3,7 @@
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.running import Parser, add_recipe, require_extra, run, work
 from ms_vireid.files.writing import check_output
 
@@ -14,7 +15,8 @@ def main() -> None:
         "--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to train; auto takes cuda, else cpu"
     )
     parser.add_number(
-        "torch_ref --steps",
+        "--steps",
+        Bounds(1, 10**9, "no recipe within the schema's bounds that ends has more"),
         help="batches to train on, from the first or from where --resume left off (default: all that the recipe has)",
     )
     parser.add_argument(

@@ -251,7 +251,9 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
     evaluation = read_json(path, Evaluation)
     trained = read_json(folder.result, Result).protocol.sha256 if folder.result.exists() else None
     if None not in (trained, evaluation.sha256) and trained != evaluation.sha256:
-        raise InputError(f"{path}: is of another model than {folder.result.name}; remove it, and it is made anew")
+        raise InputError(
+            f"{path}: belongs to another model than {folder.result.name}; remove it and run the command again"
+        )
     return evaluation.mean
 
 

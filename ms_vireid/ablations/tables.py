@@ -19,7 +19,7 @@ REGDB_SPLITS = 10
 
 def _one_line(text: str) -> str:
     if printable(text) != text:
-        raise ValueError("a text of one line that can be printed is wanted")
+        raise ValueError("must be one line of printable text")
     return text
 
 

@@ -2,11 +2,46 @@
 
 import math
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ms_vireid.command.errors import InputError, shown
-from ms_vireid.command.numbers import NUMBERS
+
+_WHOLE = re.compile(r"[-+]?[0-9]{1,40}")
+_REAL = re.compile(r"[-+]?([0-9]{1,40}\.?[0-9]{0,40}|\.[0-9]{1,40})([eE][-+]?[0-9]{1,3})?")
+
+
+class Bounds(NamedTuple):
+    """The smallest and the largest value of an option, and `why` that is the largest. They are floats if fractions are
+    allowed. A command line is checked as it is read, before anything is imported, opened or allocated."""
+
+    least: float
+    most: float
+    why: str
+
+    def read(self, option: str, text: str) -> float:
+        """Read a number from a text; raise InputError, which names the option, unless it is one within the bounds."""
+        fractions = isinstance(self.least, float)
+        if not (_REAL if fractions else _WHOLE).fullmatch(text):
+            kind = "number" if fractions else "whole number"
+            raise InputError(f"{option} {text[:40]!r}: must be a {kind} from {self.least:,} to {self.most:,}")
+        value = float(text) if fractions else int(text)
+        self.check(option, value)
+        return value
+
+    def check(self, name: str, value: float) -> None:
+        """Raise InputError unless the value is within the bounds."""
+        if value < self.least:
+            raise InputError(f"{name} {value}: must be at least {self.least:,}")
+        if not value <= self.most:
+            raise InputError(f"{name} {value}: must be at most {self.most:,} ({self.why})")
+
+
+SEED = Bounds(0, 2**31 - 1, "random numbers are drawn from 32 bits with a sign")
+SIMILARITY = Bounds(-1.0, 1.0, "similarities are cosines")
+FALSE_MATCH_RATE = Bounds(1e-9, 0.5, "a higher rate accepts most strangers")
 
 
 def require(fits: bool, name: str, value: object, wanted: str) -> None:
@@ -60,13 +95,12 @@ def whole_number(name: str, value: object, least: int) -> int:
     return found
 
 
-def number_of(option: str, value: object) -> float:
-    """Return a number as `number` does; raise InputError unless it is within the bounds of a command's option, a key of
-    `NUMBERS`."""
-    least, most, _ = NUMBERS[option]
+def number_within(name: str, value: object, bounds: Bounds) -> float:
+    """Return a number as `number` does; raise InputError unless it is within the bounds of a command's option."""
+    least, most, _ = bounds
     found = _number(value)
     fits = found is not None and least <= found <= most
-    require(fits, option.partition("--")[2], value, f"a number from {least:,} to {most:,}")
+    require(fits, name, value, f"a number from {least:,} to {most:,}")
     return found
 
 

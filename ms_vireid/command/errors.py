@@ -76,9 +76,9 @@ def refuse_unfit(path: Path, kinds: dict[str, list[str]]) -> None:
 
 
 def summary(problems: list[str]) -> str:
-    return f"{len(problems)} ({the_first(problems)})"
+    return f"{len(problems)} ({first_few(problems)})"
 
 
-def the_first(names: list[str]) -> str:
+def first_few(names: list[str]) -> str:
     more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more}"

@@ -22,9 +22,9 @@ from pathlib import Path
 from types import ModuleType
 
 from ms_vireid.command import starting
+from ms_vireid.command.arguments import SEED, Bounds
 from ms_vireid.command.errors import FULL, InputError, one_line, printable, shown, unreadable
 from ms_vireid.command.names import CONFIG_ROOT, PROGRAMS
-from ms_vireid.command.numbers import NUMBERS
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
@@ -45,10 +45,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, description: str, **options):
         super().__init__(description=description, formatter_class=_Help, **options)
 
-    def add_number(self, name: str, **options) -> None:
-        """Add an option that takes a number within its bounds. name: its key in `NUMBERS`, command and option."""
-        option = name.split()[-1]
-        self.add_argument(option, type=partial(NUMBERS[name].read, option), **{"metavar": "N"} | options)
+    def add_number(self, option: str, bounds: Bounds, **options) -> None:
+        """Add an option that takes a number within its bounds."""
+        self.add_argument(option, type=partial(bounds.read, option), **{"metavar": "N"} | options)
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None):
         args = sys.argv[1:] if args is None else args
@@ -106,7 +105,7 @@ def add_config(parser: Parser) -> None:
 def add_recipe(parser: Parser) -> None:
     """Add the arguments that `config.reading.recipe` reads."""
     add_config(parser)
-    parser.add_number("recipe --seed", help="seed of all random numbers (seed)")
+    parser.add_number("--seed", SEED, help="seed of all random numbers (seed)")
 
 
 def add_checkpoint(parser: Parser, more: str = "", required: bool = True, **options) -> None:
@@ -187,7 +186,7 @@ def _check_surroundings() -> None:
     try:
         folder = os.getcwd()
     except OSError as error:
-        raise InputError(f"the folder that this was started in is gone ({error.strerror}); cd to another one") from None
+        raise InputError(f"the working folder no longer exists ({error.strerror}); cd to another one") from None
     if sys.getfilesystemencoding() != "utf-8":
         for text in (*sys.argv, folder):
             if not text.isascii():

@@ -29,7 +29,7 @@ Weight = Annotated[float, Field(ge=0, le=1e4)]
 def expand_user(path: str) -> Path:
     """Expand `~` or `~user` in a path; raises InputError for an unknown user, or a path that cannot be printed."""
     if remedy := unreadable(path):
-        raise InputError(f"{path!r}: is no path that can be printed; {remedy}")
+        raise InputError(f"{path!r}: contains unprintable characters; {remedy}")
     try:
         return Path(path).expanduser()
     except RuntimeError:

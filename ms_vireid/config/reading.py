@@ -204,7 +204,7 @@ def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict:
     if not isinstance(base, str):
         raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
     if not base.isprintable():
-        raise InputError(f"{path}: 'base:' names a file that cannot be, {shown(base)}")
+        raise InputError(f"{path}: 'base:' {shown(base)} is not a valid file name")
     return _merge(_read_with_bases(path.parent / base, (*children, resolved)), tree)
 
 

@@ -172,7 +172,7 @@ class AugmentationConfig(Section):
     def check(self) -> None:
         for name in ("erasing_area", "infrared_blur_sigma"):
             if (limits := getattr(self, name))[0] > limits[1]:
-                raise ValueError(f"{name} {list(limits)} is upside down")
+                raise ValueError(f"{name} {list(limits)}: minimum exceeds maximum")
 
     @property
     def parts(self) -> int:

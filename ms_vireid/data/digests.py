@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, one_line, the_first
+from ms_vireid.command.errors import InputError, first_few, one_line
 from ms_vireid.data.records import ImageSet
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def unseen(images: ImageSet, seen: str, where: Path, quiet: bool = False) -> Ima
     if not quiet:
         gone = [name for identity, name in names.items() if identity not in kept]
         counted = f"{len(gone)} of the {len(names)} people to test on, who are left out"
-        _log.warning("%s", one_line(f"note: {where}: the model was trained on {counted}: {the_first(gone)}"))
+        _log.warning("%s", one_line(f"note: {where}: the model was trained on {counted}: {first_few(gone)}"))
     return left
 
 

@@ -84,7 +84,9 @@ def find_gpu(environment: Mapping[str, str]) -> Gpu:
     version = _number(driver, "cuDriverGetVersion")
     if version < OLDEST_DRIVER:
         newest = f"{version // 1000}.{version % 1000 // 10}"
-        raise DeviceError(f"the NVIDIA driver ends with CUDA {newest}", f"update it to {OLDEST_DRIVER_NAME} or newer")
+        raise DeviceError(
+            f"the NVIDIA driver supports CUDA only up to {newest}", f"update it to {OLDEST_DRIVER_NAME} or newer"
+        )
     if _call(driver, "cuInit", 0) == _NO_DEVICE or _number(driver, "cuDeviceGetCount") == 0:
         shown = environment.get("CUDA_VISIBLE_DEVICES")
         because = "" if shown is None else f" with CUDA_VISIBLE_DEVICES='{shown}'"
@@ -151,7 +153,7 @@ class Toolkit:
             earlier = loaded(library.name)
             if earlier and library.name not in _SAME_IN_ALL and not earlier.samefile(library):
                 problem = f"this process has loaded another {library.name} than that of {self} ({earlier})"
-                raise DeviceError(problem, "choose the device before PyTorch or what else brings it is imported")
+                raise DeviceError(problem, "choose the device before importing PyTorch or whatever else loads it")
         folder = self.libraries[-1].parent
         parts = [path for name in _CUDNN_PARTS if (path := folder / name).is_file()]
         try:
@@ -160,7 +162,7 @@ class Toolkit:
                 for library in (*self.libraries[:-1], *parts, self.libraries[-1])
             ]
         except OSError as error:
-            raise DeviceError(f"{self} does not load ({error})", "install it anew") from None
+            raise DeviceError(f"{self} does not load ({error})", "reinstall it") from None
         cudnn.cudnnGetCudartVersion.restype = ctypes.c_size_t
         if (major := cudnn.cudnnGetCudartVersion() // 1000) != 11:
             problem = f"{self.libraries[-1]} is for CUDA {major}, not for {self}"

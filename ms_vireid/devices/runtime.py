@@ -70,7 +70,7 @@ def set_up(device: str) -> str:
             raise InputError(f"{name}={value[:80]}: MindSpore's {meaning}; unset it")
     if os.environ.get("GLOG_logtostderr") == "0" and not os.environ.get("GLOG_log_dir"):  # noqa: SIM112
         raise InputError(
-            "GLOG_logtostderr=0: has MindSpore's messages in files: set GLOG_log_dir, a folder, or unset it"
+            "GLOG_logtostderr=0: sends MindSpore's logs to files; set GLOG_log_dir to a folder, or unset it"
         )
     # OpenMP threads of other libraries sleep between their loops, so that MindSpore's threads have the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -137,7 +137,7 @@ def is_scheduler() -> bool:
 
 
 @contextmanager
-def one_voice() -> Iterator[None]:
+def print_once_per_machine() -> Iterator[None]:
     """Print an error that all processes of `msrun` raise in this block only once on each machine. Where only its
     variables are left over, nothing else would print it."""
     try:
@@ -333,7 +333,7 @@ def _select(name: str) -> None:
     """Import mindspore, which loads each plugin whose libraries it finds, and select its device."""
     mindspore = _mindspore()
     if not getattr(mindspore.device_context, name.lower()).device.is_available():
-        problem = f"MindSpore {mindspore.__version__} cannot load its {name} plugin though the hardware is there"
+        problem = f"MindSpore {mindspore.__version__} cannot load its {name} plugin although the hardware is present"
         raise DeviceError(problem, "see why with GLOG_v=2")
     mindspore.set_device(name)
     if name != "CPU":

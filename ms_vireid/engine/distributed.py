@@ -29,7 +29,7 @@ def join() -> "MsrunGroup":
         with ended_by_signals():
             communication.init()
     except RuntimeError as error:
-        problem = f"msrun: the processes did not come together ({str(error).splitlines()[0]})"
+        problem = f"msrun: the processes did not find each other ({str(error).splitlines()[0]})"
         raise InputError(f"{problem}; unset MS_ROLE to start without others") from None
     signal_with_parent(signal.SIGTERM)
     ms.set_auto_parallel_context(parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True)

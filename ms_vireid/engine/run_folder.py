@@ -14,7 +14,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
-from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.command.running import project_version
 from ms_vireid.config import FREE_KEYS, Config, DataConfig, expand_user
 from ms_vireid.config.reading import check_config, differing_keys, dump_config, flat, save_config
@@ -153,7 +153,7 @@ class RunFolder:
     def require_evaluated(self, path: Path, evaluation: Evaluation) -> None:
         """Raise InputError if the evaluation in `path` is of another model than the run's."""
         if self.model.exists() and evaluation.sha256 != file_checksum(self.model):
-            problem = f"is not the model that {path.name} is of, by its SHA-256"
+            problem = f"its SHA-256 is not that of the model in {path.name}"
             raise InputError(f"{self.model}: {problem}; use the run's own")
 
     def require_writable(self, config: Config, checkpoint: Path | None = None) -> None:
@@ -164,7 +164,7 @@ class RunFolder:
             if problem := obstacle(path):
                 raise InputError(f"{path}: {problem}; choose another --output")
             if path.exists() and not replaceable:
-                raise InputError(f"{path}: is there, and no run that wrote it; choose another --output")
+                raise InputError(f"{path}: already exists but belongs to no run; choose another --output")
 
     def create(self, config: Config, data: ReIDData, device: str, step: int) -> None:
         """Lock the folder, write the record and the configuration, and drop log lines after `step`. Raises InputError
@@ -186,7 +186,7 @@ class RunFolder:
         earlier = self.read_record() if self.has_run() else None
         if earlier and (keys := self.differing(earlier, config, data.checksum, FREE_KEYS)):
             self._lock.release()  # so that this process can resume that run
-            raise InputError(f"{self.path}: holds a run with another {the_first(keys)}; choose another --output")
+            raise InputError(f"{self.path}: holds a run with another {first_few(keys)}; choose another --output")
         return earlier
 
     def _begin_log(self, rows: list[dict], events: str | None, tensorboard: bool) -> None:
@@ -326,7 +326,7 @@ def require_same_run(
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors, {instead}")
     if changed := _changed(meta["config"], path, config, FREE_KEYS):
-        raise InputError(f"{path}: was written with another {the_first(changed)}; use the run's config.yaml, {instead}")
+        raise InputError(f"{path}: was written with another {first_few(changed)}; use the run's config.yaml, {instead}")
     if meta["data_checksum"] != data_checksum:
         run = RunFolder(path.parent)
         is_there = run.has_run() and Path(run.read_record().data.root).resolve() == Path(root).resolve()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.files.checks import note
 from ms_vireid.files.containers import weight_file
 from ms_vireid.files.layouts import Layout, torch_name
@@ -68,7 +68,7 @@ class Pretrained:
                 problems.append(f"{name} is not finite")
         if problems:
             reason = advice or mismatch(self.weights, shapes)
-            listed = the_first(sorted(problems))
+            listed = first_few(sorted(problems))
             raise InputError(f"{self.path}: does not fit the {network}: {reason}{len(problems)} ({listed})")
 
     def for_model(
@@ -106,7 +106,7 @@ class Pretrained:
         if positions is not None and positions.shape != tuple(targets.get("base.pos_embed", ())):
             size = self._configured("data").get("image_size")
             differing.append("data.image_size=" + json.dumps(size) if size else "pictures of another size")
-        advice = f"it was trained with {the_first(differing)}; " if differing else ""
+        advice = f"it was trained with {first_few(differing)}; " if differing else ""
         wanted = {name: shape for name, shape in targets.items() if name not in fresh}
         Pretrained(self.saved, self.layout, loaded).require(model["name"], wanted, advice)
         left = [name for name in self.weights if name not in loaded]
@@ -114,7 +114,7 @@ class Pretrained:
         said = f"starts from this model ({kind}), {len(loaded)} weights"
         note(
             self.path,
-            f"{said}; left out, as of other people or for training alone: {the_first(sorted({*left, *fresh}))}",
+            f"{said}; left out, as of other people or for training alone: {first_few(sorted({*left, *fresh}))}",
         )
         return loaded
 
@@ -136,7 +136,7 @@ def read_pretrained(
     weights = {torch_name(new): saved.weights[name] for new, name in held.items() if not new.endswith(COUNTER)}
     is_foreign = layout is None and "config" not in saved.meta
     if heads := [name for name in weights if is_foreign and name.startswith(HEADS)]:
-        note(path, f"left out, as ImageNet's classifier: {the_first(heads)}")
+        note(path, f"left out, as ImageNet's classifier: {first_few(heads)}")
         weights = {name: weight for name, weight in weights.items() if name not in heads}
     file = Pretrained(saved, layout, weights, grid)
     if grid is not None and file.is_model:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.devices.memory import require_memory
 from ms_vireid.files.checks import open_archive
 
@@ -255,11 +255,11 @@ def _chosen(path: Path, loaded: Any, choice: str | None) -> Pickled:
     chosen = [choice] if choice in sets else sets if len(sets) == 1 else plain
     if sets and len(chosen) != 1:
         asked = f"no {choice!r} among its sets of weights" if choice else "several sets of weights"
-        raise InputError(f"{path}: holds {asked} ({the_first(sets)}); {CHOOSE}")
+        raise InputError(f"{path}: holds {asked} ({first_few(sets)}); {CHOOSE}")
     opaque = {name: loaded[name] for name in WRAPPERS if isinstance(loaded.get(name), Foreign)}
     if not sets or (opaque and chosen[0] not in (choice, *WRAPPERS)):
         kinds = dict.fromkeys(f"{name} is a {kind_of(value)}" for name, value in (opaque or loaded).items())
-        problem = f"holds no plain state dict (tensors by name): {the_first(list(kinds)) or 'nothing'}"
+        problem = f"holds no plain state dict (tensors by name): {first_few(list(kinds)) or 'nothing'}"
         raise InputError(f"{path}: {problem}; {_SAVE}")
     arrays = {name: value for name, value in inside[chosen[0]].items() if isinstance(value, np.ndarray)}
     others = {name: value for name, value in inside[chosen[0]].items() if name not in arrays}

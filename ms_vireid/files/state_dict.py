@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ms_vireid.command.errors import SHOWN, InputError, summary, the_first
+from ms_vireid.command.errors import SHOWN, InputError, first_few, summary
 from ms_vireid.files.checks import note
 from ms_vireid.files.layouts import Layout, detect, torch_name
 from ms_vireid.files.pytorch_checkpoint import CHOOSE
@@ -70,7 +70,7 @@ def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
         else:
             weights[name] = array
     if len(held.sets) > 1:
-        others = the_first([other or "the whole file" for other in held.sets[1:]])
+        others = first_few([other or "the whole file" for other in held.sets[1:]])
         note(path, f"of its sets of weights {held.sets[0] or 'the plain one'} is taken, not {others} ({CHOOSE})")
     names, removed = plain_names(weights)
     if choice is not None and choice not in held.sets:
@@ -78,7 +78,7 @@ def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
         names = {plain: own for plain, own in names.items() if plain.startswith(start) or own.startswith(start)}
         if not names:
             groups = Counter(name.split(".")[0] for name in weights)
-            asked = ", ".join(filter(None, held.sets)) or f"names that begin with {the_first(list(groups))}"
+            asked = ", ".join(filter(None, held.sets)) or f"names that begin with {first_few(list(groups))}"
             raise InputError(f"{path}: holds no weights called {choice!r}, but {asked}; {CHOOSE}")
         names, removed = plain_names(names.values())
     if not names:
@@ -202,7 +202,7 @@ def mismatch(held: Iterable[str], wanted: Iterable[str]) -> str:
             return f"{fitting} of its names begin with {start!r}, which others do not: choose the weights {start!r}; "
     groups = (_groups(missing) - _groups(held), _groups(extra) - _groups(wanted))
     texts = ("it lacks ", "the model has no ")
-    return "".join(f"{text}{the_first(sorted(of))}; " for text, of in zip(texts, groups, strict=True) if of)
+    return "".join(f"{text}{first_few(sorted(of))}; " for text, of in zip(texts, groups, strict=True) if of)
 
 
 def _groups(names: set[str]) -> set[str]:

@@ -91,7 +91,7 @@ def check_derived(path: Path, mark: bytes, remedy: str) -> None:
     """Check an output whose name no option gave: raise InputError if something is at `path`, unless it is a file that
     contains `mark`, as this command's files do."""
     if os.path.lexists(path) and (obstacle(path) or not _contains(path, mark)):
-        raise InputError(f"{path}: is there, and was not written by this command; {remedy}")
+        raise InputError(f"{path}: already exists but was not written by this command; {remedy}")
 
 
 def _contains(path: Path, mark: bytes) -> bool:
@@ -307,7 +307,7 @@ def lock(path: Path) -> FileLock | SoftFileLock:
         # Windows denies permission while another process has it.
         with suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
             if (content := file.read(200)) and not _HOLDER.fullmatch(content):
-                raise InputError(f"{path}: is there, and is no lock of a run; choose another --output")
+                raise InputError(f"{path}: already exists but is not a run's lock; choose another --output")
         has_locks = _has_locks(path)
         file_lock = FileLock(path) if has_locks else SoftFileLock(path)
         file_lock.acquire(timeout=0 if has_locks else 0.5)  # seconds: it tries once more after a killed process's

@@ -91,7 +91,7 @@ def extract_resumably(
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
     state = _begin(partial, plan | pictures, batches)
     if state.batches:
-        say(f"going on from {partial}: {state.batches} of {len(batches)} batches are there")
+        say(f"continuing from {partial}: {state.batches} of {len(batches)} batches are done")
     every = -(-len(batches) // 10)  # ten lines of progress
     with stop_requests() as stop, closing(extractor.by_batch(batches, state.batches)) as items:
         for index, rows, broken in items:
@@ -133,7 +133,7 @@ def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
         return state
     if (partial / STATE).exists() or (partial / FEATURES).exists():
         other = "of other pictures, another checkpoint or batch size"
-        say(f"note: {partial} is {other}, or damaged; begun anew")
+        say(f"note: {partial} is {other}, or damaged; starting over")
     try:
         _remove_files(partial)
     except OSError as error:
@@ -149,7 +149,7 @@ def _require_partial(partial: Path) -> None:
         names = {path.name for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)}
         if names <= {LOCK} or (STATE in names <= {STATE, FEATURES, LOCK} and not _is_foreign(partial)):
             return
-    raise InputError(f"{partial}: is there, and is not a partial result; choose another --output")
+    raise InputError(f"{partial}: already exists but is not a partial result; choose another --output")
 
 
 def _is_foreign(partial: Path) -> bool:

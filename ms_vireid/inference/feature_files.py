@@ -253,7 +253,7 @@ def check_columns(name: Path | str, content: Features, count: int) -> None:
         json.dumps(content.info, sort_keys=True)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "info"
-        raise InputError(f"{name}: its info lacks {where}, or it is not as it should be; extract again") from None
+        raise InputError(f"{name}: its info lacks a valid {where}; extract again") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{name}: its info is not JSON ({error}); {_MAKE}") from None
     if info.format != FORMAT:

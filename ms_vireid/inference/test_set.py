@@ -42,7 +42,7 @@ def read_test_set(
     run, name = RunFolder(checkpoint.parent), another[0] if another else trained.data.name
     stated = [] if layout is None else [f"data.layout={layout}"]
     if layout is not None and name != "folder":
-        raise InputError(f"--layout {layout}: is of one's own folders alone, and {name} is tested on; leave it out")
+        raise InputError(f"--layout {layout}: only for folders of your own, but the test set is {name}; leave it out")
     if another:
         config = another_set(trained, root, *another, *stated)
         same_seed = config.data.synthetic.seed == trained.data.synthetic.seed  # draws the same people
@@ -53,7 +53,7 @@ def read_test_set(
             if not _trained_on(data, run, meta):
                 return config, _unseen(data, meta), False
         if another[1:]:
-            problem = f"the model was trained on {name}, and is tested on the people that were left out"
+            problem = f"the model was trained on {name} and is tested on the people left out of training"
             raise InputError(f"{another[1]}: {problem}; leave it out")
     tree = dump_config(trained)
     for word in stated:
@@ -99,9 +99,9 @@ def another_set(trained: Config, root: str | Path | None, name: str, *overrides:
     for word in overrides:
         if not word.startswith(tuple(f"data.{key}{end}" for key in READ for end in "=.")):
             keys = ", ".join(f"data.{key}" for key in READ)
-            raise InputError(f"{word}: of another data set {keys} can be chosen, and its folder by --data-root")
+            raise InputError(f"{word}: for another data set only {keys} can be set; give its folder with --data-root")
         if name != (of := READ[word.removeprefix("data.").partition("=")[0].partition(".")[0]]):
-            raise InputError(f"{word}: is of {of} alone, and {name} is tested on; leave it out")
+            raise InputError(f"{word}: only for {of}, but the test set is {name}; leave it out")
     tree = dump_config(trained)
     tree["data"] = {key: value for key, value in tree["data"].items() if key not in READ}
     tree["data"] |= {"name": name, "test_fraction": 1.0, "root": None if root is None else str(root)}

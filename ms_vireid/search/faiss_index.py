@@ -1,17 +1,16 @@
-"""FAISS indexes of a gallery (flat, HNSW), stored in one file with the paths, cameras and identities of its pictures.
+"""FAISS indexes of a gallery (flat, ivf), stored in one file with the paths, cameras and identities of its pictures.
 
 A `.index` file is an uncompressed zip: FAISS's own `index.faiss`, which holds the features, and the other columns of a
-feature file (ms_vireid/inference/feature_files.py). An HNSW index also holds `rows` and `members` of its `Graph`, and
-in `info` its breadth and recall. An index from an earlier version does not, and every row in it is a node.
+feature file (ms_vireid/inference/feature_files.py).
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import faiss
 import numpy as np
-from pydantic import BaseModel, Field, ValidationError
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
@@ -25,85 +24,110 @@ from ms_vireid.inference.feature_files import (
     read_archive,
     write_archive,
 )
-from ms_vireid.search.graph import Graph, build_graph, stored_features
-from ms_vireid.search.result import NOTHING, RECALL, nearest
+from ms_vireid.search.exact import search_exact
+from ms_vireid.search.result import NOTHING, nearest
 
-KINDS = {"flat": faiss.IndexFlat, "hnsw": faiss.IndexHNSWFlat}
-_GROUPED = "hnsw of groups"  # in a file whose HNSW index has members: earlier versions do not know them
+KINDS = {"flat": faiss.IndexFlat, "ivf": faiss.IndexIVFFlat}
+RECALL = 0.999  # of the ten nearest pictures, what ivf finds in a sample, as docs/search.md promises
+ROUNDING = 2e-6  # of a similarity in float32
+_LEAST_LISTS = 16  # to search; real queries lie farther from the gallery than those of the sample
+_TRAINED_ROWS = 64  # to find a list's centre by
+_QUERIES, _NEAREST = 256, 10  # of each kind, to measure recall by; rows that each is to find
 _ROWS_AT_ONCE = 1 << 14
 _MEMBER = "index.faiss"
 _MAKE = "make it with --save-index"
 
 
-class _Measured(BaseModel):
-    breadth: int = Field(ge=1, le=100_000)
-    recall: float = Field(ge=0, le=1)
-
-
 @dataclass(frozen=True, eq=False)
 class FaissIndex:
-    """An index of one of KINDS over the rows of a gallery, by inner product. graph: of HNSW, around `index`."""
+    """An index of one of KINDS over the rows of a gallery, by inner product."""
 
     index: faiss.Index
     kind: str
-    graph: Graph | None = None
 
     def __len__(self) -> int:
         return self.index.ntotal
 
+    def __str__(self) -> str:
+        lists = f", searches {self.index.nprobe:,} of {self.index.nlist:,} lists" if self.kind == "ivf" else ""
+        return f"{self.kind} index of {len(self)} pictures{lists}"
+
     def search(
         self, queries: np.ndarray, top_k: int, allowed: np.ndarray | None = None, breadth: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `search_exact`; HNSW is approximate, and a larger `breadth` (efSearch) makes it slower and more accurate.
-
-        With `allowed`, bool [G], both kinds search exactly: a graph's path to an allowed row may cross forbidden ones.
-        """
+        """As `search_exact`. An ivf index is approximate: it searches `breadth` of its lists, by default as many as its
+        sample needed. For more rows than the sample asked for, or with `allowed`, bool [G], it searches all."""
         queries = np.ascontiguousarray(queries)
-        if self.graph is not None and allowed is None:
-            return self.graph.search(queries, top_k, breadth or self.graph.breadth)
-        rows = np.arange(len(self)) if self.graph is None else self.graph.rows
-        stored, parameters = _storage(self.index), None
+        filtered = {}
         if allowed is not None:
-            bits = np.packbits(allowed[rows], bitorder="little")
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits))
+            filtered["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        if self.kind == "flat":
+            parameters = faiss.SearchParameters(**filtered)
+            return nearest(lambda count: self.index.search(queries, count, params=parameters), top_k, len(self))
+        lists = breadth or (self.index.nprobe if top_k <= _NEAREST else self.index.nlist)
+        lists, limit = (self.index.nlist, len(self)) if filtered else (lists, min(top_k, len(self)))
+        return nearest(lambda count: self._search_lists(queries, count, lists, filtered), top_k, limit)
 
-        def search(count: int) -> tuple[np.ndarray, np.ndarray]:
-            similarity, place = stored.search(queries, count, params=parameters)
-            return similarity, np.where(place == NOTHING, NOTHING, rows[place])
-
-        return nearest(search, top_k, len(self))
-
-    def note(self) -> str | None:
-        """Say what to do where the graph finds less than is promised, or nobody knows."""
-        exact = "make the index anew with --index flat, or search without one"
-        if self.graph is None or (self.graph.recall or 0) >= RECALL:
-            return None
-        if self.graph.recall is None:
-            return "this HNSW index is an earlier version's, and its recall was not measured; make it anew"
-        found = f"{100 * self.graph.recall:.1f} % of the nearest pictures in a sample, less than {100 * RECALL:.1f} %"
-        return f"hnsw finds {found}, at breadth {self.graph.breadth}; {exact}; or give a larger --breadth"
+    def _search_lists(
+        self, queries: np.ndarray, count: int, lists: int, filtered: dict
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Search that many lists, and more for a query whose lists hold fewer than `count` rows."""
+        parameters = faiss.SearchParametersIVF(nprobe=lists, **filtered)
+        similarity, row = self.index.search(queries, count, params=parameters)
+        short = np.flatnonzero(row[:, -1] == NOTHING)
+        if len(short) and lists < self.index.nlist:
+            similarity[short], row[short] = self._search_lists(queries[short], count, 2 * lists, filtered)
+        return similarity, row
 
 
 def build_index(kind: str, features: np.ndarray) -> FaissIndex:
     """Index features, float32 [G, C]. kind: one of KINDS."""
-    if kind == "hnsw":
-        graph = build_graph(features)
-        return FaissIndex(graph.index, kind, graph)
     count, width = features.shape
-    index = faiss.IndexFlat(width, faiss.METRIC_INNER_PRODUCT)
+    if kind == "flat":
+        index = faiss.IndexFlat(width, faiss.METRIC_INNER_PRODUCT)
+    else:
+        lists = min(count, int(4 * math.sqrt(count)))
+        index = faiss.index_factory(width, f"IVF{lists},Flat", faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid, index.cp.max_points_per_centroid = 1, _TRAINED_ROWS
+        index.train(features)
     starts = range(0, count, _ROWS_AT_ONCE)
     for start in progress(starts, len(starts), f"{kind} index", " features", _ROWS_AT_ONCE):
         index.add(features[start : start + _ROWS_AT_ONCE])
-    return FaissIndex(index, kind)
+    built = FaissIndex(index, kind)
+    if kind == "ivf":
+        index.nprobe = _lists_needed(built, features)
+    return built
+
+
+def _lists_needed(built: FaissIndex, features: np.ndarray) -> int:
+    """The fewest lists whose search reaches RECALL in a sample: for rows, each of which must find itself too, for rows
+    of lists drawn evenly, of which a crowd of nearly equal rows fills few, and for what lies between two rows."""
+    generator = np.random.default_rng(0)
+    members = [rows for rows, _ in _stored(built.index)]
+    of_lists = [generator.choice(members[number]) for number in generator.integers(0, len(members), _QUERIES)]
+    themselves, first, second = features[generator.integers(0, len(features), (3, _QUERIES))]
+    between = first + second
+    norms = np.linalg.norm(between, axis=1, keepdims=True)
+    kinds = [themselves, features[of_lists], (between / np.maximum(norms, 1))[norms[:, 0] > 0.1]]
+    ends = np.cumsum([len(kind) for kind in kinds])[:-1]
+    queries = np.concatenate(kinds)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    exact, _ = search_exact(queries, features, _NEAREST)
+    lists = _LEAST_LISTS
+    while lists < built.index.nlist:
+        similarity, _ = built.search(queries, _NEAREST, breadth=lists)
+        found = np.split(similarity >= exact[:, -1:] - ROUNDING, ends)
+        alone = similarity[: 2 * _QUERIES, 0] >= exact[: 2 * _QUERIES, 0] - ROUNDING
+        if min(one.mean() for one in (*found, alone) if len(one)) >= RECALL:
+            return lists
+        lists *= 2
+    return built.index.nlist
 
 
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
     """Write an index and its gallery. Raises InputError as `atomic_write` does."""
-    info, arrays, graph = gallery.info | {"index": index.kind}, {}, index.graph
-    if graph is not None and graph.recall is not None:
-        info |= {"index": _GROUPED, "hnsw": {"breadth": graph.breadth, "recall": graph.recall}}
-        arrays = {"rows": graph.rows, "members": graph.members}
-    write_archive(path, replace(gallery, info=info), **{_MEMBER: faiss.serialize_index(index.index)}, **arrays)
+    content = replace(gallery, info=gallery.info | {"index": index.kind})
+    write_archive(path, content, **{_MEMBER: faiss.serialize_index(index.index)})
 
 
 def load_index(path: Path) -> tuple[FaissIndex, Features]:
@@ -117,38 +141,42 @@ def load_index(path: Path) -> tuple[FaissIndex, Features]:
     gallery = from_archive(path, members, np.zeros((0, index.d), np.float32))
     check_columns(path, gallery, index.ntotal)
     check_names(path, gallery)
-    said = gallery.info.get("index")
-    kind = "hnsw" if said == _GROUPED else said
-    known = kind in KINDS and isinstance(index, KINDS[kind]) and isinstance(_storage(index), faiss.IndexFlat)
-    if not known or index.metric_type != faiss.METRIC_INNER_PRODUCT:
+    kind = gallery.info.get("index")
+    if isinstance(index, faiss.IndexHNSW):
+        anew = f"build it anew from the gallery's features: --gallery F.npz --index ivf --save-index {path}"
+        raise InputError(f"{path}: is an HNSW index, which this version does not read; {anew}")
+    if kind not in KINDS or not isinstance(index, KINDS[kind]) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise InputError(f"{path}: holds a {type(index).__name__}, not an index of {', '.join(KINDS)} by inner product")
-    graph = None
-    if said == _GROUPED:
-        graph = _graph(path, index, members, gallery.info)
-    elif kind == "hnsw":
-        graph = Graph.of_nodes(index)
-    if fault := first_fault(stored_features(index)):
-        place, problem = fault
-        row = place if graph is None else graph.rows[place]
-        raise InputError(f"{path}: row {row} ({gallery.paths[row]}) {problem}; {_MAKE}")
-    return FaissIndex(index, kind, graph), gallery
+    if kind == "ivf":
+        _check_lists(path, index)
+    for rows, features in _stored(index):
+        if fault := first_fault(features):
+            place, problem = fault
+            raise InputError(f"{path}: row {rows[place]} ({gallery.paths[rows[place]]}) {problem}; {_MAKE}")
+    return FaissIndex(index, kind), gallery
 
 
-def _graph(path: Path, index: faiss.IndexHNSWFlat, arrays: Mapping[str, np.ndarray], info: dict) -> Graph:
-    """Check what an index file says of its graph."""
-    rows, members = arrays.get("rows"), arrays.get("members")
-    count = index.ntotal
-    whole = (isinstance(one, np.ndarray) and one.dtype == np.int64 and one.ndim == 1 for one in (rows, members))
-    fits = all(whole) and np.array_equal(np.sort(rows), np.arange(count)) and 2 <= len(members) <= count + 1
-    if not fits or members[0] != len(members) - 1 or members[-1] != count or (np.diff(members) < 0).any():
-        raise InputError(f"{path}: its rows and members do not fit its {count} features; {_MAKE}")
-    try:
-        measured = _Measured.model_validate(info.get("hnsw"))
-    except ValidationError:
-        raise InputError(f"{path}: its info lacks the breadth and recall of its index; {_MAKE}") from None
-    return Graph(index, rows, members, measured.breadth, measured.recall)
+def _check_lists(path: Path, index: faiss.IndexIVFFlat) -> None:
+    """Raise InputError unless the lists hold each row once and have a centre each."""
+    centres = faiss.downcast_index(index.quantizer)
+    fits = isinstance(centres, faiss.IndexFlat) and centres.metric_type == index.metric_type
+    fits = fits and index.nlist == index.invlists.nlist == centres.ntotal and index.d == centres.d
+    fits = fits and index.code_size == index.invlists.code_size == 4 * index.d and 1 <= index.nprobe <= index.nlist
+    rows = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in _stored(index))]) if fits else None
+    if rows is None or not np.array_equal(np.sort(rows), np.arange(index.ntotal)):
+        raise InputError(f"{path}: its lists do not fit its {index.ntotal} features; {_MAKE}")
 
 
-def _storage(index: faiss.Index) -> faiss.Index:
-    """The flat index that holds the features: a graph keeps one of its own."""
-    return faiss.downcast_index(getattr(index, "storage", index))
+def _stored(index: faiss.IndexFlat | faiss.IndexIVFFlat) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows, int64 [n], and their features, float32 [n, C], not copied: all of a flat index, or of each list that is not
+    empty."""
+    if isinstance(index, faiss.IndexFlat):
+        values = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+        yield np.arange(index.ntotal), values.reshape(index.ntotal, index.d)
+        return
+    lists = index.invlists
+    for number in range(lists.nlist):
+        if size := lists.list_size(number):
+            codes = faiss.rev_swig_ptr(lists.get_codes(number), size * lists.code_size)
+            features = codes.view(np.float32).reshape(size, index.d)
+            yield faiss.rev_swig_ptr(lists.get_ids(number), size), features

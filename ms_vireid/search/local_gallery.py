@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.progress import progress
 from ms_vireid.data.folder_layout import UNKNOWN
 from ms_vireid.evaluation.reranking import rerank
 from ms_vireid.inference.feature_files import Features
+from ms_vireid.search.exact import search_exact
 from ms_vireid.search.result import NOTHING, Entry, Hit, SearchResult, hits_of
 
-if TYPE_CHECKING:
-    from ms_vireid.search.faiss_index import FaissIndex
 
-_QUERIES = 1 << 10  # a block: the gallery is read once for each
-_SIMILARITIES = 1 << 22  # a block: 16 MiB
+class Index(Protocol):
+    """What searches a gallery's features otherwise than exactly: `FaissIndex`."""
+
+    def search(
+        self, queries: np.ndarray, top_k: int, allowed: np.ndarray | None, breadth: int | None
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class LocalGallery:
 
     name: str
     content: Features
-    index: "FaissIndex | None" = None
+    index: Index | None = None
 
     def __len__(self) -> int:
         return len(self.content)
@@ -95,48 +97,3 @@ def entry(features: Features, row: int) -> Entry:
 def found_by(queries: Features, hits: list[list[Hit]]) -> list[SearchResult]:
     """Put each query beside its hits."""
     return [SearchResult(entry(queries, row), row_hits) for row, row_hits in enumerate(hits)]
-
-
-def search_exact(
-    queries: np.ndarray, gallery: np.ndarray, top_k: int, allowed: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The `top_k` nearest in the order of `evaluate_ranking`: by distance, 1 - inner product in float32, ties by index.
-
-    queries: float32 [Q, C]. gallery: float32 [G, C], both L2-normalised. allowed: bool [G], rows to search; None: all.
-
-    Works in blocks of queries and gallery rows: its temporaries take about 50 MiB, and 0.3 GiB if each picture is
-    nearer than all before it.
-
-    Returns similarities float32 [Q, k] and indices int64 [Q, k], k = min(top_k, G); NOTHING where fewer are allowed.
-    """
-    top_k = min(top_k, len(gallery))
-    distance = np.full((len(queries), top_k), np.inf, np.float32)
-    index = np.full((len(queries), top_k), NOTHING)
-    count = max(1, min(len(queries), _QUERIES, _SIMILARITIES // top_k))
-    rows = max(top_k, _SIMILARITIES // count)
-    blocks = [(q, first) for q in range(0, len(queries), count) for first in range(0, len(gallery), rows)]
-    for q, first in progress(blocks, len(blocks), "search", " blocks"):
-        block = slice(q, q + count)
-        candidates = 1 - queries[block] @ gallery[first : first + rows].T
-        if allowed is not None:
-            candidates[:, ~allowed[first : first + rows]] = np.inf
-        distance[block], index[block] = _merge(distance[block], index[block], candidates, first)
-    return 1 - distance, index
-
-
-def _merge(
-    distance: np.ndarray, index: np.ndarray, candidates: np.ndarray, first: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Merge the k nearest so far, [Q, k] in order, with a block of distances [Q, B]. first: the block's first index."""
-    count, top_k = distance.shape
-    limit = distance[:, -1:]  # exclusive: a tie comes after the earlier rows
-    if candidates.shape[1] > top_k and np.isinf(limit).any():
-        last = np.partition(candidates, top_k - 1, axis=1)[:, top_k - 1 : top_k]
-        limit = np.minimum(limit, np.nextafter(last, np.float32(np.inf)))
-    row, column = np.divmod(np.flatnonzero(candidates < limit), candidates.shape[1])
-    rows = np.concatenate([np.repeat(np.arange(count), top_k), row])
-    distances = np.concatenate([distance.ravel(), candidates[row, column]])
-    indices = np.concatenate([index.ravel(), first + column])
-    order = np.lexsort((distances, rows))  # stable: ties keep the gallery's order
-    nearest = order[np.searchsorted(rows[order], np.arange(count))[:, None] + np.arange(top_k)]
-    return distances[nearest], indices[nearest]

@@ -51,7 +51,7 @@ def check_gallery(address: str, collection: str, create: bool) -> None:
     name = f"milvus:{_without_password(address)}"
     if not _COLLECTION.fullmatch(collection):
         rule = "a letter or _ of ASCII, then up to 254 of them and digits"
-        raise InputError(f"--collection {collection[:80]!r}: is no name in Milvus; it takes {rule}")
+        raise InputError(f"--collection {collection[:80]!r}: is not a valid name in Milvus, which takes {rule}")
     if "://" in address:
         _check_server(name, address)
     elif not address.endswith(".db"):
@@ -67,9 +67,9 @@ def _check_server(name: str, address: str) -> None:
     except ValueError as error:
         raise InputError(f"{name}: {error}; a server's address is http://HOST:PORT") from None
     if parts.scheme not in ("http", "https") or not host or not host.isprintable() or " " in host:
-        raise InputError(f"{name}: is no address of a server; give http://HOST:PORT or https://HOST:PORT")
+        raise InputError(f"{name}: is not a server's address; give http://HOST:PORT or https://HOST:PORT")
     if ":" in host:
-        raise InputError(f"{name}: pymilvus takes no IPv6 address; give a name that stands for it")
+        raise InputError(f"{name}: pymilvus does not take IPv6 addresses; give a host name")
 
 
 def _check_folder(name: str, path: Path, create: bool) -> None:

@@ -12,8 +12,6 @@ from ms_vireid.data.folder_layout import UNKNOWN
 from ms_vireid.data.records import same_name
 
 NOTHING = -1  # fills up the indices of a query with fewer than top_k hits
-RECALL = 0.999  # of the nearest pictures, what an approximate search finds, as docs/search.md promises
-ROUNDING = 2e-6  # of a similarity in float32
 _MATCH = {True: "yes", False: "no", None: "-"}
 
 

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ms_vireid.command.arguments import as_path, number_of, require, require_choice, require_switch, whole_number
+from ms_vireid.command.arguments import (
+    SIMILARITY,
+    as_path,
+    number_within,
+    require,
+    require_choice,
+    require_switch,
+    whole_number,
+)
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
@@ -101,7 +109,7 @@ class Searcher:
         require_switch("rerank", rerank)
         require_switch("by_identity", by_identity)
         if threshold is not None:
-            threshold = number_of("retrieve --threshold", threshold)
+            threshold = number_within("threshold", threshold, SIMILARITY)
         searched = gallery if isinstance(gallery, Features) else self.features(gallery)
         check_features("gallery", searched)
         queries = query if isinstance(query, Features) else self._features_of(query, "auto", AUTO, searched.layout)

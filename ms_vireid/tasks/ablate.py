@@ -56,7 +56,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace, table: Table) -> Plan:
     if arguments.trials is not None and "regdb" not in table.sets:
-        raise InputError(f"--trials: RegDB alone has splits, and {arguments.table} is on {', '.join(table.sets)}")
+        raise InputError(f"--trials: only RegDB has splits, but {arguments.table} uses {', '.join(table.sets)}")
     files = (config_of(arguments.table, row, name) for row in table.rows if row.config for name in table.sets)
     models = {load_config(file).model.name: None for file in files}
     return Plan(

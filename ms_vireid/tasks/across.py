@@ -87,7 +87,7 @@ def _read(path: Path) -> _Result:
     result = read_json(path, _Result, "evaluate.py", "give a file of its --json")
     for run in result.runs:
         if missing := {"trained_on", "data", "direction"} - run.evaluated.keys():
-            raise InputError(f"{path}: does not say {', '.join(sorted(missing))}; make it anew with evaluate.py --json")
+            raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; make it again with evaluate.py --json")
     return result
 
 
@@ -111,7 +111,7 @@ def _table(results: Mapping[Path, _Result]) -> tuple[list[tuple[str, str]], list
     for path, result in results.items():
         earlier, _ = cells.setdefault((result.row(folders), result.column(folders)), (path, result))
         if earlier != path:
-            raise InputError(f"{earlier} and {path}: are the same model's on the same set; give one of them")
+            raise InputError(f"{earlier} and {path}: hold the same model's results on the same set; give one of them")
     rows, columns = (dict.fromkeys(key[axis] for key in cells) for axis in (0, 1))
     headings = [("", "trained on"), ("", "model"), *((name, COLUMNS[metric]) for name in columns for metric in METRICS)]
     return headings, [

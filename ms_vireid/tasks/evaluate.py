@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ms_vireid.command.arguments import as_path, number_of, plain, require, require_switch
+from ms_vireid.command.arguments import (
+    FALSE_MATCH_RATE,
+    SIMILARITY,
+    as_path,
+    number_within,
+    plain,
+    require,
+    require_switch,
+)
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import in_one_line
@@ -162,8 +170,8 @@ def evaluate(
     require_switch("corrupted", corrupted)
     require_switch("tf32", tf32)
     threshold, fmr = (
-        value if value is None else number_of(f"evaluate --{name}", value)
-        for name, value in (("threshold", threshold), ("fmr", fmr))
+        value if value is None else number_within(name, value, bounds)
+        for name, value, bounds in (("threshold", threshold, SIMILARITY), ("fmr", fmr, FALSE_MATCH_RATE))
     )
     options = {name: plain(value) for name, value in options.items()}
     require(threshold is None or fmr is None, "fmr", fmr, "left out where threshold is given")
@@ -193,7 +201,7 @@ def _prepare(
     tree["evaluation"] |= options
     config = check_config(tree, "options")
     if corrupted and "trials" in options:
-        raise InputError("--trials: corrupted pictures are searched in the protocol's first trial alone; leave it out")
+        raise InputError("--trials: corrupted pictures are searched only in the protocol's first trial; leave it out")
     require_choices(options, data, "--")
     if acceptance != Acceptance():
         _require_similarities(config)
@@ -205,9 +213,9 @@ def _prepare(
 def _require_similarities(config: Config) -> None:
     """Raise InputError unless pictures are ranked by the cosines that a threshold is of."""
     if config.evaluation.rerank:
-        raise InputError("--threshold, --fmr: are of similarities, and --rerank ranks by others; leave one of them out")
+        raise InputError("--threshold, --fmr: need cosine similarities; --rerank replaces them; leave one of them out")
     if config.evaluation.flip and not config.evaluation.renormalise:
-        raise InputError("--threshold, --fmr: are of cosines, and --flip adds features; give --renormalise as well")
+        raise InputError("--threshold, --fmr: need cosine similarities; with --flip give --renormalise as well")
 
 
 def _require_others(data: ReIDData, trained_on: bool) -> None:
@@ -217,7 +225,7 @@ def _require_others(data: ReIDData, trained_on: bool) -> None:
         remedy = "choose it on another set, --data NAME --data-root D, and give the number here with --threshold"
         raise InputError(f"--fmr: {problem}, and a threshold is chosen on neither; {remedy}")
     if not len(data.train):
-        problem = f"all people of {data.root} are tested on, and a threshold is chosen on others"
+        problem = f"all people of {data.root} are in the test set, but a threshold is chosen on others"
         raise InputError(f"--fmr: {problem}; keep half of them for it, --data {data.name} data.test_fraction=0.5")
 
 
@@ -230,14 +238,14 @@ def _require_alike(checkpoints: Sequence[Path], evaluations: Sequence[Evaluation
         if differing := [key for key in keys if first.get(key) != other.get(key)]:
             shown = ", ".join(f"{key} {first.get(key, 'none')} and {other.get(key, 'none')}" for key in differing)
             raise InputError(
-                f"{checkpoints[0]} and {path}: are evaluated in two ways ({shown}); give the option, or one alone"
+                f"{checkpoints[0]} and {path}: were evaluated differently ({shown}); give the option, or one alone"
             )
     pictures: dict[object, tuple[Path, str]] = {}  # by split: the first checkpoint's
     for path, one in zip(checkpoints, evaluations, strict=True) if len(evaluations) > 1 else ():
         digests = record(one.data.test.paths)
         other, expected = pictures.setdefault(one.protocol().get("split"), (path, digests))
         if digests != expected:
-            problem = "are tested on other pictures, which have no mean"
+            problem = "are tested on different pictures, so they have no mean"
             raise InputError(f"{other} and {path}: {problem}; give --data-root for both, or each alone")
 
 

@@ -135,9 +135,7 @@ def _open(arguments: argparse.Namespace, content: Features | None, create: bool)
         index = build_index(arguments.index, content.features)
         if arguments.save_index:
             save_index(arguments.save_index, index, _moved(content, root))
-            say(f"{arguments.save_index}: {arguments.index} index of {len(content)} pictures")
-    if note := index.note():
-        say(f"note: {name}: {note}")
+            say(f"{arguments.save_index}: {index}")
     return nullcontext(LocalGallery(name, _moved(content, root), index))
 
 
@@ -183,5 +181,5 @@ def _draw(results: list[SearchResult], path: Path, value_ranges: ValueRanges) ->
     figure, absent = draw_sheet(results[:SHOWN], value_ranges)
     save_figure(figure, path)
     shown = f", the first {SHOWN} of {len(results)} queries" if len(results) > SHOWN else ""
-    missing = f", {absent} pictures are not there (--gallery-root?)" if absent else ""
+    missing = f", {absent} pictures are missing (--gallery-root?)" if absent else ""
     say(f"written: {path}{shown}{missing}")

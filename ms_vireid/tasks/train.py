@@ -9,7 +9,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.command.names import PAGE
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import require_extra
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    with runtime.one_voice():
+    with runtime.print_once_per_machine():
         config = recipe(arguments)
         if config.train.tensorboard:
             require_extra("train.tensorboard", "tensorboard", "tensorboard")
@@ -126,7 +126,7 @@ def train(
             say(f"resuming from {checkpoint} at step {trainer.step} of {trainer.plan.steps}")
         say(f"run folder: {run_folder.path}")
         if data.name == "folder":
-            say(f"{data.tested_on()}: {the_first(list(data.test.names.values()))}")
+            say(f"{data.tested_on()}: {first_few(list(data.test.names.values()))}")
         if config.data.cache != "none":
             say(f"picture cache: {trainer.batches.pictures}")
     trained = features.FeatureExtractor.configured(trainer.model, program, config)

@@ -162,7 +162,7 @@ def _modality(path: Path, otherwise: str | None = None) -> str:
     """The modality that a picture's folders say, else `otherwise`; raises InputError if there is neither."""
     modality = _labels_of(path).modality or otherwise
     if modality is None:
-        raise InputError(f"{path}: its folders say no modality; give --modality visible or infrared")
+        raise InputError(f"{path}: its folders do not say the modality; give --modality visible or infrared")
     return modality
 
 

@@ -16,7 +16,7 @@ from matplotlib import font_manager as fonts
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from ms_vireid.command.errors import printable, the_first
+from ms_vireid.command.errors import first_few, printable
 from ms_vireid.command.printing import say
 from ms_vireid.files.writing import atomic_write
 
@@ -100,7 +100,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     if missing := list(_without_glyph):
         written = f"{ascii(missing[0])[1:-1]}{' and so on' if missing[1:] else ''}"
         remedy = f"; {_INSTALL}" if any(map(_is_east_asian, missing)) else ""
-        say(f"note: no font here has {the_first(missing)}, written as {written}{remedy}")
+        say(f"note: no font here has {first_few(missing)}, written as {written}{remedy}")
         _without_glyph.clear()
 
 

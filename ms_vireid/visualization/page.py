@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ms_vireid.ablations import published
-from ms_vireid.command.errors import InputError, the_first
+from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
 from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, RunRecord, read_metrics
 from ms_vireid.evaluation.table import COLUMNS
@@ -67,7 +67,7 @@ class RunView:
         config = check_config(record["config"], str(path))
         pictures = record.get("data_checksum", self.record.data.checksum)
         if keys := self.folder.differing(self.record, config, pictures, FREE_KEYS):
-            raise InputError(f"{path}: is of a run with another {the_first(keys)}; use the run's own")
+            raise InputError(f"{path}: belongs to a run with another {first_few(keys)}; use the run's own")
 
     def unfinished(self) -> str | None:
         """Describe the progress of a run without a result; None if it has one."""

@@ -22,10 +22,10 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.data.folder_layout import UNKNOWN
 from ms_vireid.inference.feature_files import Features
-from ms_vireid.search.local_gallery import search_exact
+from ms_vireid.search.exact import search_exact
 from parity.measure.steps import Rows
 
-KINDS = ("exact", "flat", "hnsw", "Milvus exact", "Milvus hnsw")
+KINDS = ("exact", "flat", "ivf", "Milvus exact", "Milvus hnsw")
 SEARCH_ROWS = {f"{kind}, {size:,}": (kind, size) for size in (10**4, 10**5, 10**6) for kind in KINDS}
 WIDTH, QUERIES, TOP_K = 2048, 200, 10
 LIMIT, MEMORY = 600, 12 << 30  # seconds and bytes, of a row
@@ -124,7 +124,7 @@ def measure(kind: str, folder: Path) -> Iterator[dict]:
 
         place, index = folder / f"{kind}.faiss", build_index(kind, gallery)
     yield {"ready_s": time.perf_counter() - begun}
-    if kind in ("flat", "hnsw"):
+    if kind in ("flat", "ivf"):
         import faiss  # optional
 
         faiss.write_index(index.index, str(place))

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import Parser, run
 from parity.stand_in.build import build
@@ -18,7 +19,12 @@ from parity.stand_in.counts import read_log
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_number("stand-in --memory", metavar="GIB", help="of the device (default: a large one's)")
+    parser.add_number(
+        "--memory",
+        Bounds(0.001, 1024.0, "GiB, several times any accelerator's"),
+        metavar="GIB",
+        help="of the device (default: a large one's)",
+    )
     parser.add_argument("--no-values", action="store_true", help="compute nothing, for counts at full size")
     parser.add_argument("--planted", default="", metavar="ERROR", help="an error on the way to the device, by its name")
     parser.add_argument("--calls", action="store_true", help="then print how often each function was called")

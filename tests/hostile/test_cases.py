@@ -279,7 +279,7 @@ for name, value in RESULTS.items():
 case("folder", "curves-of-a-pipe", (*CURVES, "pipe", *PNG), lambda: os.mkfifo("pipe"), "pipe: is not a regular file;")
 of_a_step = lambda: shutil.copy("run/last.safetensors", "run/model.safetensors")  # noqa: E731
 case("folder", "model-of-another-run", REPORT, of_a_step, "not the model that result")
-case("folder", "model-of-another-run-by-its-record", REPORT, of_another_run, "is of a run with another seed")
+case("folder", "model-of-another-run-by-its-record", REPORT, of_another_run, "belongs to a run with another seed")
 
 # YAML.
 CONFIGURED = (*TRAIN[:1], "--config", "bad.yaml", *DEVICE, "--output", "new")

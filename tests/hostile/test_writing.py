@@ -21,7 +21,7 @@ MODEL = (*CHECKPOINT, *DEVICE)
 ROOT = ("--data-root", "sysu")
 SHOWN = ("ms_vireid.visualize",)
 CHECK = ("ms_vireid.check_data",)
-HNSW = ("--index", "hnsw")
+IVF = ("--index", "ivf")
 PNG = ("--output", "new.png")
 SEARCHED = ("ms_vireid.retrieve", "--query", "a.npz", "--gallery", "a.npz")
 PAIR = ("--visible", "visible/one.png", "--infrared", "pictures/infrared/0001/0.jpg")
@@ -36,7 +36,7 @@ COMMANDS = {
     "sheet": (("ms_vireid.evaluate", *MODEL, "--corruption-sheet", "new.png"), "new.png"),
     "extract": (("ms_vireid.extract", *MODEL, "--images", "pictures", "--output", "new.npz"), "new.npz"),
     "retrieve": ((*SEARCHED, "--json", "new.json", "--sheet", "new.png"), ("new.json", "new.png")),
-    "index": (("ms_vireid.retrieve", "--gallery", "a.npz", *HNSW, "--save-index", "new.index"), "new.index"),
+    "index": (("ms_vireid.retrieve", "--gallery", "a.npz", *IVF, "--save-index", "new.index"), "new.index"),
     "onnx": (("ms_vireid.export", *CHECKPOINT, "--format", "onnx", "--output", "new.onnx"), "new.onnx"),
     "mindir": (("ms_vireid.export", *CHECKPOINT, "--format", "mindir", "--output", "new.mindir"), "new.mindir"),
     "report": (("ms_vireid.report", "run", *DEVICE, "--output", "new.html"), "new.html"),
@@ -228,9 +228,9 @@ TABLES = {
     "...yaml": "makes no name of a folder ('..')",
     "..yaml": "makes no name of a folder ('.')",
     "\x1b[2J.yaml": r"makes no name of a folder ('\x1b[2J')",
-    "mine/table.md": "mine/table.md: is there, and was not written by this command",
-    "mine/table.json": "mine/table.json: is there, and was not written by this command",
-    "mine/dcl-all/seed0/log.txt": "mine/dcl-all/seed0/log.txt: is there, and was not written by this command",
+    "mine/table.md": "mine/table.md: already exists but was not written by this command",
+    "mine/table.json": "mine/table.json: already exists but was not written by this command",
+    "mine/dcl-all/seed0/log.txt": "mine/dcl-all/seed0/log.txt: already exists but was not written by this command",
     "mine/dcl-all/seed0/log.txt->thesis.tex": "mine/dcl-all/seed0/log.txt: is there",
 }
 

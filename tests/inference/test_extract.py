@@ -272,7 +272,7 @@ def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures,
     spoil(partial, pictures)
     found = run_extract(pictures, "--skip-broken")
     assert np.linalg.norm(found.features, axis=1) == pytest.approx(np.ones(15), abs=1e-6)
-    assert "is of other pictures, another checkpoint or batch size, or damaged; begun anew" in capfd.readouterr().out
+    assert "is of other pictures, another checkpoint or batch size, or damaged; starting over" in capfd.readouterr().out
     assert len(found) == 15
 
 
@@ -294,7 +294,7 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
     for name, content in files.items():
         path = partial / name
         path.symlink_to(content) if content.startswith("..") else path.write_text(content)
-    assert "is there, and is not a partial result; choose" in refusal(capfd, run_extract, pictures)
+    assert "already exists but is not a partial result; choose" in refusal(capfd, run_extract, pictures)
     assert {path.name for path in partial.iterdir()} == files.keys()
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
@@ -342,7 +342,7 @@ def test_a_partial_result_that_cannot_be_mapped_is_read(run_extract, pictures, m
     broken = truncate(pictures / "visible/0007/1.jpg", keep=0.95)
     refusal(capfd, run_extract, pictures, "--batch-size", 4)
     found = run_extract(pictures, "--batch-size", 4, "--skip-broken")
-    assert "going on from" in capfd.readouterr().out
+    assert "continuing from" in capfd.readouterr().out
     assert (
         np.abs(found.features - mapped.features[mapped.paths != broken.relative_to(pictures).as_posix()]).max() < 1e-6
     )

@@ -56,7 +56,7 @@ def test_the_layout_of_folders_is_stated(run, tmp_path):
         InputError, match=r"^data\.layout: '\{x\}' is none of|--layout: data\.layout: '\{x\}': '\{x\}' is none"
     ):
         read_test_set(*given, (), "{x}")
-    with pytest.raises(InputError, match=r"^--layout \{x\}: is of one's own folders alone, and regdb is tested on"):
+    with pytest.raises(InputError, match=r"^--layout \{x\}: only for folders of your own, but the test set is regdb"):
         read_test_set(*given, ["regdb"], "{x}")
 
 
@@ -83,13 +83,13 @@ def test_all_people_of_folders_are_tested_on_unless_it_was_trained_on_them(run, 
     ("another", "says"),
     [
         (["regdb"], "data.root is not set: give --data-root FOLDER; get RegDB from its authors"),
-        (["folder", "data.test_fraction=1"], "data.test_fraction=1: the model was trained on folder, and is tested on"),
-        (["regdb", "data.image_size=[8,8]"], "data.image_size=[8,8]: of another data set data.trial, data.test_fract"),
-        (["sysu_mm01", "data.trial=2"], "data.trial=2: is of regdb alone, and sysu_mm01 is tested on; leave it out"),
-        (["regdb", "data.synthetic.seed=2"], "data.synthetic.seed=2: is of synthetic alone, and regdb is tested on"),
-        (["llcm", "data.layout=llcm"], "data.layout=llcm: is of folder alone, and llcm is tested on; leave it out"),
-        (["regdb", "data.test_fraction=1"], "data.test_fraction=1: is of folder alone, and regdb is tested on; leave"),
-        (["regdb", "evaluation.trials=2"], "evaluation.trials=2: of another data set data.trial, data.test_fraction"),
+        (["folder", "data.test_fraction=1"], "data.test_fraction=1: the model was trained on folder and is tested on"),
+        (["regdb", "data.image_size=[8,8]"], "data.image_size=[8,8]: for another data set only data.trial, data.test"),
+        (["sysu_mm01", "data.trial=2"], "data.trial=2: only for regdb, but the test set is sysu_mm01; leave it out"),
+        (["regdb", "data.synthetic.seed=2"], "data.synthetic.seed=2: only for synthetic, but the test set is regdb"),
+        (["llcm", "data.layout=llcm"], "data.layout=llcm: only for folder, but the test set is llcm; leave it out"),
+        (["regdb", "data.test_fraction=1"], "data.test_fraction=1: only for folder, but the test set is regdb; leave"),
+        (["regdb", "evaluation.trials=2"], "evaluation.trials=2: for another data set only data.trial, data.test"),
         (["regdb", "data.trial=11"], "--data: data.trial: input should be less than or equal to 10, got 11"),
         (["market1501"], "--data: data.name: input should be 'synthetic', 'sysu_mm01', 'regdb', 'llcm' or 'folder'"),
     ],

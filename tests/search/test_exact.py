@@ -7,8 +7,9 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.evaluation import evaluate_ranking
-from ms_vireid.search import local_gallery
-from ms_vireid.search.local_gallery import LocalGallery, search_exact
+from ms_vireid.search import exact
+from ms_vireid.search.exact import search_exact
+from ms_vireid.search.local_gallery import LocalGallery
 from ms_vireid.search.result import NOTHING
 
 from .galleries import EQUAL, gallery, queries, stable_order, with_ranges
@@ -18,7 +19,7 @@ BLOCKS = pytest.mark.parametrize("similarities", [60, 3 * 60, 1 << 24])  # of on
 
 @BLOCKS
 def test_the_order_is_that_of_evaluate_ranking(monkeypatch, similarities):
-    monkeypatch.setattr(local_gallery, "_SIMILARITIES", similarities)
+    monkeypatch.setattr(exact, "_SIMILARITIES", similarities)
     asked, searched = queries().features, gallery().features
     distance = np.float32(1) - asked @ searched.T
     _, index = search_exact(asked, searched, len(searched))
@@ -39,7 +40,7 @@ def test_the_cases_hold_equals_that_a_sort_by_similarity_would_order_otherwise()
 @BLOCKS
 @pytest.mark.parametrize("top_k", [1, 5, 100])
 def test_the_first_are_found_with_their_similarities(monkeypatch, similarities, top_k):
-    monkeypatch.setattr(local_gallery, "_SIMILARITIES", similarities)
+    monkeypatch.setattr(exact, "_SIMILARITIES", similarities)
     asked, searched = queries(), gallery()
     similarity, index = search_exact(asked.features, searched.features, top_k)
     assert index.shape == similarity.shape == (4, min(top_k, 60))
@@ -50,8 +51,8 @@ def test_the_first_are_found_with_their_similarities(monkeypatch, similarities, 
 
 @pytest.mark.parametrize("top_k", [1, 7, 50])
 def test_many_equals_across_blocks_come_in_the_gallerys_order(monkeypatch, top_k):
-    monkeypatch.setattr(local_gallery, "_SIMILARITIES", 200)
-    monkeypatch.setattr(local_gallery, "_QUERIES", 3)
+    monkeypatch.setattr(exact, "_SIMILARITIES", 200)
+    monkeypatch.setattr(exact, "_QUERIES", 3)
     rng = np.random.default_rng(3)
     asked, searched = (np.eye(4, dtype=np.float32)[rng.integers(0, 4, count)] for count in (8, 150))
     _, index = search_exact(asked, searched, top_k)
@@ -59,7 +60,7 @@ def test_many_equals_across_blocks_come_in_the_gallerys_order(monkeypatch, top_k
 
 
 def test_memory_is_that_of_a_block(monkeypatch):
-    monkeypatch.setattr(local_gallery, "_SIMILARITIES", 1 << 16)
+    monkeypatch.setattr(exact, "_SIMILARITIES", 1 << 16)
     rng = np.random.default_rng(4)
     asked, searched = (rng.standard_normal((count, 16)).astype(np.float32) for count in (256, 20_000))
     tracemalloc.start()
@@ -71,7 +72,7 @@ def test_memory_is_that_of_a_block(monkeypatch):
 
 @BLOCKS
 def test_what_is_not_allowed_is_not_found(monkeypatch, similarities):
-    monkeypatch.setattr(local_gallery, "_SIMILARITIES", similarities)
+    monkeypatch.setattr(exact, "_SIMILARITIES", similarities)
     asked, searched = queries(), gallery()
     allowed = np.isin(np.arange(60), [2, 17, 18, 33, 59])
     _, index = search_exact(asked.features, searched.features, 7, allowed)

@@ -154,11 +154,11 @@ def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch):
         ("http://localhost:abc", "Port could not be cast to integer value as 'abc'; a server's address is http://HOST"),
         ("http://localhost:99999", "Port out of range 0-65535; a server's address is http://HOST:PORT"),
         ("http://[::1", "Invalid IPv6 URL; a server's address is http://HOST:PORT"),
-        ("http://[::1]:19530", "pymilvus takes no IPv6 address; give a name that stands for it"),
-        ("http://", "is no address of a server"),
-        ("http://a b:1", "is no address of a server"),
-        ("http://a\x00:1", "is no address of a server"),
-        ("ftp://localhost:1", "is no address of a server"),
+        ("http://[::1]:19530", "pymilvus does not take IPv6 addresses; give a host name"),
+        ("http://", "is not a server's address"),
+        ("http://a b:1", "is not a server's address"),
+        ("http://a\x00:1", "is not a server's address"),
+        ("ftp://localhost:1", "is not a server's address"),
     ],
 )
 def test_an_address_that_cannot_be_right_is_refused_before_anybody_is_asked(monkeypatch, address, said):
@@ -170,7 +170,7 @@ def test_an_address_that_cannot_be_right_is_refused_before_anybody_is_asked(monk
 
 @pytest.mark.parametrize("name", ["", "1a", "a-b", "a b", "é", "$x", "a" * 256])
 def test_a_collections_name_is_checked_before_anything_is_made(tmp_path, name):
-    with pytest.raises(InputError, match=r"--collection .*: is no name in Milvus; it takes a letter or _"):
+    with pytest.raises(InputError, match=r"--collection .*: is not a valid name in Milvus, which takes a letter or _"):
         MilvusGallery(str(tmp_path / "gallery.db"), name, create=True)
     assert not list(tmp_path.iterdir())
 

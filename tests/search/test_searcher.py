@@ -186,7 +186,7 @@ def test_what_no_option_of_evaluate_can_be_is_one_line(folder, monkeypatch, opti
         (lambda day: {"features": day.features.tolist()}, "features are a list, they must be float32"),
         (lambda day: {"paths": day.paths[1:]}, r"paths is <U\d+ \(5,\), it must be \[6\]"),
         (lambda day: {"cameras": None}, r"cameras is a NoneType, it must be \[6\]"),
-        (lambda day: {"info": {}}, "its info lacks format"),
+        (lambda day: {"info": {}}, "its info lacks a valid format"),
         (lambda day: {"info": day.info | {"more": object()}}, "its info is not JSON"),
     ],
 )

@@ -136,7 +136,7 @@ def test_curves_of_a_run(draw, tmp_path):
     ("arguments", "said"),
     [
         (("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"), "--checkpoint: 3 given, gradcam takes at most 2"),
-        (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders say no modality"),
+        (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders do not say the modality"),
         (
             ("gradcam", "--checkpoint", "P", "--images", "no.jpg", "--modality", "visible"),
             "no.jpg: cannot be decoded as a picture",
