@@ -5,6 +5,8 @@ On the stand-in, beside MindSpore's operators in PyNative mode; networks whose n
 
 import pytest
 
+from tests.extensive import extensive
+
 LIMIT = 3e-5  # float32, of outputs, gradients and running averages, relative to the largest of each
 DEEP_LIMIT = 2e-4  # of a ResNet and GeM, which magnify rounding; another order of axes shows from 0.1 on
 
@@ -34,6 +36,7 @@ def test_a_part_in_evaluation_mode_within_a_training(worker, network, parts):
     assert worker.do("evaluated_parts", network, parts) < LIMIT
 
 
+@extensive
 def test_tensors_are_joined_and_split_as_by_mindspore(worker):
     found = worker.do("joins_differ")
     assert found["differ"] == []

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from ms_vireid.programs.cuda import declarations
+from tests.extensive import some_of
 
 BLOCK = "2 Block with dropout and drop path"
 WHOLE = "4 PMT small, gradients with dropout"
@@ -138,7 +139,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize("name", some_of(PLANTED, 4))
 def test_an_error_in_the_kernels_is_noticed(worker, name):
     error = PLANTED[name]
     assert error.right in declarations.kernel_source()

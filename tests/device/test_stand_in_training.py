@@ -12,6 +12,7 @@ from ms_vireid.config import CONFIG_ROOT
 from parity.stand_in import Counts, called
 from tests.checkpoints import DATA, RECIPES
 from tests.data.tree import write_llcm, write_regdb
+from tests.extensive import extensive, some_of
 
 SMALL = ["train.num_identities=2", "train.num_instances=2", "evaluation.compare_untrained=false"]
 STAGES = {"pmt": 2, "agw": 1, "mun": 1}
@@ -105,7 +106,7 @@ COMPILED = {
 }
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", some_of(COMPILED, 3))
 def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
     counting_worker.do(
@@ -113,7 +114,7 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     )
 
 
-@pytest.mark.parametrize("name", [name for name in COMPILED if "recompute" in name])
+@pytest.mark.parametrize("name", some_of((name for name in COMPILED if "recompute" in name), 2))
 def test_what_is_recomputed_is_compiled_with_cuda_kernels(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
     counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.program=cuda", *options))
@@ -125,6 +126,7 @@ def test_a_vit_of_many_tokens_trains(counting_worker, tmp_path):
     counting_worker.do("train_steps", 2, *arguments("pmt", tmp_path / "run", *options))
 
 
+@extensive
 def test_recomputed_cuda_kernels_give_the_same_bits(worker, tmp_path):
     """With dropout; one of both trainings is interrupted and resumed."""
     options = ["train.program=cuda", "train.iterations=4", "model.dropout=0.1", SWITCHES["amp"], one_stage("id: {}")]
@@ -151,7 +153,10 @@ def test_the_page_has_what_the_steps_call(by_default, counting_worker):
 
 @pytest.mark.parametrize(
     ("family", "switches"),
-    [(family, switches) for family in STAGES for switches in ((), ("amp",), ("recompute",), ("amp", "recompute"))],
+    some_of(
+        [(family, switches) for family in STAGES for switches in ((), ("amp",), ("recompute",), ("amp", "recompute"))],
+        4,
+    ),
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
 def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):
@@ -161,13 +166,16 @@ def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches
 
 @pytest.mark.parametrize(
     ("family", "config", "write"),
-    [
-        ("pmt", "pmt/regdb.yaml", write_regdb),
-        ("agw", "agw/regdb.yaml", write_regdb),
-        ("mun", "mun/regdb.yaml", write_regdb),
-        ("pmt", "pmt/llcm.yaml", write_llcm),
-    ],
-    ids=["pmt/regdb", "agw/regdb", "mun/regdb", "pmt/llcm"],
+    some_of(
+        [
+            ("pmt", "pmt/llcm.yaml", write_llcm),
+            ("pmt", "pmt/regdb.yaml", write_regdb),
+            ("agw", "agw/regdb.yaml", write_regdb),
+            ("mun", "mun/regdb.yaml", write_regdb),
+        ],
+        4,
+    ),
+    ids=["pmt/llcm", "pmt/regdb", "agw/regdb", "mun/regdb"],
 )
 def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family, config, write):
     options = ["train.program=eager", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]

@@ -13,6 +13,7 @@ import pytest
 from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.files.writing import write_text
 from tests.engine.test_resume import OVERRIDES, weights
+from tests.extensive import some_of
 
 SMALL = [*OVERRIDES, "data.workers=0", "--device", "CPU"]
 # Copies the run folder at every moment of the run: what a kill at that moment would leave.
@@ -65,7 +66,7 @@ def assert_refused(done):
     return error
 
 
-@pytest.mark.parametrize("resumed", [0, 1])
+@pytest.mark.parametrize("resumed", some_of([0, 1], 2))
 def test_a_kill_at_any_moment_loses_no_checkpoint_and_resumes_bitwise(tmp_path, resumed):
     mode = "train.program=eager", "model.depth=1"  # tests/device has graphs that are stopped and resumed
     code, _, error = train(tmp_path, *mode, script=SNAPSHOTS)

@@ -24,7 +24,7 @@ FIRST = "ms_vireid.search.sheet", "ms_vireid.tasks.visualize", "ms_vireid.visual
 BACKENDS = "module://matplotlib_inline.backend_inline", "TkAgg", "nonsense"
 
 
-@pytest.mark.parametrize(("module", "backend"), zip(FIRST, BACKENDS, strict=True))
+@pytest.mark.parametrize(("module", "backend"), list(zip(FIRST, BACKENDS, strict=True)))
 def test_a_backend_that_is_not_there_is_not_asked_for(module, backend, tmp_path):
     environment = os.environ | {"MPLBACKEND": backend}
     words = [sys.executable, "-c", DRAW, module, tmp_path / "figure.png"]
