@@ -192,7 +192,7 @@ CHECKPOINTS = [
     case("resume-another-recipe", "another optimizer.lr", "--resume", "earlier/last.safetensors", "optimizer.lr=1e-5"),
     case(
         "resume-wrong-suffix",
-        "tiny.yaml: is no weight file that is known; weights are read from .safetensors, .ckpt, .pth",
+        "tiny.yaml: not a whole weight file: neither .safetensors nor MindSpore's .ckpt nor a file of torch.save",
         *("--resume", "tiny.yaml"),
     ),
     *(

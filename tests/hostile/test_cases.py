@@ -278,7 +278,7 @@ for name, value in RESULTS.items():
     case("folder", f"result-{name}", WHOLE_REPORT, change, "result.json")
 case("folder", "curves-of-a-pipe", (*CURVES, "pipe", *PNG), lambda: os.mkfifo("pipe"), "pipe: is not a regular file;")
 of_a_step = lambda: shutil.copy("run/last.safetensors", "run/model.safetensors")  # noqa: E731
-case("folder", "model-of-another-run", REPORT, of_a_step, "not the model that result")
+case("folder", "model-of-another-run", REPORT, of_a_step, "its SHA-256 is not that of the model in result.json")
 case("folder", "model-of-another-run-by-its-record", REPORT, of_another_run, "belongs to a run with another seed")
 
 # YAML.

@@ -45,7 +45,7 @@ COMMANDS = {
     "convert-safetensors": (("parity.convert", "model.pth", "new.safetensors"), "new.safetensors"),
     "ranking": ((*SHOWN, "ranking", *MODEL, *PNG), "new.png"),
     "similarity": ((*SHOWN, "similarity", *MODEL, "--output", "new.svg"), "new.svg"),
-    "gradcam": ((*SHOWN, "gradcam", *MODEL, "--images", "visible/one.png", *PNG), "new.png"),
+    "gradcam": ((*SHOWN, "gradcam", *MODEL, "--images", "visible/one.png", "--modality", "visible", *PNG), "new.png"),
     "features": ((*SHOWN, "features", *MODEL, *PAIR, *PNG), "new.png"),
     "embedding": ((*SHOWN, "embedding", *MODEL, "--dimensions", "2", *PNG), "new.png"),
     "curves": ((*SHOWN, "curves", "run", *PNG), "new.png"),
@@ -170,7 +170,17 @@ READ = [
     (*EXTRACT, ".", "--list", "list.npz", "--output", "list.npz"),
     (*SEARCH, "pictures", "--gallery", "a.npz", "--json", "pictures/new.json"),
     (*SEARCH, "a.npz", "--gallery", "pictures", "--sheet", "pictures/new.png"),
-    (*SEARCH, "visible/one.png", "--gallery", "a.npz", "--sheet", "visible/one.png"),
+    (
+        *SEARCH,
+        "visible/one.png",
+        "--modality",
+        "visible",
+        "infrared",
+        "--gallery",
+        "a.npz",
+        "--sheet",
+        "visible/one.png",
+    ),
     (*SEARCH, "a.npz", "--gallery", "a.npz", "--json", "a.npz"),
     (*SEARCH, "a.npz", "--gallery", "a.index", "--json", "a.index"),
     (*SEARCH, "a.npz", "--gallery", "a.npz", "--json", "new.png", "--sheet", "new.png"),
@@ -231,7 +241,7 @@ TABLES = {
     "mine/table.md": "mine/table.md: already exists but was not written by this command",
     "mine/table.json": "mine/table.json: already exists but was not written by this command",
     "mine/dcl-all/seed0/log.txt": "mine/dcl-all/seed0/log.txt: already exists but was not written by this command",
-    "mine/dcl-all/seed0/log.txt->thesis.tex": "mine/dcl-all/seed0/log.txt: is there",
+    "mine/dcl-all/seed0/log.txt->thesis.tex": "mine/dcl-all/seed0/log.txt: already exists",
 }
 
 

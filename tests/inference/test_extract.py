@@ -216,7 +216,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_file(run_extract, picture
     assert "the same command goes on from features.npz.partial" in capfd.readouterr().err
     run_extract(pictures, "--skip-broken")
     assert steps == [0, 1, 2, 3, 4]
-    assert "2 of 4 batches are there" in capfd.readouterr().out
+    assert "2 of 4 batches are done" in capfd.readouterr().out
     assert (tmp_path / "features.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
     assert not (tmp_path / "features.npz.partial").exists()
 
