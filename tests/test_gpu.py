@@ -279,8 +279,13 @@ def test_mindspore_is_told_the_release_by_a_private_compiler_that_goes_away(tool
     assert not home.exists()
 
 
-def test_a_temporary_folder_that_runs_no_programs_is_named(toolkit, monkeypatch):
-    monkeypatch.setattr(Path, "chmod", lambda path, mode: None)  # as a folder mounted noexec
+def refuse(path, mode):
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize("chmod", [lambda path, mode: None, refuse])  # as a folder mounted noexec, or without modes
+def test_a_temporary_folder_that_runs_no_programs_is_named(toolkit, monkeypatch, chmod):
+    monkeypatch.setattr(Path, "chmod", chmod)
     with pytest.raises(DeviceError, match=r"programs in .* cannot be run") as raised, toolkit.announced({}):
         pass
     assert "TMPDIR" in raised.value.remedy

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib import metadata, util
 from pathlib import Path
@@ -191,7 +191,8 @@ def _write_compiler(home: Path, release: str) -> Path:
     compiler = home / "bin" / "nvcc"
     compiler.parent.mkdir()
     compiler.write_text(f'#!/bin/sh\necho "Cuda compilation tools, release {release}, V{release}"\n', encoding="utf-8")
-    compiler.chmod(0o700)
+    with suppress(OSError):  # a file system may set no permissions
+        compiler.chmod(0o700)
     if _release(home) != release:
         raise DeviceError(f"programs in {tempfile.gettempdir()} cannot be run", "set TMPDIR to a folder where they can")
     return home

@@ -127,6 +127,24 @@ def test_the_folder_is_the_users_own_or_of_this_process(tmp_path, monkeypatch, c
     assert "no home folder is known to keep a cache in; set HOME or XDG_CACHE_HOME" in caplog.text
 
 
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_file_system_without_permissions_keeps_no_kernels(tmp_path, monkeypatch, caplog, refuses):
+    """It refuses chmod, or passes over it while all files are everybody's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def chmod(path, mode):
+        if refuses:
+            raise PermissionError(1, "Operation not permitted", path)
+
+    monkeypatch.setattr(os, "chmod", chmod)
+    monkeypatch.setattr(build, "_is_own_file", lambda path: False)
+    other = build._folder.__wrapped__()
+    assert not other.is_relative_to(tmp_path)
+    assert "CUDA kernels are compiled for this process alone: " in caplog.text
+    assert ("Operation not permitted" if refuses else "keeps no permissions") in caplog.text
+    other.rmdir()
+
+
 HOLDER = """
 import fcntl, os, sys, time
 fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)

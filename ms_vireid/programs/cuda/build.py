@@ -173,16 +173,17 @@ def _alone(folder: Path) -> Iterator[None]:
 @cache
 def _folder() -> Path:
     """The folder of compiled code: in the user's cache, or a temporary one, until this process ends, if that cannot be
-    written or belongs to somebody else."""
+    written, belongs to somebody else, or keeps no permissions."""
     try:
         folder = runtime.cache_folder() / "cuda"
         folder.mkdir(parents=True, exist_ok=True)
         if os.stat(folder).st_mode & _BY_OTHERS:
             os.chmod(folder, 0o700)
-        with tempfile.TemporaryFile(dir=folder):
-            if os.stat(folder).st_uid == os.getuid():
+        with tempfile.NamedTemporaryFile(dir=folder) as probe:
+            os.chmod(probe.name, 0o600)
+            if os.stat(folder).st_uid == os.getuid() and _is_own_file(Path(probe.name)):
                 return folder
-        problem = f"{folder} belongs to another user"
+        problem = f"{folder} belongs to another user, or is on a file system that keeps no permissions"
     except (OSError, InputError) as error:
         problem = str(error)
     _log.warning("%s", one_line(f"note: CUDA kernels are compiled for this process alone: {problem}"))
