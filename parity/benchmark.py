@@ -42,10 +42,10 @@ def main() -> None:
     for name in arguments.only:
         results[name] = {}
         section = sections.SECTIONS[name]
-        say("", name, *section.head().split("\n"))
+        say("", name, section.head())
         for row_name, row in section.rows([row for row in section.names if arguments.match in row], arguments):
             results[name][row_name] = row
-            say(*section.line(row_name, row).split("\n"))
+            say(section.line(row_name, row))
             if arguments.json:  # now: a later row may fail
                 write_json(arguments.json, results)
     if arguments.json:

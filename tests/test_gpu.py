@@ -295,3 +295,14 @@ def test_a_system_cuda_is_announced_as_it_is(bare):
     home = write_toolkit(bare / "cuda")
     with gpu.find_toolkit({"CUDA_HOME": str(home)}).announced({}) as variables:
         assert variables == {"CUDA_HOME": str(home), "LD_LIBRARY_PATH": str(home / "lib64")}
+
+
+@pytest.mark.parametrize(("capability", "lines"), [(9.0, 1), (8.9, 0)])
+def test_a_first_start_of_minutes_is_announced_also_where_no_home_is_known(monkeypatch, capsys, capability, lines):
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)  # as in a container that runs as any user
+    gpu.Gpu("NVIDIA X", capability).announce_translation({})
+    assert capsys.readouterr().err.count("for 3 to 4 minutes on an H100") == lines

@@ -80,9 +80,7 @@ class FolderLayout:
 def documented_layout(root: Path, pictures: Sequence[Path]) -> FolderLayout | None:
     """Return the layout of the documented tree that some of the pictures lie in, which begins at the root or one to
     three folders above it; None if there is none."""
-    root, paths = _absolute(root, pictures)
-    tops = ((top, _documented(top)) for top in (root, *root.parents[:3]))
-    return _best([FolderLayout(top, text) for top, text in tops if text], paths)
+    return _documented_layout(*_absolute(root, pictures))
 
 
 def find_layout(
@@ -103,7 +101,7 @@ def find_layout(
         if layout := _best([FolderLayout(top, canonical(stated)) for top in (root, *root.parents[:3])], paths):
             return layout
         raise InputError(f"{root}: {option} {shown(stated)} takes no picture; {_levels(root, paths)}")
-    if layout := documented_layout(root, pictures):
+    if layout := _documented_layout(root, paths):
         return layout
     unknown = f"{root}: is none of the trees in docs/data.md; {_levels(root, paths)}"
     remedy = f"give a {option} such as '{{identity}}/{{modality}}/{{camera}}/*'"
@@ -115,10 +113,15 @@ def find_layout(
     return FolderLayout(root, "")
 
 
+def _documented_layout(root: Path, paths: Sequence[str]) -> FolderLayout | None:
+    tops = ((top, _documented(top)) for top in (root, *root.parents[:3]))
+    return _best([FolderLayout(top, text) for top, text in tops if text], paths)
+
+
 def _best(layouts: Sequence[FolderLayout], paths: Sequence[str]) -> FolderLayout | None:
     """Return the layout that takes the most paths, the first of equal ones; None if none takes any."""
-    best = max(layouts, key=lambda layout: layout.taken(paths), default=None)
-    return best if best and best.taken(paths) else None
+    taken = [layout.taken(paths) for layout in layouts]
+    return layouts[taken.index(max(taken))] if any(taken) else None
 
 
 def _absolute(root: Path, pictures: Sequence[Path]) -> tuple[Path, list[str]]:

@@ -69,10 +69,10 @@ class Gpu:
         """Say that the start takes minutes if the driver has to compile MindSpore's kernels, unless as many files as
         they are lie in its cache, whoever left them there."""
         if self.capability > COMPILED:
-            cache = Path(environment.get("CUDA_CACHE_PATH") or Path.home() / ".nv" / "ComputeCache")
+            cache = environment.get("CUDA_CACHE_PATH") or os.path.expanduser("~/.nv/ComputeCache")
             if sum(len(files) for *_, files in os.walk(cache)) < MODULES:
                 what = f"the driver first translates MindSpore's kernels for this GPU, for {TRANSLATION}"
-                say(f"note: {what}; it keeps them in {printable(str(cache))}, if it can", error=True)
+                say(f"note: {what}; it keeps them in {printable(cache)}, if it can", error=True)
 
 
 def find_gpu(environment: Mapping[str, str]) -> Gpu:

@@ -38,10 +38,10 @@ def read_source(
             raise InputError(f"{option} {path}: {state}; give pictures, one folder, or one .npz of extract.py")
     files = [path.absolute() for path in paths]
     root = Path(os.path.commonpath([file.parent for file in files]))
-    layouts = {
-        folder: _layout(folder, [Path(file.name) for file in files if file.parent == folder], layout, gallery, modality)
-        for folder in dict.fromkeys(file.parent for file in files)
-    }
+    folders: dict[Path, list[Path]] = {}
+    for file in files:
+        folders.setdefault(file.parent, []).append(Path(file.name))
+    layouts = {folder: _layout(folder, names, layout, gallery, modality) for folder, names in folders.items()}
     read = [read_layout(file.parent, [Path(file.name)], layouts[file.parent], modality) for file in files]
     sets, people = zip(*read, strict=True)
     columns = [np.concatenate([getattr(one, name) for one in sets]) for name in ("identities", "cameras", "infrared")]

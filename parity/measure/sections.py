@@ -26,7 +26,6 @@ class Section(NamedTuple):
         return f"{name:{WIDTH}}" + "".join(f"{show(row):>{width}}" for _, width, show in self.columns)
 
 
-_RATIO = (("ratio", 8, "{ratio:.2f}".format_map), ("spread", 15, "{spread[0]:.2f} to {spread[1]:.2f}".format_map))
 _OF_MODELS = (
     ("images", 7, "{batch}".format_map),
     ("MindSpore s", 13, "{mindspore_s:.4g}".format_map),
