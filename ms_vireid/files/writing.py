@@ -152,7 +152,7 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
         mode = temporary.stat().st_mode  # the user's default; some libraries restrict a file to its owner
         yield temporary
         with _if_supported(path.parent, "that sets no permissions"):
-            temporary.chmod(mode)
+            os.chmod(temporary, mode)
         _sync(temporary, path.parent)
         os.replace(temporary, path)
         replaced = True
