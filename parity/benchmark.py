@@ -96,7 +96,7 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="F", help="also write the figures, in seconds and GiB")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, such as train.program=graph"
+        "overrides", nargs="*", metavar="key.sub=value", help="configuration values, such as train.backend=graph"
     )
     arguments = parser.parse_intermixed_args()
     require_extra("parity/benchmark.py", "parity", "torch")

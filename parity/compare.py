@@ -106,9 +106,9 @@ def compare_all(
     ]
 
 
-def where(program: str, comparison: Comparison) -> str:
-    """Return the program, if any, the tensor and the entry."""
-    return f"{program and f'{program}: '}{comparison.tensor}, {comparison.detail}"
+def where(backend: str, comparison: Comparison) -> str:
+    """Return the backend, if any, the tensor and the entry."""
+    return f"{backend and f'{backend}: '}{comparison.tensor}, {comparison.detail}"
 
 
 def compare_names(what: str, actual, expected) -> Comparison:

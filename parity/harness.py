@@ -1,5 +1,5 @@
 """Compare a MindSpore cell with its PyTorch twin: the same weights, the same inputs, all results. PyTorch computes
-once, MindSpore once by each program."""
+once, MindSpore once by each backend."""
 
 import copy
 import re
@@ -17,10 +17,10 @@ from mindspore import Parameter, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from ms_vireid.command.names import PROGRAMS
+from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.half import HalfWeights
+from ms_vireid.command.names import BACKENDS
 from ms_vireid.files.weights import COUNTER
-from ms_vireid.programs.half import HalfWeights
-from ms_vireid.programs.program import program as program_named
 from parity.compare import (
     FORWARD,
     GRADIENT,
@@ -44,9 +44,9 @@ CANCELLED = re.compile(r"(^|\.)W\.0\.bias$")
 Pair = tuple[nn.Cell, torch.nn.Module]
 
 
-CompareProgram = Callable[[str], list[Comparison]]  # compares one program with a computed reference
-FUNCTION_PROGRAMS = ("eager", "graph")  # of functions that no kernel replaces
-ALL_BUT_KERNELS = (*FUNCTION_PROGRAMS, "cuda")
+CompareBackend = Callable[[str], list[Comparison]]  # compares one backend with a computed reference
+FUNCTION_BACKENDS = ("eager", "graph")  # of functions that no kernel replaces
+ALL_BUT_KERNELS = (*FUNCTION_BACKENDS, "cuda")
 
 
 @dataclass(frozen=True)
@@ -54,18 +54,18 @@ class Case:
     """One claim of the ladder.
 
     rung: 1 to 7. subject: the layer, loss or model.
-    prepare: computes PyTorch's side and returns a function that compares one program of MindSpore with it. Installed
+    prepare: computes PyTorch's side and returns a function that compares one backend of MindSpore with it. Installed
         kernels stay installed, so they are compared last.
     small: takes a second or two at most.
-    programs: those of `PROGRAMS` that differ here; empty if no program takes part.
+    backends: those of `BACKENDS` that differ here; empty if no backend takes part.
     device: the only device that computes it; "" for all.
     """
 
     rung: int
     subject: str
-    prepare: Callable[[], CompareProgram]
+    prepare: Callable[[], CompareBackend]
     small: bool = True
-    programs: tuple[str, ...] = PROGRAMS
+    backends: tuple[str, ...] = BACKENDS
     device: str = ""
 
     def is_for(self, device: str) -> bool:
@@ -81,33 +81,33 @@ class Case:
 
 
 def once(rung: int, subject: str, function: Callable[..., list[Comparison]], *arguments: Any) -> Case:
-    """Make a case in which no program takes part."""
-    return Case(rung, subject, lambda: lambda _program: function(*arguments), programs=())
+    """Make a case in which no backend takes part."""
+    return Case(rung, subject, lambda: lambda _backend: function(*arguments), backends=())
 
 
-def all_of(*parts: CompareProgram) -> CompareProgram:
+def all_of(*parts: CompareBackend) -> CompareBackend:
     """Run several comparisons in turn."""
-    return lambda program: [comparison for part in parts for comparison in part(program)]
+    return lambda backend: [comparison for part in parts for comparison in part(backend)]
 
 
-def from_saved_buffers(cell: nn.Cell, *parts: CompareProgram) -> CompareProgram:
-    """Run several comparisons in turn; every program starts with the running statistics and memories of now."""
+def from_saved_buffers(cell: nn.Cell, *parts: CompareBackend) -> CompareBackend:
+    """Run several comparisons in turn; every backend starts with the running statistics and memories of now."""
     buffers = [
         (parameter, parameter.asnumpy().copy()) for parameter in cell.get_parameters() if not parameter.requires_grad
     ]
 
-    def compare_program(program: str) -> list[Comparison]:
+    def compare_backend(backend: str) -> list[Comparison]:
         for parameter, value in buffers:
             parameter.set_data(ms.Tensor(value))
-        return all_of(*parts)(program)
+        return all_of(*parts)(backend)
 
-    return compare_program
+    return compare_backend
 
 
-def computed_by(program: str, function: Callable) -> Callable:
-    """Return the function as a program computes it; a cell is prepared first."""
+def computed_by(backend: str, function: Callable) -> Callable:
+    """Return the function as a backend computes it; a cell is prepared first."""
     cell = function if isinstance(function, nn.Cell) else nn.Cell()
-    return program_named(program).prepare(cell).compile(function)
+    return backend_named(backend).accelerate(cell).compile(function)
 
 
 @dataclass
@@ -175,36 +175,36 @@ def mindspore_side(
     cell: nn.Cell,
     inputs: Sequence[Any],
     training: bool,
-    program: str,
+    backend: str,
     buffers: Collection[str] = (),
     half: bool = False,
 ) -> Computed:
-    """Compute the same by a program. buffers: PyTorch's names of those to return. half: as with `train.amp`."""
+    """Compute the same by a backend. buffers: PyTorch's names of those to return. half: as with `train.amp`."""
     cell.set_train(training)
     if training:
-        return _train_mindspore(cell, inputs, program, buffers, half)
-    return Computed(_outputs(computed_by(program, cell)(*map(_to_mindspore, inputs))))
+        return _train_mindspore(cell, inputs, backend, buffers, half)
+    return Computed(_outputs(computed_by(backend, cell)(*map(_to_mindspore, inputs))))
 
 
-def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare outputs in evaluation mode."""
     cell, module = pair
     expected = torch_side(module, inputs, training=False)
 
-    def compare_program(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, False, program)
+    def compare_backend(backend: str) -> list[Comparison]:
+        actual = mindspore_side(cell, inputs, False, backend)
         return compare_all("output", actual.outputs, expected.outputs, FORWARD)
 
-    return compare_program
+    return compare_backend
 
 
-def compare_training(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+def compare_training(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare outputs, gradients of inputs and of every weight by name, and buffers, in training mode."""
     cell, module = pair
     expected = torch_side(module, inputs, training=True)
 
-    def compare_program(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, program, expected.buffers)
+    def compare_backend(backend: str) -> list[Comparison]:
+        actual = mindspore_side(cell, inputs, True, backend, expected.buffers)
         comparisons = compare_all("output", actual.outputs, expected.outputs, FORWARD)
         if expected.input_gradients:
             comparisons += compare_all("gradient of", actual.input_gradients, expected.input_gradients, GRADIENT)
@@ -219,7 +219,7 @@ def compare_training(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
             comparisons += compare_all("buffer", actual.buffers, expected.buffers, FORWARD)
         return comparisons
 
-    return compare_program
+    return compare_backend
 
 
 def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float]:
@@ -232,7 +232,7 @@ def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float
     return tolerance, max(float(np.abs(gradients[member]).max()) for member in group if member in gradients)
 
 
-def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare what `compare_training` does, where float32 cannot meet its tolerances, by distances to PyTorch in
     float64.
 
@@ -246,7 +246,7 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
     return _compare_distances(pair, inputs, exact, FORWARD, KINKS)
 
 
-def compare_half(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
+def compare_half(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare what `compare_training` does in float16, as with `train.amp`, by distances to PyTorch in float32.
 
     How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers after
@@ -259,15 +259,15 @@ def compare_half(pair: Pair, inputs: Sequence[Any]) -> CompareProgram:
 
 def _compare_distances(
     pair: Pair, inputs: Sequence[Any], exact: Computed, forward: float, backward: float, half: bool = False
-) -> CompareProgram:
+) -> CompareBackend:
     cell, module = pair
     expected = torch_side(module, inputs, training=True, half=half)
 
-    def compare_program(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, program, expected.buffers, half)
+    def compare_backend(backend: str) -> list[Comparison]:
+        actual = mindspore_side(cell, inputs, True, backend, expected.buffers, half)
         return _distances(actual, expected, exact, forward, backward, HALF_MARGIN if half else MARGIN)
 
-    return compare_program
+    return compare_backend
 
 
 def _distances(
@@ -303,7 +303,7 @@ def _norm(value: np.ndarray) -> float:
     return float(np.linalg.norm(value.astype(np.float64)))
 
 
-def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> CompareProgram:
+def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> CompareBackend:
     """Compare every layer's output in PyTorch's order: a difference starts at the first one over the tolerance. Layers
     are matched by name. Layers of one side only (an attention's fused softmax), or fused into a larger kernel, are
     skipped."""
@@ -314,21 +314,21 @@ def trace(pair: Pair, inputs: Sequence[Any], training: bool = False) -> CompareP
     with _hooked(module.named_modules(), expected), torch.no_grad():
         module(*map(_to_torch, inputs))
 
-    def compare_program(program: str) -> list[Comparison]:
+    def compare_backend(backend: str) -> list[Comparison]:
         cell.set_train(training)
-        layers = _layers_of_graph if program_named(program).compiled else _layers
-        actual = layers(program, cell, inputs)
+        layers = _layers_of_graph if backend_named(backend).compiled else _layers
+        actual = layers(backend, cell, inputs)
         return [
             compare(f"output of {name}", actual[name], expected[name], FORWARD) for name in expected if name in actual
         ]
 
-    return compare_program
+    return compare_backend
 
 
-def _layers(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+def _layers(backend: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
     """Return every layer's output by name, from forward hooks."""
     actual: dict[str, np.ndarray] = {}
-    computing = computed_by(program, cell)
+    computing = computed_by(backend, cell)
     with _hooked(cell.cells_and_names(), actual):
         computing(*map(_to_mindspore, inputs))
     return actual
@@ -349,13 +349,13 @@ def _keep(store: dict[str, np.ndarray], name: str, _layer: Any, _inputs: Any, ou
         store.setdefault(name, _array(output))
 
 
-def _layers_of_graph(program: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
+def _layers_of_graph(backend: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict[str, np.ndarray]:
     """Return every layer's output by name from a compiled graph, which calls no hooks: each layer assigns its output to
-    a parameter. Types and shapes come from the operators. Layers inside a cell that the program computes as a whole are
+    a parameter. Types and shapes come from the operators. Layers inside a cell that the backend computes as a whole are
     not called and are left out."""
     outputs = _layers("eager", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
-    computing = computed_by(program, cell)  # which may replace a `construct`: before they are wrapped
+    computing = computed_by(backend, cell)  # which may replace a `construct`: before they are wrapped
     for name, layer in layers.items():
         layer.kept_output = Parameter(
             ms.Tensor(np.full_like(outputs[name], np.nan)), f"kept.{name}", requires_grad=False
@@ -378,10 +378,10 @@ def _construct_and_keep(self, *inputs):
 
 
 def _train_mindspore(
-    cell: nn.Cell, inputs: Sequence[Any], program: str, buffers: Collection[str], half: bool
+    cell: nn.Cell, inputs: Sequence[Any], backend: str, buffers: Collection[str], half: bool
 ) -> Computed:
     """buffers: PyTorch's names; MindSpore stores buffers as parameters that are not trained, like frozen weights."""
-    program_named(program).prepare(cell)
+    backend_named(backend).accelerate(cell)
     tensors = [_to_mindspore(value) for value in inputs]
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
     weights = ms.ParameterTuple([twin.parameter for twin in trained])
@@ -404,7 +404,7 @@ def _train_mindspore(
 
     gradients_of = ms.value_and_grad(weighed, positions or None, weights if len(weights) else None, has_aux=True)
     with halved.in_place() if half else nullcontext():
-        (_, outputs), gradients = computed_by(program, gradients_of)(*tensors)
+        (_, outputs), gradients = computed_by(backend, gradients_of)(*tensors)
     of_inputs, of_weights = gradients if positions and len(weights) else (gradients, gradients)
     of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
     return Computed(

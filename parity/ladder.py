@@ -13,38 +13,38 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
+from ms_vireid.backends.backend import OF_DEVICE
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import how_broken
 from ms_vireid.devices import memory, runtime
-from ms_vireid.programs.program import OF_DEVICE
-from parity.cases import LADDER, ONCE, RUNGS, Outcome, is_for_stand_ins, programs_of
+from parity.cases import LADDER, ONCE, RUNGS, Outcome, backends_of, is_for_stand_ins
 from parity.cases import run as run_case
 from parity.compare import where
 from parity.harness import Case
 from parity.processes import executor, set_up_for_comparisons
 from parity.stand_in import build
 
-CELL, WORST = 18, 12  # characters of a program's column, of cases and of rungs
+CELL, WORST = 18, 12  # characters of a backend's column, of cases and of rungs
 
 
 @dataclass(frozen=True)
 class Side:
-    """A device and the programs by which it computes. stand_in: a stand-in replaces it."""
+    """A device and the backends by which it computes. stand_in: a stand-in replaces it."""
 
     device: str
-    programs: tuple[str, ...]
+    backends: tuple[str, ...]
     stand_in: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(map(self.column, self.programs))
+        return tuple(map(self.column, self.backends))
 
-    def column(self, program: str) -> str:
-        """Return the name of a program's column; on a stand-in, which has the compiled program only, the device's."""
-        if not self.stand_in or program == "":
-            return program
-        return self.device.lower() if program == "graph" else f"{self.device.lower()} {program}"
+    def column(self, backend: str) -> str:
+        """Return the name of a backend's column; on a stand-in, which has the compiled backend only, the device's."""
+        if not self.stand_in or backend == "":
+            return backend
+        return self.device.lower() if backend == "graph" else f"{self.device.lower()} {backend}"
 
     def __str__(self) -> str:
         return f"{self.device} (stand-in)" if self.stand_in else self.device
@@ -61,11 +61,11 @@ def main(arguments: argparse.Namespace, described: str, stand_ins: Sequence[str]
     ]
     sides = _sides(arguments, described, stand_ins)
     if arguments.renew:
-        from parity.programs import renewed  # imports all programs
+        from parity.backends import renewed  # imports all backends
 
-        with renewed((program, side.device) for side in sides for program in side.programs):
+        with renewed((backend, side.device) for side in sides for backend in side.backends):
             _climb(arguments, described, chosen, sides)
-        say("what the replacements stand for is written down: ms_vireid/programs/proven.json")
+        say("what the replacements stand for is written down: ms_vireid/backends/proven.json")
     else:
         _climb(arguments, described, chosen, sides)
 
@@ -97,18 +97,18 @@ def _sides(arguments: argparse.Namespace, described: str, stand_ins: Sequence[st
     """Return the sides that compute. described: this process's device, which computes, too, if --device is auto.
 
     Raises:
-        InputError: a program that no side has.
+        InputError: a backend that no side has.
     """
-    wanted = arguments.program
+    wanted = arguments.backend
     if not stand_ins:
-        return [Side(described.split()[0], programs_of(described, wanted))]
-    sides = [Side("CPU", programs_of("CPU", wanted))] if arguments.device == "auto" else []
+        return [Side(described.split()[0], backends_of(described, wanted))]
+    sides = [Side("CPU", backends_of("CPU", wanted))] if arguments.device == "auto" else []
     for device in stand_ins:
-        programs = tuple(program for program in wanted or ["graph"] if program in OF_DEVICE[device])
-        if not programs:
+        backends = tuple(backend for backend in wanted or ["graph"] if backend in OF_DEVICE[device])
+        if not backends:
             known = " and ".join(OF_DEVICE[device])
-            raise InputError(f"--program {' '.join(wanted)}: the stand-in {device} has {known}")
-        sides.append(Side(device, programs, stand_in=True))
+            raise InputError(f"--backend {' '.join(wanted)}: the stand-in {device} has {known}")
+        sides.append(Side(device, backends, stand_in=True))
     return sides
 
 
@@ -154,40 +154,40 @@ def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
     made = []
     for number in numbers:
         begun = time.perf_counter()
-        outcome = run_case(LADDER[number], side.programs)
-        results = {side.column(program): comparisons for program, comparisons in outcome.results.items()}
+        outcome = run_case(LADDER[number], side.backends)
+        results = {side.column(backend): comparisons for backend, comparisons in outcome.results.items()}
         made.append((time.perf_counter() - begun, results))
     memory.give_back()
     return made
 
 
-def _columns(values: dict[str, str], programs: Sequence[str], width: int = CELL) -> str:
-    """Return a column for each program, and one for all for what runs once."""
+def _columns(values: dict[str, str], backends: Sequence[str], width: int = CELL) -> str:
+    """Return a column for each backend, and one for all for what runs once."""
     if "" in values:
-        return f"{values[''] + ', once':>{max(width * len(programs), CELL)}}"
-    return "".join(f"{values.get(program, ''):>{width}}" for program in programs)
+        return f"{values[''] + ', once':>{max(width * len(backends), CELL)}}"
+    return "".join(f"{values.get(backend, ''):>{width}}" for backend in backends)
 
 
-def worst_by_rung(outcomes: Sequence, programs: Sequence[str]) -> str:
-    """For each rung, and each kind of limit in it, the comparison of each program that came nearest to it."""
-    found = defaultdict(lambda: defaultdict(list))  # by the rung, whether it runs once, the limit, and the program
+def worst_by_rung(outcomes: Sequence, backends: Sequence[str]) -> str:
+    """For each rung, and each kind of limit in it, the comparison of each backend that came nearest to it."""
+    found = defaultdict(lambda: defaultdict(list))  # by the rung, whether it runs once, the limit, and the backend
     for outcome in outcomes:
-        for program, comparisons in outcome.results.items():
+        for backend, comparisons in outcome.results.items():
             for comparison in comparisons:
-                group = found[outcome.case.rung, program == ONCE, comparison.tolerance]
-                group[program].append((outcome.case, comparison))
-    width = max(WORST, *(len(program) + 2 for program in programs))
-    lines = [f"{'rung':18}{'limit':>7}{''.join(f'{program:>{width}}' for program in programs)}  the nearest of all"]
-    for (rung, _, tolerance), by_program in sorted(found.items()):
+                group = found[outcome.case.rung, backend == ONCE, comparison.tolerance]
+                group[backend].append((outcome.case, comparison))
+    width = max(WORST, *(len(backend) + 2 for backend in backends))
+    lines = [f"{'rung':18}{'limit':>7}{''.join(f'{backend:>{width}}' for backend in backends)}  the nearest of all"]
+    for (rung, _, tolerance), by_backend in sorted(found.items()):
         if tolerance == 0.0:
-            cells = {p: f"{sum(c.passed for _, c in made)} of {len(made)}" for p, made in by_program.items()}
+            cells = {p: f"{sum(c.passed for _, c in made)} of {len(made)}" for p, made in by_backend.items()}
             limit, where = "exact", ""
         else:
-            worst = {p: max(made, key=lambda pair: pair[1].closeness) for p, made in by_program.items()}
+            worst = {p: max(made, key=lambda pair: pair[1].closeness) for p, made in by_backend.items()}
             cells = {p: f"{c.error:.1e}" for p, (_, c) in worst.items()}
-            program, (case, comparison) = max(worst.items(), key=lambda item: item[1][1].closeness)
-            limit, where = f"{tolerance:.0e}", f"  {program and f'{program}: '}{case.subject}: {comparison.tensor}"
-        lines.append(f"{f'{rung} {RUNGS[rung]}':18}{limit:>7}{_columns(cells, programs, width)}{where}".rstrip())
+            backend, (case, comparison) = max(worst.items(), key=lambda item: item[1][1].closeness)
+            limit, where = f"{tolerance:.0e}", f"  {backend and f'{backend}: '}{case.subject}: {comparison.tensor}"
+        lines.append(f"{f'{rung} {RUNGS[rung]}':18}{limit:>7}{_columns(cells, backends, width)}{where}".rstrip())
     return "\n".join(lines)
 
 

@@ -1,13 +1,13 @@
-"""Run the parity ladder, and print each case's worst error with each program, where it is, and whether it is too large.
+"""Run the parity ladder, and print each case's worst error with each backend, where it is, and whether it is too large.
 
-A program is how MindSpore computes (`--programs` prints how they differ): by this project's CPU kernels (numba), by
+A backend is how MindSpore computes (`--backends` prints how they differ): by this project's CPU kernels (numba), by
 MindSpore's operators one by one (eager), by a compiled graph of them (graph), or by one with CUDA kernels (cuda).
 PyTorch's side is computed once for all.
-Whatever depends on no program (names, pictures, initial values, learning rates) runs once. Losses and other functions
+Whatever depends on no backend (names, pictures, initial values, learning rates) runs once. Losses and other functions
 have no kernels, so for them "numba" is the same as "eager".
 
 With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases of rungs 2 to 5
-without their devices (parity/stand_in): with the compiled program, or with --program eager operator by operator.
+without their devices (parity/stand_in): with the compiled backend, or with --backend eager operator by operator.
 """
 
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.names import PROGRAMS
+from ms_vireid.command.names import BACKENDS
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run, work
 from parity import processes, stand_in
@@ -32,9 +32,9 @@ def main() -> None:
         help="compute on the stand-in for --device GPU or Ascend; with --device auto, on both, beside the CPU",
     )
     parser.add_argument(
-        "--program",
+        "--backend",
         nargs="+",
-        choices=PROGRAMS,
+        choices=BACKENDS,
         help="how MindSpore computes (default: all that the device has, on a stand-in graph)",
     )
     parser.add_argument(
@@ -43,12 +43,12 @@ def main() -> None:
     parser.add_argument("--match", metavar="TEXT", help="only cases whose name contains this")
     parser.add_argument("--small", action="store_true", help="leave out real widths and 20-step trainings")
     parser.add_argument(
-        "--programs", action="store_true", help="instead of the ladder, print what each program computes otherwise"
+        "--backends", action="store_true", help="instead of the ladder, print what each backend computes otherwise"
     )
     parser.add_argument(
         "--renew",
         action="store_true",
-        help="write down what the programs' replacements stand for, if no case is over: after a change of a layer or a "
+        help="write down what the backends' replacements stand for, if no case is over: after a change of a layer or a "
         "loss that its kernels compute as well",
     )
     parser.add_number(
@@ -57,8 +57,8 @@ def main() -> None:
         help="processes that share the cases and the cores (default: 2 on two CPU cores or more)",
     )
     arguments = parser.parse_args()
-    if arguments.programs:
-        work("parity.programs").main()
+    if arguments.backends:
+        work("parity.backends").main()
         return
     require_extra("parity/report.py", "parity", "torch", "torchvision", "timm")
     if arguments.renew and (arguments.match or arguments.rung):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ms_vireid import optimizers as mindspore_optimizers
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.readers import read_data
@@ -20,7 +21,6 @@ from ms_vireid.engine.plan import Plan
 from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.models.base import visible_rows
-from ms_vireid.programs.program import program as program_named
 from parity.compare import (
     EXACT,
     HALF,
@@ -187,19 +187,19 @@ class Training:
 
 
 class MindSporeTraining(Training):
-    def __init__(self, config: Config, batches: TrainingBatches, first: int, program: str, amp: str | bool = False):
+    def __init__(self, config: Config, batches: TrainingBatches, first: int, backend: str, amp: str | bool = False):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
         self.optimizer = mindspore_optimizers.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
-        self.program = program_named(program, amp)
+        self.backend = backend_named(backend, amp)
         self.scaler = mindspore_step.loss_scaler(amp)
 
     def enter(self, *losses) -> None:
         self.loss = mindspore_step.StageLoss(*losses)
         clip_norm = self.config.optimizer.clip_norm
         self.train_step = mindspore_step.build_step(
-            self.model, self.loss, self.optimizer, self.program, clip_norm, self.scaler
+            self.model, self.loss, self.optimizer, self.backend, clip_norm, self.scaler
         )
 
     def step(
@@ -321,10 +321,10 @@ def _begin_torch(
 
 
 def _begin_mindspore(
-    recipe: str, weights: dict[str, torch.Tensor], program: str, amp: str | bool = False
+    recipe: str, weights: dict[str, torch.Tensor], backend: str, amp: str | bool = False
 ) -> MindSporeTraining:
     where = configuration(recipe, training=True), _batches(recipe), RECIPES[recipe].first
-    training = MindSporeTraining(*where, program, amp)
+    training = MindSporeTraining(*where, backend, amp)
     to_mindspore(weights, training.model)
     training.done = RECIPES[recipe].done
     if training.done:
@@ -349,9 +349,9 @@ def reference(recipe: str) -> Trajectory:
 
 
 @cache
-def in_half(recipe: str, amp: str, program: str, start: int = 0) -> Trajectory:
-    """Train all steps by a program with `train.amp`, from the initial weights or one of the `STARTS` near them."""
-    training = _begin_mindspore(recipe, _near(_initial(recipe), start), program, amp)
+def in_half(recipe: str, amp: str, backend: str, start: int = 0) -> Trajectory:
+    """Train all steps by a backend with `train.amp`, from the initial weights or one of the `STARTS` near them."""
+    training = _begin_mindspore(recipe, _near(_initial(recipe), start), backend, amp)
     training.advance(STEPS)
     return training.result(reference(recipe).weights)
 
@@ -371,7 +371,7 @@ def by_autocast(recipe: str, amp: str) -> Trajectory:
     return training.result(reference(recipe).weights)
 
 
-def compare_half_training(recipe: str, amp: str, program: str) -> list[Comparison]:
+def compare_half_training(recipe: str, amp: str, backend: str) -> list[Comparison]:
     """Compare a training in half precision with PyTorch's autocast: the first of `STARTS` within all limits, else the
     one from the initial weights.
 
@@ -382,12 +382,12 @@ def compare_half_training(recipe: str, amp: str, program: str) -> list[Compariso
 
     Where two distances are equal up to rounding, another triplet may be mined, and features then part by 2e-2 to 4e-2.
     A start that rounding cannot tell from the first decides anew. On the stand-in for an Ascend, PMT's stage 2 parts by
-    3.9e-2 from its initial weights in a compiled program, and by 5e-3 to 7e-3 from four starts near them; operator by
+    3.9e-2 from its initial weights in a compiled backend, and by 5e-3 to 7e-3 from four starts near them; operator by
     operator, three starts part and the fourth is 4.8e-3 away. An error parts all.
     """
     expected = by_autocast(recipe, amp)
     for start in (*range(STARTS), 0):
-        actual = in_half(recipe, amp, program, start)
+        actual = in_half(recipe, amp, backend, start)
         comparisons = compare_all("loss term", actual.terms, expected.terms, IN_HALF[amp])
         comparisons.append(
             compare("features after training", actual.features, expected.features, IN_HALF[amp], norm=True)
@@ -398,13 +398,13 @@ def compare_half_training(recipe: str, amp: str, program: str) -> list[Compariso
 
 
 @cache
-def trajectories(recipe: str, program: str) -> dict[str, Trajectory]:
-    """Train three more from the same weights by a program: in MindSpore, and in each framework, handing over to the
+def trajectories(recipe: str, backend: str) -> dict[str, Trajectory]:
+    """Train three more from the same weights by a backend: in MindSpore, and in each framework, handing over to the
     other half-way with the optimiser's state."""
     steps = RECIPES[recipe].steps
     half, rest = steps // 2, steps - steps // 2
     weights = reference(recipe).weights
-    in_mindspore, half_in_torch = _begin_mindspore(recipe, _initial(recipe), program), _half_in_torch(recipe)
+    in_mindspore, half_in_torch = _begin_mindspore(recipe, _initial(recipe), backend), _half_in_torch(recipe)
     in_mindspore.advance(half)
 
     from_mindspore = _begin_torch(recipe, _initial(recipe))

@@ -12,7 +12,7 @@ OPTIONS = [
     *PMT,
     "stages.0.epochs=1",
     "stages.1.epochs=1",
-    "train={num_identities: 3, num_instances: 2, iterations: 2, log_steps: 1, evaluate_every: 1, program: eager}",
+    "train={num_identities: 3, num_instances: 2, iterations: 2, log_steps: 1, evaluate_every: 1, backend: eager}",
     "evaluation={trials: 2, compare_untrained: true, batch_size: 8}",
 ]
 

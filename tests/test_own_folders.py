@@ -22,7 +22,7 @@ SECTION = re.search(r"^## Search your own two folders\n.*?^```\n(.*?)^```", READ
 LINES = {words[1]: words[2:] for words in (shlex.split(line, comments=True) for line in SECTION.splitlines())}
 FEWER_STEPS = ["stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2", "data.workers=0", "train.log_steps=1"]
 # By operators, which compile nothing.
-QUICK = [*FEWER_STEPS, "train.program=eager", "evaluation.compare_untrained=false"]
+QUICK = [*FEWER_STEPS, "train.backend=eager", "evaluation.compare_untrained=false"]
 
 
 def people(count):

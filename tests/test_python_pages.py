@@ -185,7 +185,7 @@ COMMANDS = {
     "export --checkpoint run --format mindir --output model.mindir": "visible and infrared pictures 48x24 to 32",
     "export --checkpoint run --format onnx --output model.onnx": "visible and infrared pictures 48x24 to 32",
 }
-CASES = {  # with the programs that compute them; a graph is slow to compile
+CASES = {  # with the backends that compute them; a graph is slow to compile
     "center distance": ("eager", "graph"),
     "Plain small": ("eager", "numba"),
     "ChannelGate": ("eager", "graph"),
@@ -205,7 +205,7 @@ def test_a_loss_a_model_and_a_layer_are_added_as_the_page_says_and_every_command
 @extensive
 def test_the_ladder_takes_what_the_page_adds(extended):
     options = ["parity.report", "--device", "CPU", "--processes", "1", "--match"]
-    commands = [[*options, case, "--program", *programs] for case, programs in CASES.items()]
+    commands = [[*options, case, "--backend", *backends] for case, backends in CASES.items()]
     *printed, end = run_in(extended, "-c", DRIVER, json.dumps(commands)).split("---------\n")
     for case, said in zip(CASES, printed, strict=True):
         assert f" {case} " in said

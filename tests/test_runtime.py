@@ -13,16 +13,15 @@ import mindspore
 import pytest
 from mindspore import nn
 
+from ms_vireid.backends.backend import OF_DEVICE, backend_named
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import gpu, runtime
 from ms_vireid.inference import start_inference
-from ms_vireid.programs.program import OF_DEVICE
-from ms_vireid.programs.program import program as program_named
 from ms_vireid.tasks import train as training
 from tests.driver import Driver, Loader
 
-PROGRAMS = OF_DEVICE["CPU"]
+BACKENDS = OF_DEVICE["CPU"]
 
 
 def environments(**variables):
@@ -39,13 +38,13 @@ def environments(**variables):
     return done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("convolves", [True, False])
-def test_operators_and_graphs_with_convolutions_are_capped(program, convolves, monkeypatch):
+def test_operators_and_graphs_with_convolutions_are_capped(backend, convolves, monkeypatch):
     """A ViT's products keep AVX-512, and so do the kernels'."""
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
-    program_named(program).prepare(nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
-    expected = "AVX2" if convolves and program != "numba" else None
+    backend_named(backend).accelerate(nn.SequentialCell(nn.Conv2d(3, 4, 3) if convolves else nn.Dense(3, 4)))
+    expected = "AVX2" if convolves and backend != "numba" else None
     assert os.environ.get("ONEDNN_MAX_CPU_ISA") == expected
 
 
@@ -241,7 +240,7 @@ data: {name: synthetic, root: data, image_size: [16, 16], workers: 0, synthetic:
   val_identities: 1, test_identities: 4, images_per_camera: 2, image_size: [32, 16]}}
 model: {embed_dim: 8, num_heads: 2, depth: 1, patch_size: 8, stride: 8, dropout: 0.0, drop_path: 0.0}
 stages: [{epochs: 1, visible: rgb, losses: {id: {}}}]
-train: {num_identities: 2, num_instances: 2, iterations: 1, program: eager}
+train: {num_identities: 2, num_instances: 2, iterations: 1, backend: eager}
 evaluation: {trials: 1}
 """
 
@@ -286,9 +285,9 @@ def test_a_cpu_rounds_nothing():
 def test_a_training_and_a_trained_model_let_products_round_if_asked_to(precisions, capsys, rounded):
     device, kind, told = precisions
     words = f"{device}; products in {kind}; eager" if rounded else f"{device}; eager"
-    config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.program=eager"])
+    config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.backend=eager"])
     assert training.start(device, config)[0] == words
     assert told.pop("matmul") is rounded
-    start_inference(Namespace(device=device, program="eager", tf32=rounded))
+    start_inference(Namespace(device=device, backend="eager", tf32=rounded))
     assert capsys.readouterr().out == 2 * f"device: {words}\n"
     assert told == {"matmul": rounded}

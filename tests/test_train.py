@@ -19,6 +19,7 @@ from PIL import Image
 
 import ms_vireid
 from ms_vireid import evaluate, extract, train
+from ms_vireid.backends.backend import Step
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine import log, trainer
@@ -29,7 +30,6 @@ from ms_vireid.files.checks import unsealed
 from ms_vireid.inference import evaluating
 from ms_vireid.inference.feature_files import load_features
 from ms_vireid.models import build_model
-from ms_vireid.programs.program import Step
 from ms_vireid.tasks import train as training
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 
@@ -42,7 +42,7 @@ train.num_identities=3 train.num_instances=2 train.log_steps=1 evaluation.trials
 """
 SHORT = "stages.0.epochs=1", "stages.1.epochs=1", "train.iterations=2"
 # By operators, which compile nothing.
-QUICK = *TINY.split(), *SHORT, "train.program=eager", "evaluation.compare_untrained=false"
+QUICK = *TINY.split(), *SHORT, "train.backend=eager", "evaluation.compare_untrained=false"
 AGW = """
 data={name: synthetic, image_size: [32, 16], workers: 0, synthetic: {train_identities: 6, val_identities: 1,
 test_identities: 4, images_per_camera: 1, image_size: [64, 32]}}

@@ -24,7 +24,7 @@ data.image_size=[24,24] data.workers=0 data.synthetic.train_identities=5 data.sy
 data.synthetic.test_identities=4 data.synthetic.images_per_camera=1 data.synthetic.image_size=[64,32]
 stages.0.epochs=2 schedule.warmup_epochs=1 schedule.milestones=[1] evaluation.trials=1
 train.num_identities=2 train.num_instances=2 train.iterations=2 train.log_steps=1 optimizer.backbone_factor=0.1
-train.program=eager
+train.backend=eager
 """
 TERMS = {"id", "triplet", "idc", "ia", "ma"}
 

@@ -15,9 +15,9 @@ from .test_train import TINY
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "ms_vireid", "parity", "torch_ref")
-OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1", "train.program=eager"]
+OPTIONS = [*TINY.split(), "train.iterations=2", "stages.0.epochs=1", "stages.1.epochs=1", "train.backend=eager"]
 CHECKPOINT = ("--checkpoint", "run/model.safetensors")
-INFERENCE = ("--device", "CPU", "--program", "eager")
+INFERENCE = ("--device", "CPU", "--backend", "eager")
 CALLS = [
     ["train", "--device", "CPU", "--config", "configs/demo.yaml", "--output", "run", "--data-root", "data", *OPTIONS],
     ["evaluate", *INFERENCE, *CHECKPOINT],
@@ -113,8 +113,8 @@ def test_the_script_has_help_and_tells_a_mistake_in_one_line(site, tmp_path):
 
 
 def test_the_launcher_of_the_cuda_kernels_is_built_and_not_used_once_its_sources_have_changed(site, tmp_path):
-    script = "from ms_vireid.programs.cuda import build; print(build._built_launcher())"
-    folder = site / "ms_vireid/programs/cuda"
+    script = "from ms_vireid.backends.cuda import build; print(build._built_launcher())"
+    folder = site / "ms_vireid/backends/cuda"
     (library,) = folder.glob("launcher*.so")
     assert run_from(site, tmp_path, "-c", script).stdout == f"{library}\n"
     header = folder / "launcher.h"

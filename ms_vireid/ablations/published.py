@@ -16,7 +16,7 @@ NOT_OF_THE_RECIPE = (
     "data.test_fraction",
     "data.synthetic.",
     "model.num_classes",
-    "train.program",
+    "train.backend",
     "train.recompute",
     "train.amp",
     "train.select",

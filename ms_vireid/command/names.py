@@ -6,7 +6,7 @@ from pathlib import Path
 CONFIG_ROOT = Path(__file__).resolve().parents[1] / "configs"
 MODALITIES = ("visible", "infrared")
 DIRECTIONS = ("infrared-to-visible", "visible-to-infrared")
-PROGRAMS = ("numba", "eager", "graph", "cuda")  # of `ms_vireid.programs`
+BACKENDS = ("numba", "eager", "graph", "cuda")  # of `ms_vireid.backends`
 PAGE = "report.html"  # of a run, in its folder
 ABLATIONS = Path("runs/ablations")  # where ablate.py trains
 MILVUS, INDEX = "milvus:", ".index"  # how the names of galleries in Milvus begin, and those of FAISS indexes end

@@ -24,7 +24,7 @@ from types import ModuleType
 from ms_vireid.command import starting
 from ms_vireid.command.arguments import SEED, Bounds
 from ms_vireid.command.errors import FULL, InputError, one_line, printable, shown, unreadable
-from ms_vireid.command.names import CONFIG_ROOT, PROGRAMS
+from ms_vireid.command.names import BACKENDS, CONFIG_ROOT
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 DEVICES = ("auto", "CPU", "GPU", "Ascend")
@@ -130,10 +130,10 @@ def add_inference(parser: Parser) -> None:
     """Add the arguments that `inference.start_inference` reads."""
     add_device(parser)
     parser.add_argument(
-        "--program",
-        choices=("auto", *PROGRAMS),
+        "--backend",
+        choices=("auto", *BACKENDS),
         default="auto",
-        help="what computes the model, as train.program; auto: numba on a CPU; cuda on a GPU, or graph if its kernels "
+        help="what computes the model, as train.backend; auto: numba on a CPU; cuda on a GPU, or graph if its kernels "
         "cannot be compiled; graph on an Ascend",
     )
     parser.add_argument(

@@ -3,7 +3,7 @@ its first import on; its standard streams are open.
 
 A command's file imports this module before all else. Python raises KeyboardInterrupt anywhere, also in a library that
 is being imported, where the C++ of MindSpore and PyTorch ends the process by SIGABRT. So where nothing is begun yet the
-process leaves at once; elsewhere it is interrupted, as Python does, and cleans up. Programs that import this project
+process leaves at once; elsewhere it is interrupted, as Python does, and cleans up. Backends that import this project
 keep their own handlers.
 """
 

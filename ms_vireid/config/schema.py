@@ -17,6 +17,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 
 from ms_vireid.command.errors import InputError, shown
@@ -257,7 +258,7 @@ class TrainConfig(Section):
     iterations: between(1, 100_000) | None = None  # updates in an epoch; null: one pass over the visible pictures
     # what computes a step (docs/devices.md); auto: numba on a CPU, or eager with amp; cuda on a GPU, or graph where its
     # kernels cannot be compiled; graph on an Ascend
-    program: Literal["auto", "numba", "eager", "graph", "cuda"] = "auto"
+    backend: Literal["auto", "numba", "eager", "graph", "cuda"] = "auto"
     recompute: bool = False  # save memory: keep fewer activations, and compute the others again in the backward pass
     # half precision up to pooling, for speed and memory on a GPU or an Ascend; float16 scales the loss, bfloat16 needs
     # an Ascend
@@ -272,6 +273,14 @@ class TrainConfig(Section):
     keep_epochs: Kept = ()  # epochs whose weights are kept as epoch-N.safetensors; 0: before the first
     log_steps: Positive = 10  # steps between lines of metrics.jsonl
     tensorboard: bool = False  # also write the metrics for TensorBoard
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_runs(cls, keys: Any) -> Any:
+        """Until 2026-11 `backend` was called `program`."""
+        if isinstance(keys, dict) and "program" in keys and "backend" not in keys:
+            return {"backend" if key == "program" else key: value for key, value in keys.items()}
+        return keys
 
     def check(self) -> None:
         if self.select == "best" and not self.evaluate_every:

@@ -1,10 +1,10 @@
-"""What a program may compute otherwise is declared where it is defined, with the programs that do:
+"""What a backend may compute otherwise is declared where it is defined, with the backends that do:
 
     @replaceable("numba", "cuda")
     def construct(self, x): ...
 
-`ms_vireid/programs` has the replacements, in one table for each program and device, whose keys are the declared methods
-and functions themselves. `python parity/report.py --programs` prints them all. Call a declared function through its
+`ms_vireid/backends` has the replacements, in one table for each backend and device, whose keys are the declared methods
+and functions themselves. `python parity/report.py --backends` prints them all. Call a declared function through its
 module, as in `distance.masked_mean(...)`: that is where its replacement is put.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from mindspore import nn, ops
 
-from ms_vireid.command.names import PROGRAMS
+from ms_vireid.command.names import BACKENDS
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ Table = dict[Callable, Replacement]
 
 @dataclass(frozen=True)
 class Declaration:
-    """A declared method or function, and the programs that compute it otherwise. module: None for a method."""
+    """A declared method or function, and the backends that compute it otherwise. module: None for a method."""
 
     function: Callable
     name: str
     module: ModuleType | None
-    programs: tuple[str, ...]
+    backends: tuple[str, ...]
 
     @property
     def now(self) -> Any:
@@ -59,40 +59,40 @@ class Declaration:
 
 
 DECLARED: dict[Callable, Declaration] = {}
-_complete: set[str] = set()  # programs whose tables have been checked
+_complete: set[str] = set()  # backends whose tables have been checked
 
 
-def replaceable(*programs: str) -> Callable[[Callable], Callable]:
-    """Declare a method or a function. Raises ValueError unless each program's tables replace it."""
+def replaceable(*backends: str) -> Callable[[Callable], Callable]:
+    """Declare a method or a function. Raises ValueError unless each backend's tables replace it."""
 
     def declare(function: Callable) -> Callable:
         method = "." in function.__qualname__
-        _declare(function, function.__name__, None if method else sys.modules[function.__module__], programs)
+        _declare(function, function.__name__, None if method else sys.modules[function.__module__], backends)
         return function
 
     return declare
 
 
-def declare_method(method: Callable, *programs: str) -> None:
+def declare_method(method: Callable, *backends: str) -> None:
     """Declare a method of MindSpore's."""
-    _declare(method, method.__name__, None, programs)
+    _declare(method, method.__name__, None, backends)
 
 
-def declare_function(module: ModuleType, name: str, *programs: str) -> None:
+def declare_function(module: ModuleType, name: str, *backends: str) -> None:
     """Declare a function of MindSpore's that is called as `module.name`."""
-    _declare(getattr(module, name), name, module, programs)
+    _declare(getattr(module, name), name, module, backends)
 
 
-def _declare(function: Callable, name: str, module: ModuleType | None, programs: tuple[str, ...]) -> None:
-    if not programs or not set(programs) <= set(PROGRAMS) - {"eager"}:  # which replaces nothing
-        raise ValueError(f"{function.__qualname__}: is computed otherwise by {programs}, which are no such programs")
-    if late := _complete & set(programs):
+def _declare(function: Callable, name: str, module: ModuleType | None, backends: tuple[str, ...]) -> None:
+    if not backends or not set(backends) <= set(BACKENDS) - {"eager"}:  # which replaces nothing
+        raise ValueError(f"{function.__qualname__}: is computed otherwise by {backends}, which are no such backends")
+    if late := _complete & set(backends):
         raise ValueError(f"{function.__qualname__}: no table of {', '.join(sorted(late))} has it")
-    DECLARED[function] = Declaration(function, name, module, programs)
+    DECLARED[function] = Declaration(function, name, module, backends)
 
 
-def check_tables(program: str, tables: Iterable[Table]) -> None:
-    """Raise ValueError unless a program's tables, of all devices, have exactly what is declared for it. A table that is
+def check_tables(backend: str, tables: Iterable[Table]) -> None:
+    """Raise ValueError unless a backend's tables, of all devices, have exactly what is declared for it. A table that is
     imported after somebody has put another function in the place of a declared one gets the declared one as its key."""
     tables = list(tables)
     for table in tables:
@@ -102,14 +102,14 @@ def check_tables(program: str, tables: Iterable[Table]) -> None:
                     table[function] = table.pop(key)
                     break
     replaced = {function for table in tables for function in table}
-    declared = {function for function, declaration in DECLARED.items() if program in declaration.programs}
+    declared = {function for function, declaration in DECLARED.items() if backend in declaration.backends}
     for function in replaced - declared:
         raise ValueError(
-            f'{function.__qualname__}: {program} replaces it, which @replaceable("{program}") does not say'
+            f'{function.__qualname__}: {backend} replaces it, which @replaceable("{backend}") does not say'
         )
     for function in declared - replaced:
-        raise ValueError(f"{function.__qualname__}: no table of {program} has it")
-    _complete.add(program)
+        raise ValueError(f"{function.__qualname__}: no table of {backend} has it")
+    _complete.add(backend)
 
 
 def title(function: Callable) -> str:

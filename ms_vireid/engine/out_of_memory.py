@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ms_vireid.backends.backend import Backend
 from ms_vireid.command.errors import FULL, InputError
 from ms_vireid.config import Config
-from ms_vireid.programs.program import Program
 
 
 @contextmanager
@@ -19,12 +19,12 @@ def explained(doing: str, remedy: str) -> Iterator[None]:
         raise InputError(f"out of memory in {doing}; try {remedy}") from error
 
 
-def smaller_steps(config: Config, program: Program) -> str:
+def smaller_steps(config: Config, backend: Backend) -> str:
     """Suggest settings for a step that needs less memory: first those that change no result, then smaller batches."""
     train = config.train
     settings = []
-    if program.compiled:
-        settings.append("train.program=eager")
+    if backend.compiled:
+        settings.append("train.backend=eager")
     if not train.recompute:
         settings.append("train.recompute=true")
     for key in ("num_identities", "num_instances"):

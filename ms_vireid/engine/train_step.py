@@ -5,10 +5,10 @@ from collections.abc import Callable
 from mindspore import Tensor, nn
 from mindspore.amp import DynamicLossScaler
 
+from ms_vireid.backends import half
+from ms_vireid.backends.backend import Backend, Step
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.optimizers import SGD, AdamW
-from ms_vireid.programs import half
-from ms_vireid.programs.program import Program, Step
 
 Gradients = tuple[Tensor, ...]
 
@@ -23,21 +23,21 @@ def build_step(
     model: nn.Cell,
     loss: StageLoss,
     optimizer: AdamW | SGD,
-    program: Program,
+    backend: Backend,
     clip_norm: float | None = None,
     scaler: DynamicLossScaler | None = None,
     gradient_mean: Callable[[Gradients], Gradients] | None = None,
     announce: bool = False,
 ) -> Step:
-    """Build a stage's step, as `Program.step` returns it. Load weights first: the program may move them.
+    """Build a stage's step, as `Backend.step` returns it. Load weights first: the backend may move them.
 
     Args:
-        program: computes model, loss and update.
+        backend: computes model, loss and update.
         clip_norm: limit for the joint norm of all gradients.
         scaler: for float16. A step whose gradients overflow updates nothing.
         gradient_mean: averages gradients over all devices.
     """
-    computation = program.prepare(model, loss, optimizer)
+    computation = backend.accelerate(model, loss, optimizer)
     layout = computation.layout(optimizer)
 
     def forward(images, labels, key, progress):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor
 
+from ms_vireid.backends.backend import Backend, Step
 from ms_vireid.command.progress import progress
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, StageConfig
@@ -27,7 +28,6 @@ from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.program import Program, Step
 
 
 class Trainer:
@@ -39,13 +39,13 @@ class Trainer:
     """
 
     @DEVICE
-    def __init__(self, config: Config, data: ReIDData, run: RunFolder, program: Program, group: ProcessGroup = ALONE):
+    def __init__(self, config: Config, data: ReIDData, run: RunFolder, backend: Backend, group: ProcessGroup = ALONE):
         self.config = config
         self.run = run
         self.group = group
         with group.together():
             self.batches = TrainingBatches(data.train, config, group.rank, group.world_size)
-        self.program = program
+        self.backend = backend
         self.model = build_model(config)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = loss_scaler(config.train.amp)
@@ -69,7 +69,7 @@ class Trainer:
     def load(self, weights: Path) -> None:
         """Take weights that `fit` wrote; raises InputError as `load_model` does."""
         load_model(self.model, load_checkpoint(weights))
-        self.program.prepare(self.model)
+        self.backend.accelerate(self.model)
 
     def fit(self, evaluate: Callable[[], ProtocolResult] | None = None) -> None:
         """Train to the end, then write model.safetensors. evaluate: returns the metrics of the current model, in every
@@ -83,8 +83,8 @@ class Trainer:
             state.save_weights(self.run.kept(0), 0)
         self.model.set_train()
         log.start(state.step)
-        batches = iterate(self.batches, self.config.data.workers, state.step, self.program.compiled)
-        remedy = smaller_steps(self.config, self.program)
+        batches = iterate(self.batches, self.config.data.workers, state.step, self.backend.compiled)
+        remedy = smaller_steps(self.config, self.backend)
         with stop_requests() as stop, closing(batches):
             items = self.group.items(batches)
             for images, labels in progress(items, steps, "training", " images", self.batches.batch_size, state.step):
@@ -126,14 +126,14 @@ class Trainer:
             self.model,
             loss,
             self.optimizer,
-            self.program,
+            self.backend,
             self.config.optimizer.clip_norm,
             self.scaler,
             self.group.gradient_mean(),
             announce=self.group.is_main_process,
         )
         if self.group.is_main_process:
-            self.run.record_as_written(self.program.left)
+            self.run.record_as_written(self.backend.left)
 
     def _end_epoch(self, epoch: int, evaluate: Callable[[], ProtocolResult] | None) -> None:
         train, state = self.config.train, self.state

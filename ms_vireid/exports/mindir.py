@@ -12,12 +12,12 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.backends import proven
+from ms_vireid.backends.reading import code_of_method
+from ms_vireid.backends.replacing import as_written
 from ms_vireid.exports.verification import Compute, InferenceGraph, Request
 from ms_vireid.models import ResNet
 from ms_vireid.models.layers import GEM_MIN, GeM, LayerNorm
-from ms_vireid.programs import proven
-from ms_vireid.programs.reading import code_of_method
-from ms_vireid.programs.replacing import as_written
 
 
 class PaddedMaxPool(nn.Cell):

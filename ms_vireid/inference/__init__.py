@@ -12,8 +12,8 @@ from ms_vireid.files.checks import require_file
 from ms_vireid.files.containers import weight_file
 
 if TYPE_CHECKING:
+    from ms_vireid.backends.backend import Backend
     from ms_vireid.inference.trained_model import TrainedModel
-    from ms_vireid.programs.program import Program
 
 
 def checkpoint_file(path: Path | str) -> Path:
@@ -28,30 +28,30 @@ def files_read(*checkpoints: Path) -> list[Path]:
 
 
 def begin(
-    device: str, program: str, *checkpoints: Path, tf32: bool = False, amp: str | bool = False, option="--program "
-) -> "tuple[str, Program]":
-    """Set up the device; return its description and the program that `choose` takes. Raises InputError, before that,
+    device: str, backend: str, *checkpoints: Path, tf32: bool = False, amp: str | bool = False, option="--backend "
+) -> "tuple[str, Backend]":
+    """Set up the device; return its description and the backend that `choose` takes. Raises InputError, before that,
     for a missing checkpoint. tf32: as in `runtime.round_products`. amp, option: as in `choose`."""
     for path in checkpoints:
         require_file(checkpoint_file(path), "checkpoint file")
     device = runtime.set_up(device)
-    from ms_vireid.programs.program import choose  # imports mindspore: after the device is set up
+    from ms_vireid.backends.backend import choose  # imports mindspore: after the device is set up
 
     device = "; ".join(filter(None, [device, runtime.round_products(tf32)]))
-    return device, choose(program, amp, option)
+    return device, choose(backend, amp, option)
 
 
-def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Program":
-    """Call `begin` with the arguments of `add_inference`; print the device line and return the program."""
-    device, program = begin(arguments.device, arguments.program, *checkpoints, tf32=arguments.tf32)
-    say(f"device: {device}; {program}")
-    return program
+def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Backend":
+    """Call `begin` with the arguments of `add_inference`; print the device line and return the backend."""
+    device, backend = begin(arguments.device, arguments.backend, *checkpoints, tf32=arguments.tf32)
+    say(f"device: {device}; {backend}")
+    return backend
 
 
 def load_trained(
-    paths: Sequence[Path | str], program: "Program | None" = None, inference: bool = True
+    paths: Sequence[Path | str], backend: "Backend | None" = None, inference: bool = True
 ) -> "list[TrainedModel]":
     """Load the models of checkpoints or run folders, once `begin` has set the device up; as `trained_model.load`."""
     from ms_vireid.inference import trained_model  # imports mindspore: after the device is set up
 
-    return trained_model.load(paths, program, inference)
+    return trained_model.load(paths, backend, inference)

@@ -46,17 +46,17 @@ def create_model(
             raise InputError("checkpoint: already says which model it is; give nothing else but device")
         return _load(as_path("checkpoint", checkpoint), device)
     config = _recipe(name, num_classes, overrides)
-    _, program = begin(device, "eager")
+    _, backend = begin(device, "eager")
     from ms_vireid.models import build  # imports mindspore: after the device is set up
 
     model = build.build_model(config) if config else build.create_model(name, num_classes, **overrides)
-    program.prepare(model)
+    backend.accelerate(model)
     return model
 
 
 def _load(checkpoint: Path, device: str) -> "ReIDModel":
-    _, program = begin(device, "eager", checkpoint)
-    (trained,) = load_trained([checkpoint], program)
+    _, backend = begin(device, "eager", checkpoint)
+    (trained,) = load_trained([checkpoint], backend)
     return trained.model
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ms_vireid.backends.backend import Backend
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config
@@ -19,7 +20,6 @@ from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.features import first_fault
 from ms_vireid.inference.requests import Request, RequestQueue
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.program import Program
 
 
 def checked(queued: Request, names: Sequence[object]) -> np.ndarray:
@@ -34,14 +34,14 @@ def checked(queued: Request, names: Sequence[object]) -> np.ndarray:
 
 @dataclass(eq=False)
 class FeatureExtractor:
-    """A model, and the program that computes its L2-normalised BNNeck features.
+    """A model, and the backend that computes its L2-normalised BNNeck features.
 
     image_size: (H, W). batch_size: pictures at a time. workers: processes that decode them; 0: this one does.
     value_ranges: of pictures of 16 or 32 bits.
     """
 
     model: ReIDModel
-    program: Program
+    backend: Backend
     image_size: tuple[int, int]
     batch_size: int
     workers: int = 0
@@ -49,21 +49,21 @@ class FeatureExtractor:
     _queues: dict[str, RequestQueue] = field(default_factory=dict, init=False)  # by kind of picture
 
     @classmethod
-    def configured(cls, model: ReIDModel, program: Program, config: Config) -> "FeatureExtractor":
+    def configured(cls, model: ReIDModel, backend: Backend, config: Config) -> "FeatureExtractor":
         data = config.data
-        return cls(model, program, data.image_size, config.evaluation.batch_size, data.workers, data.value_ranges)
+        return cls(model, backend, data.image_size, config.evaluation.batch_size, data.workers, data.value_ranges)
 
     @property
     def ahead(self) -> int:
         """Batches to queue before reading one's features, so that the device does not wait."""
-        return 1 if self.program.compiled else 0
+        return 1 if self.backend.compiled else 0
 
     def queue(self, pixels: np.ndarray, modality: str) -> Request:
         """Queue the features of at most `batch_size` pictures of one modality, float32 [n, 3, H, W]."""
         kind = modality if self.model.BY_MODALITY else "all"
         if kind not in self._queues:
             with DEVICE:
-                computation = self.program.prepare(self.model)
+                computation = self.backend.accelerate(self.model)
                 features = computation.features(self.model, modality, self.batch_size, kind)
                 self._queues.setdefault(kind, RequestQueue(features, self.batch_size))
         return self._queues[kind].put(pixels)
@@ -87,7 +87,7 @@ class FeatureExtractor:
         if training:
             self.model.set_train(False)
         try:
-            with closing(iterate(batches, self.workers, start, self.program.compiled)) as items:
+            with closing(iterate(batches, self.workers, start, self.backend.compiled)) as items:
                 shown = progress(items, len(batches), "features", " images", self.batch_size, start)
                 queued = ((self._queued(batches.images, *item[:2], flip), *item[1:]) for item in shown)
                 for versions, index, *rest in behind(queued, self.ahead):

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ms_vireid.backends.backend import Queued
 from ms_vireid.devices.turns import DEVICE
-from ms_vireid.programs.program import Queued
 
 
 class RequestQueue:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.backends.backend import Backend, choose
 from ms_vireid.command.running import project_version
 from ms_vireid.config import Config, dump_config, expand_user
 from ms_vireid.data.records import ImageSet, ReIDData
@@ -21,7 +22,6 @@ from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.inference.test_set import read_test_set
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.program import Program, choose
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,20 @@ class TrainedModel:
 
 
 @DEVICE
-def load(paths: Sequence[Path | str], program: Program | None = None, inference: bool = True) -> list[TrainedModel]:
+def load(paths: Sequence[Path | str], backend: Backend | None = None, inference: bool = True) -> list[TrainedModel]:
     """Load the models of checkpoints or run folders. Raises InputError for a file that is missing, foreign, or does not
     fit its own configuration.
 
-    program: computes them (default: `eager`). inference: leave out the parts that only training needs.
+    backend: computes them (default: `eager`). inference: leave out the parts that only training needs.
     """
     checkpoints = [load_checkpoint(checkpoint_file(path)) for path in paths]
     configs = [checkpoint_config(checkpoint) for checkpoint in checkpoints]
-    program, trained = program or choose("eager"), []
+    backend, trained = backend or choose("eager"), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):
         model = build_model(config, inference=inference)
         left_out = tuple(load_model(model, checkpoint))
         model.set_train(False)
-        program.prepare(model)
-        extractor = FeatureExtractor.configured(model, program, config)
+        backend.accelerate(model)
+        extractor = FeatureExtractor.configured(model, backend, config)
         trained.append(TrainedModel(checkpoint.path, config, model, extractor, checkpoint.meta, left_out))
     return trained

@@ -37,7 +37,7 @@ def parameter_groups(model: ReIDModel, config: OptimizerConfig) -> list[Paramete
 
 
 class Part(nn.Cell):
-    """What one update changes: a weight, its states, and the number of its group. Programs may lay several parameters
+    """What one update changes: a weight, its states, and the number of its group. Backends may lay several parameters
     of a group out in one buffer, which is the weight then.
 
     Each state is an attribute of a cell: in a graph, a parameter of any other object, or from a tuple, is a constant.

@@ -40,17 +40,17 @@ class Searcher:
     """A checkpoint's model on a device.
 
     checkpoint: a run folder, or its model.safetensors or last.safetensors. device: "auto", "CPU", "GPU" or "Ascend".
-    program, tf32: as `--program` and `--tf32`. Make it before anything else imports mindspore. Any thread may call its
+    backend, tf32: as `--backend` and `--tf32`. Make it before anything else imports mindspore. Any thread may call its
     methods: what several ask for at the same moment is computed as one batch. All methods raise `ms_vireid.InputError`,
     with one line that says what is wrong, where, and what to do; also in a process that was forked too late.
     """
 
     @in_one_line()
-    def __init__(self, checkpoint: str | Path, device: str = "auto", program: str = "auto", tf32: bool = False):
+    def __init__(self, checkpoint: str | Path, device: str = "auto", backend: str = "auto", tf32: bool = False):
         checkpoint = as_path("checkpoint", checkpoint)
         require_switch("tf32", tf32)
-        self.device, self.program = begin(device, program, checkpoint, tf32=tf32)
-        (self.trained,) = load_trained([checkpoint], self.program)
+        self.device, self.backend = begin(device, backend, checkpoint, tf32=tf32)
+        (self.trained,) = load_trained([checkpoint], self.backend)
         self._extractor = dataclasses.replace(self.trained.extractor, workers=0)
         self._info = self.trained.feature_info()
 

@@ -33,8 +33,8 @@ from ms_vireid.inference import begin, checkpoint_file, files_read, load_trained
 from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs, threshold_of_others
 
 if TYPE_CHECKING:
+    from ms_vireid.backends.backend import Backend
     from ms_vireid.inference.trained_model import TrainedModel
-    from ms_vireid.programs.program import Program
 
 MEAN = "mean"
 OPTIONS = ("mode", "shots", "direction", "trials", "frost")  # of the protocol and the corruptions
@@ -80,13 +80,13 @@ def main(arguments: argparse.Namespace) -> None:
     files = [checkpoint_file(path).resolve() for path in checkpoints]
     if twice := next((path for path, file in zip(checkpoints, files, strict=True) if files.count(file) > 1), None):
         raise InputError(f"--checkpoint {twice}: is given twice; give each once")
-    program = start_inference(arguments, *checkpoints)
+    backend = start_inference(arguments, *checkpoints)
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
     where = arguments.data_root, arguments.data, arguments.layout
     acceptance = Acceptance(arguments.threshold, arguments.fmr)
     how = options, arguments.corrupted, acceptance
-    evaluations = [_prepare(path, program, *where, *how) for path in checkpoints]
+    evaluations = [_prepare(path, backend, *where, *how) for path in checkpoints]
     _require_alike(checkpoints, evaluations)
     trained_roots = [one.trained.trained_root for one in evaluations]
     reads = [*files_read(*checkpoints), *(one.config.evaluation.frost for one in evaluations)]
@@ -141,7 +141,7 @@ def evaluate(
     data: str | Sequence[str] = (),
     layout: str | None = None,
     device: str = "auto",
-    program: str = "auto",
+    backend: str = "auto",
     tf32: bool = False,
     corrupted: bool = False,
     threshold: float | None = None,
@@ -178,13 +178,13 @@ def evaluate(
     if options.get("frost") is not None:
         options["frost"] = str(as_path("frost", options["frost"]))
         require(corrupted, "corrupted", corrupted, "True where frost is given")
-    _, program = begin(device, program, checkpoint, tf32=tf32)
-    return _prepare(checkpoint, program, root, another, layout, options, corrupted, Acceptance(threshold, fmr)).result()
+    _, backend = begin(device, backend, checkpoint, tf32=tf32)
+    return _prepare(checkpoint, backend, root, another, layout, options, corrupted, Acceptance(threshold, fmr)).result()
 
 
 def _prepare(
     checkpoint: Path,
-    program: "Program",
+    backend: "Backend",
     data_root: str | None,
     another: Sequence[str],
     layout: str | None,
@@ -194,7 +194,7 @@ def _prepare(
 ) -> Evaluation:
     """Load the model, read the data set to test it on (see `read_test_set`), and apply the options that are not None.
     Raises InputError for an option that would change nothing, and as `_require_similarities` and `_require_others`."""
-    (trained,) = load_trained([checkpoint], program)
+    (trained,) = load_trained([checkpoint], backend)
     options = {name: value for name, value in options.items() if value is not None}
     config, data, trained_on = trained.test_set(data_root, another, layout)
     tree = dump_config(config)

@@ -25,8 +25,8 @@ def main(arguments: argparse.Namespace) -> None:
     layout = find_layout(arguments.images, names, arguments.layout, modality=arguments.modality)
     images, people = read_layout(arguments.images, names, layout, arguments.modality)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)], beside=PARTIAL)
-    program = start_inference(arguments, arguments.checkpoint)
-    (trained,) = load_trained([arguments.checkpoint], program)
+    backend = start_inference(arguments, arguments.checkpoint)
+    (trained,) = load_trained([arguments.checkpoint], backend)
     options = {"batch_size": arguments.batch_size, "workers": arguments.workers}
     changes = {name: value for name, value in options.items() if value is not None}
     extractor = dataclasses.replace(trained.extractor, **changes)

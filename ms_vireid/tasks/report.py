@@ -45,8 +45,8 @@ def _find(view: RunView, arguments: argparse.Namespace, output: Path) -> tuple[d
         return _nothing(f"{error}; --data-root D says where it is now")
     check_outside_data(output, "--output", data, view.folder)
 
-    program = start_inference(arguments)
-    (trained,) = load_trained([view.checkpoint], program)
+    backend = start_inference(arguments)
+    (trained,) = load_trained([view.checkpoint], backend)
     from ms_vireid.visualization.findings import find  # imports mindspore: after the device is set up
 
     view.require_own(trained.record)

@@ -98,8 +98,8 @@ def _embedded(arguments: argparse.Namespace, *sources: Features | Pictures | Non
         return list(sources)
     if arguments.checkpoint is None:
         raise InputError(f"--checkpoint is needed to embed the pictures of {pictures[0].root}; or give an .npz")
-    program = start_inference(arguments, arguments.checkpoint)
-    (trained,) = load_trained([arguments.checkpoint], program)
+    backend = start_inference(arguments, arguments.checkpoint)
+    (trained,) = load_trained([arguments.checkpoint], backend)
     extractor, info = dataclasses.replace(trained.extractor, workers=0), trained.feature_info()
     for source in pictures:
         for note in notes_on(check_pictures(source.images), extractor.value_ranges, source.root):

@@ -28,7 +28,7 @@ from ms_vireid.files.writing import write_json
 from ms_vireid.inference import begin
 
 if TYPE_CHECKING:
-    from ms_vireid.programs.program import Program
+    from ms_vireid.backends.backend import Backend
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -37,9 +37,9 @@ def main(arguments: argparse.Namespace) -> None:
         if config.train.tensorboard:
             require_extra("train.tensorboard", "tensorboard", "tensorboard")
         run_folder, checkpoint = _places(arguments, config)  # all processes look before they join and one writes
-        device, program, group = start(arguments.device, config)
+        device, backend, group = start(arguments.device, config)
     data, config = prepare_data(config, arguments.overrides, group)
-    train(config, data, run_folder, checkpoint, device, program, group)
+    train(config, data, run_folder, checkpoint, device, backend, group)
     if arguments.open:
         _show(run_folder.path, arguments.device)
     elif group.is_main_process:
@@ -75,12 +75,12 @@ def _default_output(name: str, resume: bool) -> Path:
     return folder if resume else following
 
 
-def start(device: str, config: Config) -> "tuple[str, Program, ProcessGroup]":
-    """Set the device up, choose the program and join msrun's other processes, if any. Returns what trains, in words,
-    which the first process prints, the program and the group."""
+def start(device: str, config: Config) -> "tuple[str, Backend, ProcessGroup]":
+    """Set the device up, choose the backend and join msrun's other processes, if any. Returns what trains, in words,
+    which the first process prints, the backend and the group."""
     settings = config.train
-    device, program = begin(device, settings.program, tf32=settings.tf32, amp=settings.amp, option="train.program=")
-    device, group = f"{device}; {program}", ALONE
+    device, backend = begin(device, settings.backend, tf32=settings.tf32, amp=settings.amp, option="train.backend=")
+    device, group = f"{device}; {backend}", ALONE
     if runtime.launched():
         from ms_vireid.engine.distributed import join  # imports mindspore: after the device is set up
 
@@ -90,7 +90,7 @@ def start(device: str, config: Config) -> "tuple[str, Program, ProcessGroup]":
         say(f"device: {device}")
         if settings.amp and device.startswith("CPU"):
             say("note: train.amp is slower than float32 on a CPU, which computes float16 by way of float32")
-    return device, program, group
+    return device, backend, group
 
 
 def train(
@@ -99,19 +99,19 @@ def train(
     run_folder: RunFolder,
     checkpoint: Path | None,
     device: str,
-    program: "Program",
+    backend: "Backend",
     group: ProcessGroup,
 ) -> None:
     """Run or resume the training in `run_folder` and evaluate the result; result.json holds the table's fractions.
 
-    device, program, group: as `start` returns them.
+    device, backend, group: as `start` returns them.
     """
     # These import mindspore: after the device is set up.
     from ms_vireid.engine.trainer import Trainer
     from ms_vireid.inference import evaluating, features
     from ms_vireid.models import build_model
 
-    trainer = Trainer(config, data, run_folder, program, group)
+    trainer = Trainer(config, data, run_folder, backend, group)
     with group.together():
         if checkpoint is not None:
             trainer.resume(checkpoint)
@@ -129,7 +129,7 @@ def train(
             say(f"{data.tested_on()}: {first_few(list(data.test.names.values()))}")
         if config.data.cache != "none":
             say(f"picture cache: {trainer.batches.pictures}")
-    trained = features.FeatureExtractor.configured(trainer.model, program, config)
+    trained = features.FeatureExtractor.configured(trainer.model, backend, config)
 
     def evaluate(extractor: features.FeatureExtractor = trained) -> ProtocolResult:
         return evaluating.evaluate_model(extractor, test_data, config.evaluation, group)
@@ -141,8 +141,8 @@ def train(
         rows = {"trained": result.mean}
         if config.evaluation.compare_untrained:
             untrained = build_model(config)
-            program.prepare(untrained)
-            rows["untrained"] = evaluate(features.FeatureExtractor.configured(untrained, program, config)).mean
+            backend.accelerate(untrained)
+            rows["untrained"] = evaluate(features.FeatureExtractor.configured(untrained, backend, config)).mean
     except KeyboardInterrupt:
         if group.is_main_process:
             say(f"stopped at step {trainer.step}; go on with --resume auto --output {run_folder.path}", error=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def main(arguments: argparse.Namespace) -> None:
     check_output(arguments.output, suffixes=SUFFIXES, reads=_files_read(arguments))
     if arguments.kind != "curves":
-        arguments.program = start_inference(arguments, *arguments.checkpoint)
+        arguments.backend = start_inference(arguments, *arguments.checkpoint)
     figure = _DRAW[arguments.kind](arguments)
     save_figure(figure, arguments.output)
     say(f"written: {arguments.output}")
@@ -149,7 +149,7 @@ def _load(
     if len(set(names)) < len(names):
         names = [f"{name}/{path.stem}" for name, path in zip(names, files, strict=True)]
     labels = _labels(arguments, names)
-    return load_trained(files, arguments.program, inference), labels
+    return load_trained(files, arguments.backend, inference), labels
 
 
 def _labels(arguments: argparse.Namespace, names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.backends.replacing import as_written
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.data.randomness import step_key
@@ -19,7 +20,6 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
 from ms_vireid.inference.trained_model import TrainedModel
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.programs.replacing import as_written
 from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}
@@ -100,7 +100,7 @@ def gradcam(model: ReIDModel, picture: Decoded, reference: Decoded | None = None
         cell, classifier = model.logits_of(picture.modality)
         return classifier(output_of(cell, features))[0]
 
-    with as_written(model):  # a program may compute several cells as one
+    with as_written(model):  # a backend may compute several cells as one
         maps = output_of(cell, features)
         if reference is None:
             identity = int(logits().argmax())

@@ -9,13 +9,13 @@ from dataclasses import asdict
 import mindspore as ms
 import numpy as np
 
+from ms_vireid.backends.backend import choose
 from ms_vireid.config import Config
 from ms_vireid.devices import runtime
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.program import choose
 from parity.stand_in import DEVICES
 from parity.stand_in.counts import count, functions
 
@@ -29,8 +29,8 @@ def count_steps(device: str, config: Config, stage: int) -> dict:
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
     amp = config.train.amp
-    program = choose(config.train.program, amp)
-    step = build_step(model, loss, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
+    backend = choose(config.train.backend, amp)
+    step = build_step(model, loss, optimizer, backend, config.optimizer.clip_norm, loss_scaler(amp))
     batch = 2 * config.train.num_identities * config.train.num_instances
     images = np.zeros((batch, 3, *config.data.image_size), np.float32)
     labels = np.zeros(batch, np.int32)
@@ -59,7 +59,7 @@ def count_steps(device: str, config: Config, stage: int) -> dict:
         "by_name": sum(made for call, made in a_step.items() if call.startswith("by name: ")),
         "peak_gib": ms.runtime.max_memory_allocated() / 2**30,
         "first_s": first,
-        "host_ms": _host_ms(queue, program.compiled),
+        "host_ms": _host_ms(queue, backend.compiled),
     }
 
 

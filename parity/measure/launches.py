@@ -16,12 +16,12 @@ LIMIT_S = 1800.0  # of a row
 AMP = "train.amp=float16"
 RECOMPUTE = "train.recompute=true"
 SWITCHES = {"": (), " amp": (AMP,), " recompute": (RECOMPUTE,), " amp recompute": (AMP, RECOMPUTE)}
-COMPILED = {"GPU": "cuda", "Ascend": "graph"}  # the program by default
-# A device's modes: its default program with all switches, and its others.
+COMPILED = {"GPU": "cuda", "Ascend": "graph"}  # the backend by default
+# A device's modes: its default backend with all switches, and its others.
 MODES = {
-    device: {f"{program}{name}": (f"train.program={program}", *switches) for name, switches in SWITCHES.items()}
-    | {other: (f"train.program={other}",) for other in ("graph", "eager") if other != program}
-    for device, program in COMPILED.items()
+    device: {f"{backend}{name}": (f"train.backend={backend}", *switches) for name, switches in SWITCHES.items()}
+    | {other: (f"train.backend={other}",) for other in ("graph", "eager") if other != backend}
+    for device, backend in COMPILED.items()
 }
 # A device, a method, which the first word of a benchmark's row is, and a mode: the device, the model and the switches.
 ROWS = {

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import mindspore as ms
 import numpy as np
 
+from ms_vireid.backends.backend import choose
 from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from ms_vireid.devices import runtime
@@ -15,7 +16,6 @@ from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.program import choose
 from parity.mapping import counters, twins, values
 from parity.measure.workers import RUN_STEPS, WARM_UP, Work
 
@@ -32,13 +32,13 @@ def prepare(work: Work) -> Callable[[int], np.ndarray]:
     config = work.load()
     runtime.round_products(config.train.tf32)
     model = build_model(config)
-    program = choose(config.train.program, config.train.amp)
+    backend = choose(config.train.backend, config.train.amp)
     np.savez(work.weights, **values(model), **dict.fromkeys(counters(twins(model)), np.array(0)))
     images, labels = work.batch(config)
     if work.kind == "inference":
         model.set_train(False)
-        program.prepare(model)
-        extractor = FeatureExtractor(model, program, config.data.image_size, len(images))
+        backend.accelerate(model)
+        extractor = FeatureExtractor(model, backend, config.data.image_size, len(images))
 
         def features(times: int) -> np.ndarray:
             for queued in behind((extractor.queue(images, "visible") for _ in range(times)), extractor.ahead):
@@ -51,7 +51,7 @@ def prepare(work: Work) -> Callable[[int], np.ndarray]:
     optimizer = build_optimizer(model, config)
     stage = StageLoss(config.stages[work.stage].losses, config.train.num_instances)
     amp = config.train.amp
-    train_step = build_step(model, stage, optimizer, program, config.optimizer.clip_norm, loss_scaler(amp))
+    train_step = build_step(model, stage, optimizer, backend, config.optimizer.clip_norm, loss_scaler(amp))
     rates = [WARM_UP * config.optimizer.lr] * len(optimizer.groups)
     numbers = itertools.count(1)
 
@@ -65,6 +65,6 @@ def prepare(work: Work) -> Callable[[int], np.ndarray]:
 
 
 def bound_threads(work: Work) -> AbstractContextManager:
-    """Bind threads within the block as the work's program has it."""
+    """Bind threads within the block as the work's backend has it."""
     train = work.load().train
-    return runtime.bound_threads(choose(train.program, train.amp).compiled)
+    return runtime.bound_threads(choose(train.backend, train.amp).compiled)

@@ -23,5 +23,5 @@ def begin(work: Work, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     save_checkpoint(checkpoint, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
     (trained,) = load_trained([checkpoint])
     onnx_graph.write(Request(trained, modalities_of(trained, None)[0]), folder / GRAPH)
-    searcher = Searcher(checkpoint, device=work.device, program=config.train.program)
+    searcher = Searcher(checkpoint, device=work.device, backend=config.train.backend)
     return lambda picture: searcher.features(picture, "visible").features

@@ -17,9 +17,9 @@ from ms_vireid.models import vit as mindspore_vit
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import (
     ALL_BUT_KERNELS,
-    FUNCTION_PROGRAMS,
+    FUNCTION_BACKENDS,
     Case,
-    CompareProgram,
+    CompareBackend,
     compare_evaluation,
     compare_half,
     compare_training,
@@ -45,12 +45,12 @@ def values(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)
 
 
-def agree(build: Callable[[ModuleType], Any], *inputs: Any, modes: str = "both") -> CompareProgram:
+def agree(build: Callable[[ModuleType], Any], *inputs: Any, modes: str = "both") -> CompareBackend:
     """Build the layer in both frameworks, by `build(models package)`, and compare all it does."""
     return agree_pair((build(mindspore_models), build(torch_models)), *inputs, modes=modes)
 
 
-def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str = "both") -> CompareProgram:
+def agree_pair(pair: tuple[nn.Cell, torch.nn.Module], *inputs: Any, modes: str = "both") -> CompareBackend:
     same_weights(*pair)
     compared = {
         "train": (compare_training,),
@@ -65,22 +65,22 @@ def noise(shape: tuple[int, int, int], rates: tuple[float, ...] = (0.0, 0.0)) ->
     return tuple(part.asnumpy() for part in mindspore_noise.draw_noise(ms.Tensor(KEY), shape, rates, 0.0))
 
 
-def hashes() -> CompareProgram:
+def hashes() -> CompareBackend:
     """Compare the integers behind all masks, bit by bit."""
     key = torch.tensor(KEY)
     expected = {name: getattr(torch_noise, name)(key, *arguments).numpy() for name, arguments in HASHES.items()}
 
-    def compare_program(program: str) -> list[Comparison]:
+    def compare_backend(backend: str) -> list[Comparison]:
         comparisons = []
         for name, arguments in HASHES.items():
-            actual = computed_by(program, getattr(mindspore_noise, name))(ms.Tensor(KEY), *arguments)
+            actual = computed_by(backend, getattr(mindspore_noise, name))(ms.Tensor(KEY), *arguments)
             comparisons.append(compare(name, actual.asnumpy(), expected[name], EXACT))
         return comparisons
 
-    return compare_program
+    return compare_backend
 
 
-def dropout() -> CompareProgram:
+def dropout() -> CompareBackend:
     images, tokens, width, _ = SIZES[""]
     return agree(
         lambda models: models.layers.Dropout(0.3, layer=2, parts=4),
@@ -89,7 +89,7 @@ def dropout() -> CompareProgram:
     )
 
 
-def drop_path() -> CompareProgram:
+def drop_path() -> CompareBackend:
     return agree(
         lambda models: models.layers.DropPath(0.4, layer=5), values(16, 3, 5) + 2.0, noise((16, 3, 5), (0.4,) * 6)
     )
@@ -108,7 +108,7 @@ def position_resize() -> list[Comparison]:
     ]
 
 
-def multihead_attention(images: int, tokens: int, width: int, heads: int) -> CompareProgram:
+def multihead_attention(images: int, tokens: int, width: int, heads: int) -> CompareBackend:
     """Compare with torch.nn.MultiheadAttention, whose packed projection orders query, key and value in the same way."""
     cell = mindspore_vit.Attention(width, heads, dropout=0.0, index=0)
     oracle = torch.nn.MultiheadAttention(width, heads, batch_first=True)
@@ -126,11 +126,11 @@ def multihead_attention(images: int, tokens: int, width: int, heads: int) -> Com
     with torch.no_grad():
         expected, _ = oracle.eval()(*[torch.from_numpy(x)] * 3, need_weights=False)
 
-    def compare_program(program: str) -> list[Comparison]:
-        actual = mindspore_side(cell, (x, None), False, program)
+    def compare_backend(backend: str) -> list[Comparison]:
+        actual = mindspore_side(cell, (x, None), False, backend)
         return [compare("output", actual.outputs["0"], expected.numpy(), FORWARD)]
 
-    return compare_program
+    return compare_backend
 
 
 def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list[Case]:
@@ -167,31 +167,31 @@ def _sized(label: str, images: int, tokens: int, width: int, heads: int) -> list
     ]
 
 
-def gelu(x: np.ndarray) -> CompareProgram:
+def gelu(x: np.ndarray) -> CompareBackend:
     """Compare with PyTorch's GELU, as in the twin's MLP."""
     return agree_pair((nn.GELU(approximate=False), torch_vit.Mlp(4, 1, 0.0, 0).act), x, modes="train")
 
 
-def large_scores() -> CompareProgram:
+def large_scores() -> CompareBackend:
     """Attention with scores up to 100: softmax must subtract the largest, as float32 cannot hold exp(100)."""
     images, tokens, width, heads = SIZES[""]
     x = 40.0 * values(images, tokens, width)
     return agree(lambda models: models.vit.Attention(width, heads, 0.0, 0), x, None, modes="train")
 
 
-def l2_normalise() -> CompareProgram:
+def l2_normalise() -> CompareBackend:
     x = values(5, 12)
     x[2] = 0.0  # no direction: stays 0
     expected = torch_layers.l2_normalise(torch.from_numpy(x)).numpy()
 
-    def compare_program(program: str) -> list[Comparison]:
-        actual = computed_by(program, mindspore_layers.l2_normalise)(ms.Tensor(x))
+    def compare_backend(backend: str) -> list[Comparison]:
+        actual = computed_by(backend, mindspore_layers.l2_normalise)(ms.Tensor(x))
         return [compare("output", actual.asnumpy(), expected, FORWARD)]
 
-    return compare_program
+    return compare_backend
 
 
-def patch_embed(size: tuple[int, int], patch: int, stride: int, width: int) -> CompareProgram:
+def patch_embed(size: tuple[int, int], patch: int, stride: int, width: int) -> CompareBackend:
     return agree(lambda models: models.vit.PatchEmbed(size, patch, stride, width), values(2, 3, *size), modes="train")
 
 
@@ -248,13 +248,13 @@ CONVOLUTIONAL = [
 ]
 _IMAGES, _TOKENS, _WIDTH, _HEADS = SIZES[""]
 _SEQUENCE, _MAP = (_IMAGES, _TOKENS, _WIDTH), (4, 32, 9, 5)
-# The kernels compute in float32 alone: with train.amp their program is the operators'.
+# The kernels compute in float32 alone: with train.amp their backend is the operators'.
 HALF = [
     Case(
         2,
         f"{subject}, float16",
         lambda build=build, inputs=inputs: agree(build, *inputs, modes="float16"),
-        programs=ALL_BUT_KERNELS,
+        backends=ALL_BUT_KERNELS,
     )
     for subject, build, *inputs in (
         ("Linear", lambda models: models.vit.dense(_WIDTH, 3 * _WIDTH), values(*_SEQUENCE)),
@@ -268,10 +268,10 @@ HALF = [
     )
 ]
 CASES = [
-    Case(2, "hashes of dropout", hashes, programs=FUNCTION_PROGRAMS),
+    Case(2, "hashes of dropout", hashes, backends=FUNCTION_BACKENDS),
     Case(2, "Dropout", dropout),
     Case(2, "DropPath", drop_path),
-    Case(2, "L2 normalisation", l2_normalise, programs=FUNCTION_PROGRAMS),
+    Case(2, "L2 normalisation", l2_normalise, backends=FUNCTION_BACKENDS),
     once(2, "position embedding resized", position_resize),
     Case(2, "PatchEmbed", lambda: patch_embed((40, 28), 8, 6, 24)),
     Case(2, "PatchEmbed ViT-B", lambda: patch_embed((256, 128), 16, 12, 768), small=False),

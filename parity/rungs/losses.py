@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from ms_vireid import losses as mindspore_losses
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.config import LossConfig
 from ms_vireid.losses.stage import StageLoss as MindSporeStageLoss
 from ms_vireid.models.prototypes import ModalityPrototypes
-from ms_vireid.programs.program import program as program_named
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
-from parity.harness import ALL_BUT_KERNELS, Case, CompareProgram, all_of, computed_by, from_saved_buffers, once
+from parity.harness import ALL_BUT_KERNELS, Case, CompareBackend, all_of, computed_by, from_saved_buffers, once
 from parity.states import to_torch
 from torch_ref import losses as torch_losses
 from torch_ref.losses.stage import StageLoss as TorchStageLoss
@@ -29,7 +29,7 @@ BATCHES = equations.BATCHES | {
     "one identity": lambda: equations.random_batch(1, 3, 4, seed=11),
 }
 # Those that graphs are compiled for, as every shape needs one of its own and a second or two: the paper's batch, and
-# where an equation is at its limits. A graph has the operators of the other program, and no branch on values.
+# where an equation is at its limits. A graph has the operators of the other backend, and no branch on values.
 COMPILED = (
     "P = 8, K = 4, width 768",
     "P = 8, K = 4, width 2048",
@@ -52,7 +52,7 @@ def exported() -> list[Comparison]:
     return [compare_names("public names", *public)]
 
 
-def loss_case(loss: equations.Loss) -> CompareProgram:
+def loss_case(loss: equations.Loss) -> CompareBackend:
     def build(package, k):
         called, extra = loss.build(package, k), loss.extra  # apart: a compiled function may not see lambdas
 
@@ -64,7 +64,7 @@ def loss_case(loss: equations.Loss) -> CompareProgram:
     return _agree_on(BATCHES, loss.loop, build)
 
 
-def identity_case(name: str, loop: Callable, **arguments: Any) -> CompareProgram:
+def identity_case(name: str, loop: Callable, **arguments: Any) -> CompareBackend:
     """Rows are logits, not features."""
     parts = arguments.get("parts", 2)
 
@@ -77,19 +77,19 @@ def identity_case(name: str, loop: Callable, **arguments: Any) -> CompareProgram
     return _agree_on(batches, loop, lambda package, _k: [getattr(package, name)(**arguments)] * 2, differenced=True)
 
 
-def identity_of_parts(parts: int, over: str) -> CompareProgram:
+def identity_of_parts(parts: int, over: str) -> CompareBackend:
     loop = partial(equations.identity_loss_of_parts, parts=parts, over=over)
     return identity_case("IdentityLoss", loop, parts=parts, over=over)
 
 
-def scaled_weights_case() -> CompareProgram:
+def scaled_weights_case() -> CompareBackend:
     """Compare WRT as released on features of five scales: its weights vanish as distances grow."""
     batches = {f"features times {scale}": partial(equations.wrt_batch, scale) for scale in equations.WRT_SCALES}
     called_twice = lambda package, _k: [package.WeightedRegularizedTripletLoss()] * 2  # noqa: E731
     return _agree_on(batches, equations.weighted_triplet, called_twice, differenced=True)
 
 
-def consistency_case() -> CompareProgram:
+def consistency_case() -> CompareBackend:
     """L_idc: rows are both classifiers' logits, [2n, N]."""
 
     def make():
@@ -110,7 +110,7 @@ def consistency_case() -> CompareProgram:
     return _agree("logits", make, loop, build, differenced=True)
 
 
-def modality_case(loss: equations.ModalityLoss) -> CompareProgram:
+def modality_case(loss: equations.ModalityLoss) -> CompareBackend:
     """Rows are [3PK, C]: those of visible, infrared and auxiliary."""
     batches = equations.MODALITY_BATCHES | {
         "P = 8, K = 4, width 2048": lambda: (equations.modality_batch(8, 4, 2048, seed=9, identity_spread=0.1), 4),
@@ -141,7 +141,7 @@ def modality_case(loss: equations.ModalityLoss) -> CompareProgram:
     return all_of(*parts)
 
 
-def prototypes_case(memory: str) -> CompareProgram:
+def prototypes_case(memory: str) -> CompareBackend:
     """Compare five iterations with changing identities and one backward pass through all: prototypes, the gradients of
     every iteration's features and of W_p, and the memory."""
     identities, k, width, classes = 3, 2, 4, 5
@@ -185,8 +185,8 @@ def prototypes_case(memory: str) -> CompareProgram:
         expected.append(equations.prototypes(exact[i], matrices, betas[i], places, remembered))
         remembered = equations.remembered(expected[-1], places, remembered)
 
-    def compare_program(program: str) -> list[Comparison]:
-        (_, ours), (of_features, (of_weights,)) = computed_by(program, gradients_of)(ms.Tensor(features), *given)
+    def compare_backend(backend: str) -> list[Comparison]:
+        (_, ours), (of_features, (of_weights,)) = computed_by(backend, gradients_of)(ms.Tensor(features), *given)
         ours, of_features, of_weights = (result.asnumpy() for result in (ours, of_features, of_weights))
         return [
             compare("prototypes", ours, theirs.detach().numpy(), FORWARD),
@@ -201,10 +201,10 @@ def prototypes_case(memory: str) -> CompareProgram:
             ),
         ]
 
-    return from_saved_buffers(cell, compare_program)
+    return from_saved_buffers(cell, compare_backend)
 
 
-def terms_case(normalised: bool) -> CompareProgram:
+def terms_case(normalised: bool) -> CompareBackend:
     """Compare all terms, each on the outputs that its section names; MSEL, as released, takes cosine distances after
     BNNeck. normalised: terms of features scale rows to unit length first."""
     rows, labels = equations.random_batch(3, 2, 5, seed=12)
@@ -271,9 +271,9 @@ def terms_case(normalised: bool) -> CompareProgram:
 
     value_and_gradients = ms.value_and_grad(of_outputs, tuple(range(1, 1 + len(outputs))), has_aux=True)
 
-    def compare_program(program: str) -> list[Comparison]:
-        program_named(program).prepare(stage_loss)
-        ours, gradients = computed_by(program, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
+    def compare_backend(backend: str) -> list[Comparison]:
+        backend_named(backend).accelerate(stage_loss)
+        ours, gradients = computed_by(backend, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
         comparisons = [compare("total", ours[0].asnumpy(), theirs[0].detach().numpy(), FORWARD)]
         for name, value, other in zip(terms, ours[1:], theirs[1:], strict=True):
             comparisons.append(compare(f"term {name}", value.asnumpy(), other.detach().numpy(), FORWARD))
@@ -282,16 +282,16 @@ def terms_case(normalised: bool) -> CompareProgram:
             comparisons.append(compare(f"gradient of {name}", gradient.asnumpy(), slope.numpy(), GRADIENT))
         return comparisons
 
-    return compare_program
+    return compare_backend
 
 
 def _agree_on(
     batches: Mapping[str, Callable], loop: Callable, build: Callable, differenced: bool | None = None
-) -> CompareProgram:
+) -> CompareBackend:
     return all_of(*(_agree(name, make, loop, build, differenced) for name, make in batches.items()))
 
 
-def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> CompareProgram:
+def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> CompareBackend:
     """Compare a loss on one batch with PyTorch and the equation; by a graph only on the batches in `COMPILED`.
 
     build: makes the loss and a function of rows and labels that calls it. differenced: whether the loop is smooth and
@@ -311,11 +311,11 @@ def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> Co
     cell, of_rows = build(mindspore_losses, k)
     gradient_of = ms.value_and_grad(of_rows)
 
-    def compare_program(program: str) -> list[Comparison]:
-        if program in ("graph", "cuda") and batch not in COMPILED:
+    def compare_backend(backend: str) -> list[Comparison]:
+        if backend in ("graph", "cuda") and batch not in COMPILED:
             return []
-        program_named(program).prepare(cell)
-        value, gradient = computed_by(program, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
+        backend_named(backend).accelerate(cell)
+        value, gradient = computed_by(backend, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
         value, gradient = value.asnumpy(), gradient.asnumpy()
         comparisons = [
             compare(f"value, {batch}", value, torch_value.detach().numpy(), FORWARD),
@@ -326,16 +326,16 @@ def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> Co
             comparisons.append(compare(f"gradient, {batch}, equation", gradient, numeric, GRADIENT))
         return comparisons
 
-    return compare_program
+    return compare_backend
 
 
 def _scale(value: np.ndarray) -> float:
     return max(abs(float(value)), 1e-1)  # losses of rows that coincide are 0 up to the rounding of the rows' lengths
 
 
-def _case(subject: str, compared: Callable[[], CompareProgram]) -> Case:
+def _case(subject: str, compared: Callable[[], CompareBackend]) -> Case:
     """Make the case of a loss; the CPU has no kernels of losses."""
-    return Case(3, subject, compared, programs=ALL_BUT_KERNELS)
+    return Case(3, subject, compared, backends=ALL_BUT_KERNELS)
 
 
 CASES = [
@@ -351,7 +351,7 @@ CASES = [
     _case("IdentityConsistencyLoss", consistency_case),
     *(_case(name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
     *(_case(f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),
-    # A stage's loss is a graph in the program of kernels.
+    # A stage's loss is a graph in the backend of kernels.
     Case(3, "terms on their features", partial(terms_case, False)),
     Case(3, "terms on their features, normalised", partial(terms_case, True)),
 ]

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from mindspore import nn
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.data.randomness import step_key
 from ms_vireid.models import VisionTransformer
 from ms_vireid.models import create_model as mindspore_model
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import resize_position_embedding
-from ms_vireid.programs.program import program as program_named
 from parity.compare import FORWARD, NORMALISED, Comparison, compare
 from parity.harness import (
     ALL_BUT_KERNELS,
     Case,
-    CompareProgram,
+    CompareBackend,
     Pair,
     compare_evaluation,
     compare_half,
@@ -122,7 +122,7 @@ MODELS = {
 }
 
 
-def forward(model: Model) -> CompareProgram:
+def forward(model: Model) -> CompareBackend:
     """Compare every layer's output and the features in evaluation, for each modality with its own path. The layers of a
     large graph, which compiles slowly, are compared only if its features are over the limit."""
     pair = model.pair()
@@ -130,19 +130,19 @@ def forward(model: Model) -> CompareProgram:
     given = [(model.images(), modality) for modality in modalities]
     parts = [(trace(pair, inputs), compare_evaluation(pair, inputs)) for inputs in given]
 
-    def compare_program(program: str) -> list[Comparison]:
+    def compare_backend(backend: str) -> list[Comparison]:
         comparisons = []
         for layers, outputs in parts:
-            features = outputs(program)
-            quick = model.small or not program_named(program).compiled
+            features = outputs(backend)
+            quick = model.small or not backend_named(backend).compiled
             explained = quick or not all(comparison.passed for comparison in features)
-            comparisons += (layers(program) if explained else []) + features
+            comparisons += (layers(backend) if explained else []) + features
         return comparisons
 
-    return compare_program
+    return compare_backend
 
 
-def gradients(model: Model, stochastic: bool = False) -> CompareProgram:
+def gradients(model: Model, stochastic: bool = False) -> CompareBackend:
     """Compare gradients: by `compare_with_float64` for a chaotic model, else by `compare_training`, where the features
     after BNNeck (output 2) have a tolerance of their own."""
     pair = model.pair(stochastic)
@@ -150,19 +150,19 @@ def gradients(model: Model, stochastic: bool = False) -> CompareProgram:
         return from_saved_buffers(pair[0], compare_with_float64(pair, model.training_inputs()))
     compared = from_saved_buffers(pair[0], compare_training(pair, model.training_inputs()))
 
-    def compare_program(program: str) -> list[Comparison]:
-        return [replace(one, tolerance=NORMALISED) if one.tensor == "output 2" else one for one in compared(program)]
+    def compare_backend(backend: str) -> list[Comparison]:
+        return [replace(one, tolerance=NORMALISED) if one.tensor == "output 2" else one for one in compared(backend)]
 
-    return compare_program
+    return compare_backend
 
 
-def half(model: Model) -> CompareProgram:
+def half(model: Model) -> CompareBackend:
     """Compare gradients in float16."""
     pair = model.pair()
     return from_saved_buffers(pair[0], compare_half(pair, model.training_inputs()))
 
 
-def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> CompareProgram:
+def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth: int, heads: int) -> CompareBackend:
     """Compare the ViT with timm's, with timm's initial weights; positions are resized if patches overlap."""
     torch.manual_seed(0)
     # A square picture for the weights, as ImageNet's: 14 x 14 positions at 224 pixels.
@@ -179,7 +179,7 @@ def timm(image_size: tuple[int, int], patch: int, stride: int, width: int, depth
     return _output_alone("CLS features", cell, images, expected)
 
 
-def torchvision_resnet() -> CompareProgram:
+def torchvision_resnet() -> CompareBackend:
     """Compare the ResNet with torchvision's, stride 2 in the last stage, with torchvision's initial weights."""
     torch.manual_seed(0)
     oracle = torchvision.models.resnet50()
@@ -196,11 +196,11 @@ def torchvision_resnet() -> CompareProgram:
     return _output_alone("feature map", cell, images, expected)
 
 
-def _output_alone(what: str, cell: nn.Cell, images: np.ndarray, expected: np.ndarray) -> CompareProgram:
-    def compare_program(program: str) -> list[Comparison]:
-        return [compare(what, mindspore_side(cell, (images,), False, program).outputs["0"], expected, FORWARD)]
+def _output_alone(what: str, cell: nn.Cell, images: np.ndarray, expected: np.ndarray) -> CompareBackend:
+    def compare_backend(backend: str) -> list[Comparison]:
+        return [compare(what, mindspore_side(cell, (images,), False, backend).outputs["0"], expected, FORWARD)]
 
-    return compare_program
+    return compare_backend
 
 
 def _cases(name: str, model: Model) -> list[Case]:
@@ -215,9 +215,9 @@ def _cases(name: str, model: Model) -> list[Case]:
 
 CASES = [
     *(case for name, model in MODELS.items() for case in _cases(name, model)),
-    # The kernels compute in float32 alone: with train.amp their program is the operators'.
+    # The kernels compute in float32 alone: with train.amp their backend is the operators'.
     *(
-        Case(4, f"{name}, float16", partial(half, MODELS[name]), programs=ALL_BUT_KERNELS)
+        Case(4, f"{name}, float16", partial(half, MODELS[name]), backends=ALL_BUT_KERNELS)
         for name in ("PMT small", "AGW small", "MUN small")
     ),
     Case(4, "torchvision ResNet-50", torchvision_resnet, small=False),

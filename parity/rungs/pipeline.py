@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.data import transforms
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.readers import read_data
 from ms_vireid.evaluation import evaluate_ranking
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model as mindspore_model
-from ms_vireid.programs.program import program
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import once, same_weights
 from parity.oracles import InterpolationMode
@@ -99,7 +99,7 @@ def mirrored() -> list[Comparison]:
     test = read_data(config.data).test
     cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
     same_weights(cell, module)
-    extractor = FeatureExtractor(cell, program("eager"), config.data.image_size, 16)
+    extractor = FeatureExtractor(cell, backend_named("eager"), config.data.image_size, 16)
     added = np.empty((len(test), config.model.embed_dim), np.float32)
     batches = EvaluationBatches(test, config.data.image_size, 16)
     with torch.no_grad():

@@ -7,13 +7,13 @@ import mindspore as ms
 import numpy as np
 import torch
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.optimizers import build_optimizer as mindspore_optimizer
-from ms_vireid.programs.program import program as program_named
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
-from parity.harness import ALL_BUT_KERNELS, Case, CompareProgram, once, same_weights
+from parity.harness import ALL_BUT_KERNELS, Case, CompareBackend, once, same_weights
 from parity.mapping import torch_names
 from parity.oracles import CosineLRScheduler
 from parity.states import to_mindspore
@@ -50,7 +50,7 @@ def groups(recipe: str) -> list[Comparison]:
     return comparisons
 
 
-def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
+def updates(recipe: str, clip_norm: float | None = None) -> CompareBackend:
     """Compare six updates with torch.optim's on the same gradients: bias correction, decay, momentum, both groups.
 
     clip_norm: the norm of all gradients is alternately twice and half of it.
@@ -81,12 +81,12 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
         oracle.step()
         steps.append((rates, gradients, {name: weight.detach().numpy().copy() for name, weight in weights.items()}))
 
-    def compare_program(program: str) -> list[Comparison]:
+    def compare_backend(backend: str) -> list[Comparison]:
         cell = mindspore_model(config)
         to_mindspore(initial, cell)
         ours = mindspore_optimizer(cell, config)
         names = torch_names(cell)
-        computation = program_named(program).prepare(cell, None, ours)
+        computation = backend_named(backend).accelerate(cell, None, ours)
         layout = computation.layout(ours)
 
         def update_weights(*inputs):  # not a tuple of gradients: a graph is compiled anew for each tuple
@@ -102,7 +102,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareProgram:
             comparisons += compare_all(f"after update {step}", actual, expected, UPDATE)
         return comparisons
 
-    return compare_program
+    return compare_backend
 
 
 def pmt_schedule() -> list[Comparison]:
@@ -165,15 +165,15 @@ def mun_beta() -> list[Comparison]:
     return comparisons
 
 
-def trained(recipe: str, run: str) -> CompareProgram:
-    def compare_program(program: str) -> list[Comparison]:
-        return compare_trajectories(trajectories(recipe, program)[run], reference(recipe), RECIPES[recipe].chaotic)
+def trained(recipe: str, run: str) -> CompareBackend:
+    def compare_backend(backend: str) -> list[Comparison]:
+        return compare_trajectories(trajectories(recipe, backend)[run], reference(recipe), RECIPES[recipe].chaotic)
 
-    return compare_program
+    return compare_backend
 
 
-def _in_half(recipe: str, amp: str) -> CompareProgram:
-    return lambda program: compare_half_training(recipe, amp, program)
+def _in_half(recipe: str, amp: str) -> CompareBackend:
+    return lambda backend: compare_half_training(recipe, amp, backend)
 
 
 def _of_optimizer(recipe: str) -> list[Case]:

@@ -5,13 +5,13 @@ from functools import partial
 
 import numpy as np
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.program import program
 from parity.cases import LADDER, run
 
 SIZE = (48, 24)  # of the pictures, (H, W) in pixels
@@ -48,7 +48,7 @@ def _train(config: Config) -> None:
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[-1].losses, config.train.num_instances)
     amp = config.train.amp
-    step = build_step(model, loss, optimizer, program("graph", amp), scaler=loss_scaler(amp))
+    step = build_step(model, loss, optimizer, backend_named("graph", amp), scaler=loss_scaler(amp))
     rates = [config.optimizer.lr] * len(optimizer.groups)
     for number in (1, 2):
         step(_images(), LABELS, number, 0.0, optimizer.scalars(number, rates)).asnumpy()
@@ -56,8 +56,8 @@ def _train(config: Config) -> None:
 
 def _evaluate(config: Config) -> None:
     model = build_model(config, inference=True).set_train(False)
-    graph = program("graph")
-    graph.prepare(model)
+    graph = backend_named("graph")
+    graph.accelerate(model)
     FeatureExtractor(model, graph, SIZE, len(LABELS)).features_of(_images(), "visible")
 
 

@@ -15,7 +15,7 @@ DATA += "test_identities: 3, images_per_camera: 1, image_size: [64, 32]}}"
 TRAIN = "train={num_identities: 2, num_instances: 2, iterations: 1, log_steps: 1}"
 EVALUATION = "evaluation={trials: 1}"
 
-OPERATORS = "train.program=eager"  # which compiles nothing
+OPERATORS = "train.backend=eager"  # which compiles nothing
 
 # By model: the rows' recipes on the smallest network and set, as overrides.
 TINY = {

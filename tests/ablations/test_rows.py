@@ -26,7 +26,7 @@ def ends(rows):
 def test_every_row_trains_and_is_evaluated(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", start)
-    # The ladder has the losses and models by every program.
+    # The ladder has the losses and models by every backend.
     monkeypatch.setattr(tables, "load_demo", lambda model: Demo(epochs=2, overrides=(*TINY[model], OPERATORS)))
     table = load_table(name)
     rows = ends(table.rows) if "figure" in name else table.rows

@@ -5,7 +5,7 @@ import ctypes
 import numpy as np
 import pytest
 
-from ms_vireid.programs.cuda import build, declarations
+from ms_vireid.backends.cuda import build, declarations
 
 ABSENT = np.zeros(declarations.ABSENT_SHAPE, np.int8)
 LIMIT = {"float32": 2e-6, "float16": 2e-3}  # float32 arithmetic; a result is rounded once

@@ -1,4 +1,4 @@
-"""Calls of functions that join and split tensors, of a [2, 3] and b [4, 3]; the program `cuda` computes them otherwise.
+"""Calls of functions that join and split tensors, of a [2, 3] and b [4, 3]; the backend `cuda` computes them otherwise.
 
 Functions of a module: MindSpore's compiler does not tell lambdas of one expression apart. Of 150 tensors a launch takes
 140.

@@ -90,14 +90,14 @@ def train_steps(number: int, *arguments: str) -> None:
     raise RuntimeError("it was not stopped")
 
 
-def run_case(name: str, program: str, error: str = "") -> list[str]:
-    """A case of the ladder by a program, with an error planted on the way to the device, or none: its comparisons that
+def run_case(name: str, backend: str, error: str = "") -> list[str]:
+    """A case of the ladder by a backend, with an error planted on the way to the device, or none: its comparisons that
     are over their tolerances."""
     from parity import cases
 
     plant(error)
     try:
-        outcome = cases.run(_case(name), [program])
+        outcome = cases.run(_case(name), [backend])
     finally:
         plant("")
     return [str(comparison) for comparison in outcome.comparisons if not comparison.passed]
@@ -112,7 +112,7 @@ def _case(name: str):
 def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
     """`run_case` by CUDA kernels in whose source `wrong` stands for `right`; without optimisations they compile in a
     fifth of the time. Not a training: those are computed once in a process, by whatever kernels."""
-    from ms_vireid.programs.cuda import build, declarations, use_kernels
+    from ms_vireid.backends.cuda import build, declarations, use_kernels
 
     assert not _case(name).training
     use_kernels()  # the right ones, which stay until others are used
@@ -127,14 +127,14 @@ def run_case_by_kernels(name: str, right: str, wrong: str) -> list[str]:
 
 
 def changed_by_updates(name: str, scales: list[float]) -> list[list]:
-    """Updates in float16 by the program `cuda`, one for each of these scales of the gradients; whether each has changed
+    """Updates in float16 by the backend `cuda`, one for each of these scales of the gradients; whether each has changed
     all weights and states (true), none (false), or only some (None), and the loss's scale after it."""
     from mindspore import Parameter, Tensor, nn
 
     from ms_vireid import optimizers
+    from ms_vireid.backends import half
+    from ms_vireid.backends.backend import backend_named
     from ms_vireid.engine.train_step import loss_scaler
-    from ms_vireid.programs import half
-    from ms_vireid.programs.program import program
 
     rng = np.random.default_rng(0)
     weights = [
@@ -143,7 +143,10 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
     groups = [optimizers.ParameterGroup("full", 1.0, tuple(weights))]
     options = {"AdamW": ((0.9, 0.999), 1e-8, 0.1), "SGD": (0.9, True, 0.1)}[name]
     optimizer = getattr(optimizers, name)(groups, *options)
-    computation, scaler = program("cuda", "float16").prepare(nn.Cell(), None, optimizer), loss_scaler("float16")
+    computation, scaler = (
+        backend_named("cuda", "float16").accelerate(nn.Cell(), None, optimizer),
+        loss_scaler("float16"),
+    )
     layout = computation.layout(optimizer)
 
     def update(first, second, scalars):
@@ -167,7 +170,7 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
 
 
 def kernels_differ_by(build: Callable, *shapes: tuple[int, ...], evaluated: tuple[str, ...] = ()) -> float:
-    """The largest difference of a network's output and gradients, in training, by the program `cuda` from those that it
+    """The largest difference of a network's output and gradients, in training, by the backend `cuda` from those that it
     has as it says, relative to the largest number of each, or to 1.
 
     evaluated: names of parts in evaluation mode.
@@ -175,7 +178,7 @@ def kernels_differ_by(build: Callable, *shapes: tuple[int, ...], evaluated: tupl
     import mindspore as ms
     from mindspore import Tensor
 
-    from ms_vireid.programs.program import program
+    from ms_vireid.backends.backend import backend_named
 
     rng = np.random.default_rng(0)
     networks = [build().set_train() for _ in range(2)]
@@ -196,7 +199,7 @@ def kernels_differ_by(build: Callable, *shapes: tuple[int, ...], evaluated: tupl
 
         places = tuple(range(len(inputs)))
         compute = ms.value_and_grad(weighted, places, network.trainable_params(), has_aux=True)
-        prepared = program("cuda").prepare(network) if compiled else None
+        prepared = backend_named("cuda").accelerate(network) if compiled else None
         (_, y), (of_inputs, of_weights) = (prepared.compile(compute) if compiled else compute)(*inputs)
         buffers = [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
         of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
@@ -288,16 +291,16 @@ def evaluated_parts(network: str, parts: list[str]) -> float:
 
 def joins_differ() -> dict[str, list[str]]:
     """Calls of `tests.device.joins` by what MindSpore's own functions do, compute or refuse, and below "differ" those
-    of which the program `cuda` has other results or gradients, or refuses what they compute or the other way round."""
+    of which the backend `cuda` has other results or gradients, or refuses what they compute or the other way round."""
     import mindspore as ms
     from mindspore import Tensor, nn
 
-    from ms_vireid.programs.program import program
+    from ms_vireid.backends.backend import backend_named
     from tests.device import joins
 
     x, y = (Tensor(np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)) for rows in (2, 4))
     functions = [f for f in vars(joins).values() if getattr(f, "__module__", "") == joins.__name__]
-    computation = program("cuda").prepare(nn.Cell())
+    computation = backend_named("cuda").accelerate(nn.Cell())
 
     def result(function, compute):
         def weighed(a, b):
@@ -429,7 +432,7 @@ def written_inputs(operator: str, numbers: dict) -> list[str]:
     """Those of an operator's inputs that MindSpore is told it writes, where they stand."""
     from mindspore.ops.signature import make_sig, sig_rw
 
-    from ms_vireid.programs.cuda import operators
+    from ms_vireid.backends.cuda import operators
 
     numbers, told = {name: tuple(v) if isinstance(v, list) else v for name, v in numbers.items()}, []
 
@@ -488,11 +491,11 @@ def _call(function, dtype: str, compiled: bool) -> None:
             mindspore.runtime.synchronize()
 
 
-def edited(run: str, edit: str, program: str) -> dict:
-    """What a program makes of an edit, or of a model of one's own without one (`tests.edits.runs.judge`)."""
+def edited(run: str, edit: str, backend: str) -> dict:
+    """What a backend makes of an edit, or of a model of one's own without one (`tests.edits.runs.judge`)."""
     from tests.edits import runs, sites  # import mindspore: after the device is set up
 
-    return runs.judge(run, sites.Edit.named(edit) if edit else None, [program])
+    return runs.judge(run, sites.Edit.named(edit) if edit else None, [backend])
 
 
 def set_up(device: str, blocking: bool) -> None:

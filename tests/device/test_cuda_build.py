@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ms_vireid.backends.cuda import build
 from ms_vireid.command.errors import DeviceError
-from ms_vireid.programs.cuda import build
 
 PROCESSES = 10
 # Without what their packages import, which is MindSpore and takes seconds.
@@ -21,10 +21,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from ms_vireid.devices import gpu, runtime
-for name in ("ms_vireid.programs", "ms_vireid.programs.cuda"):
+for name in ("ms_vireid.backends", "ms_vireid.backends.cuda"):
     sys.modules[name] = ModuleType(name)
     sys.modules[name].__path__ = [sys.argv[1]]
-from ms_vireid.programs.cuda import build
+from ms_vireid.backends.cuda import build
 gpu.loaded = lambda *names: Path(sys.argv[2])
 runtime.gpu_capability = lambda: 8.0
 build._built_launcher = lambda: None

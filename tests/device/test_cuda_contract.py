@@ -1,4 +1,4 @@
-"""What the program `cuda` replaces has the contract of what is replaced: the order of axes, training flags, arguments.
+"""What the backend `cuda` replaces has the contract of what is replaced: the order of axes, training flags, arguments.
 
 On the stand-in, beside MindSpore's operators in PyNative mode; networks whose numbers any order of axes changes.
 """

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy.special import erf
 
+from ms_vireid.backends.cuda import build, declarations
 from ms_vireid.command.errors import DeviceError
 from ms_vireid.models.noise import _FIRST, _SECOND, noise_constants
-from ms_vireid.programs.cuda import build, declarations
 from tests.device.cuda_kernels import ABSENT, LIMIT, aligned, assert_close, each_type, empty, random
 
 SHAPES = [

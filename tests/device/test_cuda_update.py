@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from ms_vireid.backends.cuda.declarations import constants
 from ms_vireid.optimizers.adamw import Scalars as AdamWScalars
 from ms_vireid.optimizers.sgd import Scalars
-from ms_vireid.programs.cuda.declarations import constants
 from tests.device.cuda_kernels import ABSENT, aligned, assert_close, empty, random
 
 SIZES = [1, 7, 128, 1283, 3072]

@@ -1,4 +1,4 @@
-"""Edits of models, losses and optimisers, and models of one's own, by the programs of a GPU and an Ascend: as by
+"""Edits of models, losses and optimisers, and models of one's own, by the backends of a GPU and an Ascend: as by
 `eager` there. `python -m parity.stand_in gpu python -m tests.edits.table --device GPU` tries all."""
 
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from tests.edits.test_edits import GOOD, chosen
 from tests.extensive import but, some_of
 
-PROGRAMS = {"cuda": "worker", "graph": "worker", "ascend": "ascend_worker"}  # the second is a GPU's
+BACKENDS = {"cuda": "worker", "graph": "worker", "ascend": "ascend_worker"}  # the second is a GPU's
 # What kernels of a GPU once passed over, in a whole, in a block, in a loss and in an update.
 PASSED_OVER = {
     "PMT": ("scaled: models.vit.Mlp.construct", "evaluation: models.vit.Mlp"),
@@ -14,14 +14,14 @@ PASSED_OVER = {
 }
 
 
-@pytest.mark.parametrize("name", list(PROGRAMS))
+@pytest.mark.parametrize("name", list(BACKENDS))
 def test_an_edit_trains_or_a_line_says_why_not(request, name):
     from tests.edits import runs
 
-    worker, program = request.getfixturevalue(PROGRAMS[name]), "graph" if name == "ascend" else name
+    worker, backend = request.getfixturevalue(BACKENDS[name]), "graph" if name == "ascend" else name
     for edit in chosen(request.config, name):
-        row = worker.do("edited", runs.run_of(edit), str(edit), program)
-        assert row.get(program, "as edited").startswith(GOOD), (str(edit), row)
+        row = worker.do("edited", runs.run_of(edit), str(edit), backend)
+        assert row.get(backend, "as edited").startswith(GOOD), (str(edit), row)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The ladder's rungs that compute, on the device of `pytest --device`, by all its programs; on the CPU, where
+"""The ladder's rungs that compute, on the device of `pytest --device`, by all its backends; on the CPU, where
 tests/parity has all of them, one of each rung, so that this path too is tested everywhere."""
 
 import mindspore
@@ -35,4 +35,4 @@ def test_the_device_computes_what_pytorch_computes_on_the_cpu(case):
 def test_every_device_has_the_same_tolerances(monkeypatch, device):
     monkeypatch.setattr(mindspore, "get_context", {"device_target": device}.__getitem__)
     made = [compare.compare("planted", np.array([1.0 + 2e-5]), np.array([1.0]), compare.FORWARD)]
-    assert not run(Case(2, "planted", lambda: lambda _program: made)).passed
+    assert not run(Case(2, "planted", lambda: lambda _backend: made)).passed

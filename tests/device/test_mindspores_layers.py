@@ -1,4 +1,4 @@
-"""MindSpore's own layers, and `ops.cat`, by the program `graph` on the stand-ins, against MindSpore's operators one by
+"""MindSpore's own layers, and `ops.cat`, by the backend `graph` on the stand-ins, against MindSpore's operators one by
 one on a CPU."""
 
 import numpy as np
@@ -8,7 +8,7 @@ from mindspore import Parameter, Tensor, nn, ops, value_and_grad
 from ms_vireid.models import auxiliary_generator, vit
 from ms_vireid.models.layers import Dropout
 from parity.stand_in import functions
-from tests.programs.test_mindspores_layers import REFUSED, TAKEN, faults, refusal, results
+from tests.backends.test_mindspores_layers import REFUSED, TAKEN, faults, refusal, results
 
 # Left to MindSpore's operators, which the stand-in has not, or which round more or are refused there.
 ELSEWHERE = (
@@ -32,27 +32,27 @@ NORMS = [name for name in TAKEN if name.startswith("BatchNorm") and name not in 
 
 def save_layers(file: str, names: list[str], training: bool) -> None:
     """Compute cases in one graph; outside of training without gradients."""
-    from ms_vireid.programs.program import program
+    from ms_vireid.backends.backend import backend_named
 
     cases = [TAKEN[name] for name in names]
-    of_cases = results(cases, training, program("graph").prepare, gradients=training)
+    of_cases = results(cases, training, backend_named("graph").accelerate, gradients=training)
     np.savez(file, **{f"{i} {name}": x for i, case in enumerate(of_cases) for name, (_, x) in case.items()})
 
 
 def launched_by_name(names: list[str]) -> list[str]:
     """What cases launch that CANN compiles first, but sums of gradients."""
-    from ms_vireid.programs.program import program
+    from ms_vireid.backends.backend import backend_named
 
     before = functions()
-    results([TAKEN[name] for name in names], True, program("graph").prepare)
+    results([TAKEN[name] for name in names], True, backend_named("graph").accelerate)
     return sorted(name for name in functions() - before if name.startswith("by name: ") and "AddN" not in name)
 
 
 def layer_refusals(names: list[str]) -> list[str]:
     """The cases that nothing refuses."""
-    from ms_vireid.programs.program import program
+    from ms_vireid.backends.backend import backend_named
 
-    return [name for name in names if refusal(REFUSED[name], True, program("graph").prepare) is None]
+    return [name for name in names if refusal(REFUSED[name], True, backend_named("graph").accelerate) is None]
 
 
 @pytest.mark.parametrize(("names", "training"), [(BY_VALUES, True), (NORMS, False)], ids=["training", "evaluation"])
@@ -110,10 +110,10 @@ def joined(prepare=lambda cell: None):
 
 def save_joined(file: str) -> list[str]:
     """Returns the types of elements that MindSpore's kernel joins."""
-    from ms_vireid.programs.program import program
+    from ms_vireid.backends.backend import backend_named
 
     before = functions()
-    np.savez(file, *joined(program("graph").prepare))
+    np.savez(file, *joined(backend_named("graph").accelerate))
     return sorted(
         name.removeprefix("ConcatKernel<").removesuffix(">")
         for name in functions() - before
@@ -159,9 +159,9 @@ def scaled(prepare=lambda cell: None):
 
 
 def save_scaled(file: str) -> None:
-    from ms_vireid.programs.program import program
+    from ms_vireid.backends.backend import backend_named
 
-    np.savez(file, *scaled(program("graph").prepare))
+    np.savez(file, *scaled(backend_named("graph").accelerate))
 
 
 def test_a_graph_of_a_gpu_scales_any_convolution(worker, tmp_path):
@@ -190,7 +190,7 @@ def another_block(model):
 
 @pytest.mark.parametrize("change", [another_rate, another_number, another_mask, another_block])
 def test_masks_are_drawn_together_only_if_all_are_known(change):
-    from ms_vireid.programs.graph import ascend
+    from ms_vireid.backends.graph import ascend
 
     model = vit.VisionTransformer((8, 8), 4, 4, 8, 2, 2, dropout=0.1, drop_path=0.1)
     assert ascend.knows_noise(model)

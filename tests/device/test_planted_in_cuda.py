@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ms_vireid.programs.cuda import declarations
+from ms_vireid.backends.cuda import declarations
 from tests.extensive import some_of
 
 BLOCK = "2 Block with dropout and drop path"

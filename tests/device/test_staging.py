@@ -41,14 +41,14 @@ def test_an_ascend_without_page_locked_memory_waits_for_the_copies(ascend, tmp_p
 
 def test_a_process_may_end_at_once_behind_a_result(ascend):
     # On an Ascend a thread of MindSpore's gives host memory back, which takes a running interpreter.
-    program = """
+    backend = """
 import numpy as np
 from mindspore import Tensor
 from ms_vireid.devices import runtime
 runtime.set_up("Ascend")
 assert Tensor.from_numpy(np.ones(3, np.float32)).move_to("Ascend", blocking=False).asnumpy().sum() == 3
 """
-    done = ascend.run([sys.executable, "-c", program], 60.0)
+    done = ascend.run([sys.executable, "-c", backend], 60.0)
     assert done.returncode == 0, done.stderr
 
 

@@ -121,7 +121,7 @@ def test_what_does_not_fit_in_the_memory_is_told_in_a_line(stand_in, tmp_path):
     options = [
         DATA % (tmp_path / "data"),
         *PMT,
-        "train.program=eager",
+        "train.backend=eager",
         "data.image_size=[256,128]",
         "train.num_identities=4",
     ]
@@ -249,7 +249,7 @@ def test_the_command_runs_another_and_prints_its_calls(stand_in, monkeypatch, ca
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [([], "no command is given; see --help"), (["no-such-program"], "no-such-program: no such command")],
+    [([], "no command is given; see --help"), (["no-such-backend"], "no-such-backend: no such command")],
 )
 def test_a_command_that_cannot_be_run_is_told_in_a_line(arguments, said, monkeypatch, capfd):
     monkeypatch.setattr("sys.argv", ["stand_in", "gpu", *arguments])

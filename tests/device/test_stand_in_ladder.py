@@ -48,7 +48,7 @@ OF_CUDA = [
 ]
 
 
-SGD = "5 AGW, six updates"  # by other operators there than in any other program
+SGD = "5 AGW, six updates"  # by other operators there than in any other backend
 
 
 @pytest.mark.parametrize("case", [*(str(case) for case in CASES if str(case) not in OF_CUDA), SGD])
@@ -57,7 +57,7 @@ def test_a_graph_of_a_gpu_computes_what_pytorch_computes(worker, case):
 
 
 @pytest.mark.parametrize("case", OF_CUDA)
-def test_a_program_with_cuda_kernels_computes_what_pytorch_computes(worker, case):
+def test_a_backend_with_cuda_kernels_computes_what_pytorch_computes(worker, case):
     assert worker.do("run_case", case, "cuda") == []
 
 

@@ -110,26 +110,26 @@ COMPILED = {
 def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
     counting_worker.do(
-        "train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.program=graph", *options)
+        "train_steps", 2, *arguments(family, tmp_path / "run", "train.iterations=3", "train.backend=graph", *options)
     )
 
 
 @pytest.mark.parametrize("name", some_of((name for name in COMPILED if "recompute" in name), 2))
 def test_what_is_recomputed_is_compiled_with_cuda_kernels(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
-    counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.program=cuda", *options))
+    counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.backend=cuda", *options))
 
 
 def test_a_vit_of_many_tokens_trains(counting_worker, tmp_path):
     sizes = ["model.patch_size=2", "model.stride=1", SWITCHES["recompute"]]  # 1,082 tokens
-    options = ["train.program=cuda", "train.iterations=3", *sizes, *LAST_STAGE["pmt"]]
+    options = ["train.backend=cuda", "train.iterations=3", *sizes, *LAST_STAGE["pmt"]]
     counting_worker.do("train_steps", 2, *arguments("pmt", tmp_path / "run", *options))
 
 
 @extensive
 def test_recomputed_cuda_kernels_give_the_same_bits(worker, tmp_path):
     """With dropout; one of both trainings is interrupted and resumed."""
-    options = ["train.program=cuda", "train.iterations=4", "model.dropout=0.1", SWITCHES["amp"], one_stage("id: {}")]
+    options = ["train.backend=cuda", "train.iterations=4", "model.dropout=0.1", SWITCHES["amp"], one_stage("id: {}")]
     kept, recomputed = (
         arguments("pmt", tmp_path / name, *options, f"train.recompute={recompute}")
         for name, recompute in (("kept", "false"), ("recomputed", "true"))
@@ -160,7 +160,7 @@ def test_the_page_has_what_the_steps_call(by_default, counting_worker):
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
 def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):
-    options = ["train.program=eager", "train.iterations=2", *(SWITCHES[switch] for switch in switches)]
+    options = ["train.backend=eager", "train.iterations=2", *(SWITCHES[switch] for switch in switches)]
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options))
 
 
@@ -178,6 +178,6 @@ def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches
     ids=["pmt/llcm", "pmt/regdb", "agw/regdb", "mun/regdb"],
 )
 def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family, config, write):
-    options = ["train.program=eager", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
+    options = ["train.backend=eager", "train.iterations=2", "data.image_size=[48,24]", "data.workers=0"]
     root = f"data.root={write(tmp_path / 'data')}"
     pynative_worker.do("run_command", "train", *arguments(family, tmp_path / "run", *options, config=config, data=root))

@@ -1,4 +1,4 @@
-"""Two training steps and the features after them, of small models, by a program."""
+"""Two training steps and the features after them, of small models, by a backend."""
 
 from functools import cache
 from pathlib import Path
@@ -7,6 +7,8 @@ from tempfile import TemporaryDirectory
 import mindspore as ms
 import numpy as np
 
+from ms_vireid.backends.backend import Backend, Step, backend_named
+from ms_vireid.backends.reading import code_of_method
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.engine.train_step import build_step, loss_scaler
@@ -16,9 +18,6 @@ from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.optimizers import build_optimizer
 from ms_vireid.optimizers.groups import GroupOptimizer
-from ms_vireid.programs.program import Program, Step
-from ms_vireid.programs.program import program as program_named
-from ms_vireid.programs.reading import code_of_method
 from tests.edits import own_models
 from tests.edits.sites import Edit, applied_to_code, apply_to_cells
 
@@ -88,20 +87,20 @@ def reached(run: str) -> set[str]:
     return names | {"optimizers.adamw.AdamW.scalars", "optimizers.sgd.SGD.scalars"}
 
 
-def outcome(run: str, program: str, edit: Edit | None = None, amp: str = "") -> dict:
-    """Train two steps and compute features by a program, with an edit. Returns losses [2, terms], features, and the
+def outcome(run: str, backend: str, edit: Edit | None = None, amp: str = "") -> dict:
+    """Train two steps and compute features by a backend, with an edit. Returns losses [2, terms], features, and the
     lines that say what runs as it is written; or {"refused": line}."""
     with TemporaryDirectory() as folder:
         try:
             if edit is None:
-                return _outcome(run, program, None, amp, Path(folder))
+                return _outcome(run, backend, None, amp, Path(folder))
             with applied_to_code(edit, Path(folder)):
-                return _outcome(run, program, edit, amp, Path(folder))
+                return _outcome(run, backend, edit, amp, Path(folder))
         except InputError as error:
             return {"refused": str(error)}
 
 
-def _outcome(run: str, program: str, edit: Edit | None, amp: str, folder: Path) -> dict:
+def _outcome(run: str, backend: str, edit: Edit | None, amp: str, folder: Path) -> dict:
     config, stage = configuration(run if run in RUNS else "AGW", amp)
     model = _model(run, config).set_train()
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances, config.augmentation.parts)
@@ -114,13 +113,13 @@ def _outcome(run: str, program: str, edit: Edit | None, amp: str, folder: Path) 
         cells += [optimizer]
         if not apply_to_cells(edit, cells, folder):
             return {"without": "no such cell"}
-    named = program_named(program, amp)
+    named = backend_named(backend, amp)
     scaler = loss_scaler(amp)
     step = build_step(model, loss, optimizer, named, config.optimizer.clip_norm, scaler)
     return _trained(config, named, model, optimizer, step)
 
 
-def _trained(config: Config, named: Program, model: ReIDModel, optimizer: GroupOptimizer, step: Step) -> dict:
+def _trained(config: Config, named: Backend, model: ReIDModel, optimizer: GroupOptimizer, step: Step) -> dict:
     """Two steps, and features of a batch."""
     rates = [RATE * group.lr_factor for group in optimizer.groups]
     losses = []
@@ -173,12 +172,12 @@ def run_of(edit: Edit) -> str:
     return next((run for run in RUNS if edit.place in reached(run)), OF_MODULE.get(edit.module, "PMT"))
 
 
-def judge(run: str, edit: Edit | None, programs: list[str]) -> dict:
-    """What each program makes of an edit, or of a model of one's own, beside `eager`: "as edited", "refused: ...",
+def judge(run: str, edit: Edit | None, backends: list[str]) -> dict:
+    """What each backend makes of an edit, or of a model of one's own, beside `eager`: "as edited", "refused: ...",
     "IGNORED ..." or "WRONG ..." with the distance."""
     reference, row = _tried(run, "eager", edit), {"run": run}
-    if "error" in reference:  # an edit that no training survives: by no program
-        made = {program: _tried(run, program, edit) for program in programs}
+    if "error" in reference:  # an edit that no training survives: by no backend
+        made = {backend: _tried(run, backend, edit) for backend in backends}
         return row | {name: "as edited" if "losses" not in by else "TRAINS" for name, by in made.items()}
     if "losses" not in reference:
         return row | reference
@@ -186,17 +185,17 @@ def judge(run: str, edit: Edit | None, programs: list[str]) -> dict:
         row["effect"] = distance(reference, plain(run))
         if row["effect"] < NO_EFFECT:
             return row
-    for program in programs:
-        by = _tried(run, program, edit)
-        row[program] = _verdict(by, reference, None if edit is None else plain(run))
-        row[f"{program}: as written"] = by.get("left", [])
+    for backend in backends:
+        by = _tried(run, backend, edit)
+        row[backend] = _verdict(by, reference, None if edit is None else plain(run))
+        row[f"{backend}: as written"] = by.get("left", [])
     return row
 
 
-def _tried(run: str, program: str, edit: Edit | None) -> dict:
+def _tried(run: str, backend: str, edit: Edit | None) -> dict:
     """As `outcome`, or {"error": line}."""
     try:
-        return outcome(run, program, edit)
+        return outcome(run, backend, edit)
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"[:300]}
 

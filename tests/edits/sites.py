@@ -16,7 +16,7 @@ from typing import Any
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 
-from ms_vireid.programs.reading import _imported, _is_text, _plain_function
+from ms_vireid.backends.reading import _imported, _is_text, _plain_function
 
 ROOMS = ("models", "losses", "optimizers")
 PACKAGE = Path(__file__).parents[2] / "ms_vireid"

@@ -1,21 +1,21 @@
-"""Edits by the programs of a device, as lines of JSON. On a stand-in:
+"""Edits by the backends of a device, as lines of JSON. On a stand-in:
 
-python -m parity.stand_in gpu python -m tests.edits.table --device GPU --program cuda graph
+python -m parity.stand_in gpu python -m tests.edits.table --device GPU --backend cuda graph
 """
 
 import argparse
 import json
 from pathlib import Path
 
+from ms_vireid.backends.backend import OF_DEVICE
 from ms_vireid.devices import runtime
-from ms_vireid.programs.program import OF_DEVICE
 from parity.processes import set_up_for_comparisons
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="CPU")
-    parser.add_argument("--program", nargs="+", help="default: all of the device but eager, which is the reference")
+    parser.add_argument("--backend", nargs="+", help="default: all of the device but eager, which is the reference")
     parser.add_argument("--share", default="1/1", metavar="I/N", help="every N-th edit from the I-th on")
     parser.add_argument("--match", default="", help="only edits whose name contains this")
     parser.add_argument("--models", action="store_true", help="models of one's own instead")
@@ -25,13 +25,13 @@ def main() -> None:
     runtime.use_full_float32()
     from tests.edits import own_models, runs, sites  # these import mindspore: after the device is set up
 
-    programs = arguments.program or [name for name in OF_DEVICE[arguments.device] if name != "eager"]
+    backends = arguments.backend or [name for name in OF_DEVICE[arguments.device] if name != "eager"]
     first, every = map(int, arguments.share.split("/"))
     if arguments.models:
-        rows = ({"model": name} | runs.judge(name, None, programs) for name in own_models.MODELS)
+        rows = ({"model": name} | runs.judge(name, None, backends) for name in own_models.MODELS)
     else:
         chosen = [edit for edit in sites.edits() if arguments.match in str(edit)][first - 1 :: every]
-        rows = ({"edit": str(edit)} | runs.judge(runs.run_of(edit), edit, programs) for edit in chosen)
+        rows = ({"edit": str(edit)} | runs.judge(runs.run_of(edit), edit, backends) for edit in chosen)
     for row in rows:
         line = json.dumps(row)
         print(line, flush=True)

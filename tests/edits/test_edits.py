@@ -1,4 +1,4 @@
-"""An edit of any function, method or layer trains: by every program as by `eager`, or a line says why not."""
+"""An edit of any function, method or layer trains: by every backend as by `eager`, or a line says why not."""
 
 import random
 
@@ -10,25 +10,25 @@ from ms_vireid.optimizers import SGD
 from tests.edits import own_models, runs, sites
 
 GOOD = ("as edited", "refused: ")
-OF_A_DAY = {"numba": 5, "graph": 2, "cuda": 1, "ascend": 1}  # edits, by program
+OF_A_DAY = {"numba": 5, "graph": 2, "cuda": 1, "ascend": 1}  # edits, by backend
 
 
-def chosen(config, program):
+def chosen(config, backend):
     """The edits of a seed; all with --edits all."""
     edits, wanted = sites.edits(), config.getoption("--edits")
     if wanted == "all":
         return edits
     reached = [edit for edit in edits if any(edit.place in runs.reached(run) for run in runs.RUNS)]
-    return random.Random(f"{wanted} {program}").sample(reached, OF_A_DAY[program])
+    return random.Random(f"{wanted} {backend}").sample(reached, OF_A_DAY[backend])
 
 
 def wrong(row):
     return {name: said for name, said in row.items() if name in ("numba", "graph") and not said.startswith(GOOD)}
 
 
-@pytest.mark.parametrize("program", ["numba", "graph"])
-def test_an_edit_trains_or_a_line_says_why_not(request, program):
-    rows = {edit: runs.judge(runs.run_of(edit), edit, [program]) for edit in chosen(request.config, program)}
+@pytest.mark.parametrize("backend", ["numba", "graph"])
+def test_an_edit_trains_or_a_line_says_why_not(request, backend):
+    rows = {edit: runs.judge(runs.run_of(edit), edit, [backend]) for edit in chosen(request.config, backend)}
     assert {str(edit): wrong(row) for edit, row in rows.items() if wrong(row)} == {}
 
 
@@ -61,18 +61,18 @@ def by_norm(self, part, gradient, scalars, applies):
 def test_an_update_by_a_weights_norm_gets_each_weight_by_itself(monkeypatch):
     """Buffers of many weights have one norm."""
     monkeypatch.setattr(SGD, "update", by_norm)
-    found = {program: runs.outcome("AGW", program) for program in ("eager", "numba", "graph")}
-    for program in ("numba", "graph"):  # by one norm of all weights 0.3
-        assert runs.distance(found[program], found["eager"]) < 0.01
+    found = {backend: runs.outcome("AGW", backend) for backend in ("eager", "numba", "graph")}
+    for backend in ("numba", "graph"):  # by one norm of all weights 0.3
+        assert runs.distance(found[backend], found["eager"]) < 0.01
     (line,) = [line for line in found["graph"]["left"] if line.startswith("SGD.update")]
     assert "tests.edits.test_edits.by_norm is called in its place" in line
 
 
-@pytest.mark.parametrize("program", ["eager", "graph"])
-def test_frozen_weights_train_in_float16(program):
+@pytest.mark.parametrize("backend", ["eager", "graph"])
+def test_frozen_weights_train_in_float16(backend):
     """A frozen weight has a copy in float16 too: operators take one type."""
     edit = sites.Edit("frozen", "models.vit", "Attention")
-    found = runs.outcome("PMT", program, edit, amp="float16")
+    found = runs.outcome("PMT", backend, edit, amp="float16")
     assert np.isfinite(found["losses"]).all()
     expected = runs.outcome("PMT", "eager", edit)
     assert found["losses"][:, 0] == pytest.approx(expected["losses"][:, 0], rel=0.05)
@@ -82,5 +82,5 @@ def test_frozen_weights_train_in_float16(program):
 def test_a_graph_refuses_a_hook_and_says_where():
     edit = sites.Edit("hook", "models.vit", "Mlp")
     assert runs.outcome("PMT", "graph", edit) == {
-        "refused": "PMT base.blocks.1.mlp: has a hook, which a compiled graph does not call; give train.program=eager"
+        "refused": "PMT base.blocks.1.mlp: has a hook, which a compiled graph does not call; give train.backend=eager"
     }

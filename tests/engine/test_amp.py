@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from mindspore.amp import DynamicLossScaler
 
+from ms_vireid.backends.backend import choose
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.readers import read_data
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.trainer import Trainer
-from ms_vireid.programs.program import choose
 
 SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 8, val_identities: 1, "
@@ -42,7 +42,7 @@ def trainer(name, root, folder, *overrides):
     data = read_data(config.data)
     config = config.with_num_classes(data.train.num_identities)
     run = RunFolder(folder)
-    trainer = Trainer(config, data, run, choose(config.train.program, config.train.amp))
+    trainer = Trainer(config, data, run, choose(config.train.backend, config.train.amp))
     run.create(config, data, "CPU", 0)
     return trainer
 
@@ -74,7 +74,7 @@ def test_the_loss_curve_is_float32s_weights_stay_float32_and_the_scale_is_resume
 def test_it_works_in_one_graph_as_well(root, tmp_path):
     curves = []
     for mode in ("eager", "graph"):
-        one = trainer("pmt", root, tmp_path / mode, "train.amp=float16", f"train.program={mode}", "model.depth=1")
+        one = trainer("pmt", root, tmp_path / mode, "train.amp=float16", f"train.backend={mode}", "model.depth=1")
         one.model.set_train()
         losses_seen = []
         for step in range(3, 6):  # of Eq. 12, the larger of the two graphs
@@ -86,7 +86,7 @@ def test_it_works_in_one_graph_as_well(root, tmp_path):
 
 @pytest.mark.parametrize("mode", ["eager", "graph"])
 def test_the_copies_in_half_are_the_weights_after_a_step(root, tmp_path, mode):
-    one = trainer("pmt", root, tmp_path, "train.amp=float16", f"train.program={mode}", "model.depth=1")
+    one = trainer("pmt", root, tmp_path, "train.amp=float16", f"train.backend={mode}", "model.depth=1")
     one.model.set_train()
     before = {p.name: p.asnumpy().copy() for p in one.model.trainable_params()}
     one.queue_step(one.plan(0)._replace(rates=[1e-2, 1e-2]), *one.batches[0])

@@ -7,11 +7,11 @@ import mindspore as ms
 import numpy as np
 import pytest
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.program import program
 from tests.checkpoints import tiny_config
 
 NODE = re.compile(r"^ +%\d+\([^)]*\) = (?:PrimFunc_)?([A-Z]\w*)\(", re.MULTILINE)  # of a graph, as MindSpore prints it
@@ -56,7 +56,7 @@ def test_no_step_branches_on_data(family, stage, operators_of, tmp_path):
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances)
-    step = build_step(model, loss, optimizer, program("graph", "float16"), scaler=loss_scaler("float16"))
+    step = build_step(model, loss, optimizer, backend_named("graph", "float16"), scaler=loss_scaler("float16"))
     images = np.zeros((8, 3, 48, 24), np.float32)
     labels = np.array([0, 0, 1, 1] * 2, np.int32)
     scalars = optimizer.scalars(1, [1e-3] * len(optimizer.groups))

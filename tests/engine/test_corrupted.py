@@ -5,6 +5,7 @@ import pytest
 from mindspore import nn, ops
 from PIL import Image
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
 from ms_vireid.data.corruptions import CorruptedVersion
@@ -12,7 +13,6 @@ from ms_vireid.data.readers import read_folder, read_sysu_mm01
 from ms_vireid.evaluation.protocol import evaluate_trials, sysu_mm01_trials, trials_checksum
 from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model
 from ms_vireid.inference.features import FeatureExtractor
-from ms_vireid.programs.program import program
 
 from ..data import tree
 
@@ -29,7 +29,7 @@ class Pixels(nn.Cell):
 
 @pytest.fixture
 def extractor():
-    return FeatureExtractor(Pixels(), program("eager"), (16, 8), 4)
+    return FeatureExtractor(Pixels(), backend_named("eager"), (16, 8), 4)
 
 
 def configuration(**evaluation):

@@ -23,7 +23,7 @@ from ms_vireid import train
 from ms_vireid.command.running import run
 from ms_vireid.files import weights
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.programs.program import Step
+from ms_vireid.backends.backend import Step
 count = 0
 
 def snap():
@@ -68,7 +68,7 @@ def assert_refused(done):
 
 @pytest.mark.parametrize("resumed", some_of([0, 1], 2))
 def test_a_kill_at_any_moment_loses_no_checkpoint_and_resumes_bitwise(tmp_path, resumed):
-    mode = "train.program=eager", "model.depth=1"  # tests/device has graphs that are stopped and resumed
+    mode = "train.backend=eager", "model.depth=1"  # tests/device has graphs that are stopped and resumed
     code, _, error = train(tmp_path, *mode, script=SNAPSHOTS)
     assert code == 0, error
     whole = {name: weights(tmp_path / "run" / name) for name in ("model.safetensors", "last.safetensors")}

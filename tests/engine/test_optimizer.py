@@ -3,12 +3,12 @@ import pytest
 import torch
 from mindspore import Parameter, Tensor, nn
 
+from ms_vireid.backends.backend import OF_DEVICE, backend_named
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
 from ms_vireid.models import create_model
 from ms_vireid.optimizers import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
-from ms_vireid.programs.program import OF_DEVICE, program
 
-PROGRAMS = OF_DEVICE["CPU"]
+BACKENDS = OF_DEVICE["CPU"]
 
 BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
 
@@ -67,8 +67,8 @@ def test_a_first_stage_of_pixels_is_as_slow_as_the_others_and_there_are_no_scale
 
 
 def updates(optimizer, name):
-    """The optimiser as it is called when a program computes."""
-    computation = program(name).prepare(nn.Cell(), None, optimizer)
+    """The optimiser as it is called when a backend computes."""
+    computation = backend_named(name).accelerate(nn.Cell(), None, optimizer)
     layout = computation.layout(optimizer)
 
     def update(gradients, scalars):
@@ -77,7 +77,7 @@ def updates(optimizer, name):
     return computation.compile(update)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_sgd_keeps_weights_to_the_limits_of_their_group(name):
     """AdamW's are on the ladder."""
     free, limited = (Parameter(Tensor(np.full((2, 3), 0.5, np.float32)), name=name) for name in ("free", "limited"))
@@ -95,7 +95,7 @@ def test_sgd_keeps_weights_to_the_limits_of_their_group(name):
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("value", [3.0, 30.0, 1e30, np.inf])
 def test_gradients_are_clipped_as_in_torch(name, value):
     gradients = np.array([[value, 1.0], [0.5, 2.0]], np.float32)
@@ -105,7 +105,7 @@ def test_gradients_are_clipped_as_in_torch(name, value):
     torch.nn.utils.clip_grad_norm_(weights, 5.0)
     parameters = tuple(Parameter(Tensor(np.zeros(2, np.float32)), name=f"w{i}") for i in range(2))
     optimizer = SGD([ParameterGroup("a", 1.0, parameters)], 0.0, False, 0.0)
-    computation = program(name).prepare(nn.Cell(), None, optimizer)
+    computation = backend_named(name).accelerate(nn.Cell(), None, optimizer)
 
     def clip(*tensors):
         return optimizer.clip(tensors, 5.0)
@@ -131,7 +131,7 @@ def sgd_by_torch(start, gradients, lrs, momentum, nesterov, decay):
     return course, [optimizer.state[w].get("momentum_buffer") for w in weights]
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(("momentum", "nesterov", "decay"), SGD_CASES.values(), ids=SGD_CASES)
 def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, name):
     rng = np.random.default_rng(0)

@@ -10,11 +10,11 @@ import pytest
 from mindspore import ops
 
 from ms_vireid import train
+from ms_vireid.backends.backend import Step, backend_named
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
-from ms_vireid.programs.program import Step, program
 from tests.checkpoints import DATA, RECIPES
 
 COLUMN = np.ones((1 << 22, 1), np.float32)  # 16 MiB, whose products with each other take 64 TiB
@@ -94,12 +94,14 @@ RECOMPUTE = ["train.recompute=true"]
         ("mun/sysu.yaml", ["train.num_identities=3"], "train.recompute=true or train.num_identities=2 (now 3)"),
         ("mun/sysu.yaml", [*RECOMPUTE, "train.num_identities=2"], "train.num_instances=2 (now 4)"),
         ("mun/sysu.yaml", [*RECOMPUTE, "train.num_identities=2", "train.num_instances=2"], "smaller pictures"),
-        ("agw/sysu.yaml", ["train.program=graph"], "train.program=eager or train.recompute=true or train.num_ide"),
+        ("agw/sysu.yaml", ["train.backend=graph"], "train.backend=eager or train.recompute=true or train.num_ide"),
     ],
 )
 def test_what_to_try(recipe, settings, remedy):
     config = load_config(CONFIG_ROOT / recipe, ["model.pretrained=none", *settings])
-    assert smaller_steps(config, program("graph" if config.train.program == "graph" else "numba")).startswith(remedy)
+    assert smaller_steps(config, backend_named("graph" if config.train.backend == "graph" else "numba")).startswith(
+        remedy
+    )
 
 
 def test_the_command_says_which_step_was_too_large_and_what_to_try(tmp_path, monkeypatch, capfd):

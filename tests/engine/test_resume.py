@@ -41,7 +41,7 @@ import os, resource, signal, sys
 import mindspore
 from ms_vireid import train
 from ms_vireid.command.running import run
-from ms_vireid.programs.program import Step
+from ms_vireid.backends.backend import Step
 from ms_vireid.files import weights
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]

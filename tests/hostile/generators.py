@@ -115,7 +115,7 @@ def _kind(command: tuple[str, ...]) -> tuple[str, ...]:
     return (command[0], command[1]) if command[0] == "ms_vireid.visualize" else (command[0],)
 
 
-LADDER = ("parity.report", "--rung", "3", "--match", "hct", "--program", "eager")
+LADDER = ("parity.report", "--rung", "3", "--match", "hct", "--backend", "eager")
 GOOD = {_kind(command): command for command in (*(command for command, _ in COMMANDS.values()), TABLE, LADDER)}
 
 

@@ -29,7 +29,7 @@ TORCH = ("torch_ref.evaluate", "--checkpoint", "torch.safetensors", "--device", 
 TORCH_TRAIN = ("torch_ref.train", "--config", "tiny.yaml", "--device", "cpu")
 # What each command may write.
 COMMANDS = {
-    "train": ((*TRAIN, "--output", "new", "train.program=numba"), "new/"),
+    "train": ((*TRAIN, "--output", "new", "train.backend=numba"), "new/"),
     "train-events": ((*TRAIN, "--output", "new", "train.tensorboard=true"), "new/"),
     "resume": ((*TRAIN, "--output", "run", "--resume", "auto"), "run/"),
     "evaluate": (("ms_vireid.evaluate", *MODEL, "--json", "new.json"), "new.json"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ms_vireid import extract
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.folder_layout import find_layout
 from ms_vireid.data.layout import read_layout
@@ -16,7 +17,6 @@ from ms_vireid.files.checks import unsealed
 from ms_vireid.files.writing import write_json
 from ms_vireid.inference import extraction, load_trained
 from ms_vireid.inference.feature_files import load_features
-from ms_vireid.programs.program import program
 
 from ..checkpoints import write_checkpoint
 from ..data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
@@ -49,7 +49,7 @@ def run_extract(checkpoint, monkeypatch, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_features_are_those_of_evaluation(run_extract, pictures, checkpoint, workers):
     found = run_extract(pictures, "--workers", workers, "--checkpoint", checkpoint.parent)
-    (trained,) = load_trained([checkpoint], program("numba"))
+    (trained,) = load_trained([checkpoint], backend_named("numba"))
     paths = [pictures / path for path in found.paths]
     images, _ = read_layout(pictures, paths, find_layout(pictures, paths))
     assert np.array_equal(found.features, trained.extractor.extract(images))

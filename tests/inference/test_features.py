@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from mindspore import nn, ops
 
+from ms_vireid.backends.backend import Queued, backend_named
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.readers import read_folder
 from ms_vireid.inference import features
 from ms_vireid.inference.features import FeatureExtractor
-from ms_vireid.programs.program import Queued, program
 
 from ..data.tree import write_folder
 
@@ -39,7 +39,7 @@ def test_set(tmp_path):
 @pytest.mark.parametrize("end", ["read to the end", "closed early"])
 def test_the_model_keeps_its_mode(test_set, training, end):
     model = UnitPixels().set_train(training)
-    items = FeatureExtractor(model, program("eager"), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
+    items = FeatureExtractor(model, backend_named("eager"), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2))
     next(items)
     assert not model.training
     items.close() if end == "closed early" else list(items)
@@ -47,7 +47,7 @@ def test_the_model_keeps_its_mode(test_set, training, end):
 
 
 @pytest.mark.parametrize(("name", "compiled"), [("numba", False), ("eager", False), ("graph", True)])
-def test_threads_are_bound_as_the_program_uses_them(test_set, monkeypatch, name, compiled):
+def test_threads_are_bound_as_the_backend_uses_them(test_set, monkeypatch, name, compiled):
     asked = []
 
     def iterate(batches, workers, start, compiled):
@@ -55,7 +55,7 @@ def test_threads_are_bound_as_the_program_uses_them(test_set, monkeypatch, name,
         yield from ()
 
     monkeypatch.setattr(features, "iterate", iterate)
-    list(FeatureExtractor(Pixels(), program(name), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2)))
+    list(FeatureExtractor(Pixels(), backend_named(name), SIZE, 2).by_batch(EvaluationBatches(test_set, SIZE, 2)))
     assert asked == [compiled]
 
 
@@ -67,7 +67,7 @@ def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, mon
     """So that a device does not wait for the host between two batches; PyNative computes as it is called."""
     done = []
     monkeypatch.setattr(Queued, "read", lambda self: done.append("read") or np.ones((self.count, 1)))
-    extractor = FeatureExtractor(Pixels(), program(name), SIZE, 2)
+    extractor = FeatureExtractor(Pixels(), backend_named(name), SIZE, 2)
     monkeypatch.setattr(extractor, "queue", lambda pixels, modality: done.append("queue") or Queued(None, len(pixels)))
     list(extractor.by_batch(EvaluationBatches(test_set, SIZE, 2)))
     assert done == order.split()
@@ -77,7 +77,7 @@ def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, mon
 def test_a_graph_is_compiled_once_for_each_way_through_the_model_and_fills_up_small_batches(by_modality, graphs):
     model = Pixels()
     model.BY_MODALITY = by_modality
-    extractor = FeatureExtractor(model, program("graph"), SIZE, 4)
+    extractor = FeatureExtractor(model, backend_named("graph"), SIZE, 4)
     rng = np.random.default_rng(0)
     for count in (4, 1, 3):
         pixels = rng.standard_normal((count, 3, *SIZE)).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ms_vireid
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.turns import DEVICE, Turns
 from ms_vireid.engine.train_step import build_step
@@ -17,7 +18,6 @@ from ms_vireid.inference.requests import RequestQueue
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.program import program
 from tests.checkpoints import tiny_config, write_checkpoint
 from tests.data.tree import write_folder
 
@@ -88,7 +88,7 @@ def test_ctrl_c_while_waiting_leaves_the_turn_to_others(tmp_path):
 
 
 class Rows:
-    """What a program would queue: a feature for each picture, its first number."""
+    """What a backend would queue: a feature for each picture, its first number."""
 
     def __init__(self, pixels):
         self.pixels = pixels
@@ -189,10 +189,10 @@ PATHS = "people/visible/anna/0.jpg", "people/visible/ben"
 @pytest.mark.parametrize("name", ["numba", "eager", "graph"])
 def test_threads_share_a_searcher(folder, monkeypatch, name):
     monkeypatch.chdir(folder)
-    assert asked_from_threads(ms_vireid.Searcher("run", device="CPU", program=name)) < 1e-5
+    assert asked_from_threads(ms_vireid.Searcher("run", device="CPU", backend=name)) < 1e-5
 
 
-def test_threads_share_two_searchers_of_different_programs(folder, monkeypatch):
+def test_threads_share_two_searchers_of_different_backends(folder, monkeypatch):
     monkeypatch.chdir(folder)
     searchers = [ms_vireid.Searcher(*given, "CPU", name) for *given, name in (("run", "numba"), ("agw", "eager"))]
     assert asked_from_threads(*searchers) < 1e-5
@@ -202,7 +202,7 @@ def losses_of_steps(config, count, with_search=lambda: None):
     model = build_model(config).set_train()
     optimizer = build_optimizer(model, config)
     loss = StageLoss(config.stages[-1].losses, config.train.num_instances)
-    step = build_step(model, loss, optimizer, program("numba"), 0.0)
+    step = build_step(model, loss, optimizer, backend_named("numba"), 0.0)
     rng = np.random.default_rng(1)
     images = rng.normal(size=(8, 3, *config.data.image_size)).astype(np.float32)
     labels = np.array([0, 0, 1, 1] * 2, np.int32)
@@ -300,7 +300,7 @@ def test_pictures_are_read_by_workers_whatever_the_script_starts_processes_by(fo
 
 ENDS_EARLY = """
 import threading, ms_vireid
-searcher = ms_vireid.Searcher("run", device="CPU", program="{program}")
+searcher = ms_vireid.Searcher("run", device="CPU", backend="{backend}")
 searcher.features("people/visible")
 def ask():
     while True:
@@ -312,5 +312,5 @@ for _ in range(4):
 
 @pytest.mark.parametrize("name", ["numba", "graph"])
 def test_a_process_ends_orderly_while_threads_compute(folder, name):
-    code, _ = in_a_script(folder, ENDS_EARLY.format(program=name))
+    code, _ = in_a_script(folder, ENDS_EARLY.format(backend=name))
     assert code == 0

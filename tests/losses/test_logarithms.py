@@ -5,9 +5,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.losses import logarithms
 from ms_vireid.models.layers import GeM
-from ms_vireid.programs.program import program
 
 BATCHES, ROWS, CLASSES = 40, 4, 3  # a batch's mean shows the last bit of a row in few of them
 CALLS = 20
@@ -36,7 +36,7 @@ def outcomes(cell):
     differences = Tensor(draw.normal(0, 3, 441).astype(np.float32))
     labels = Tensor(np.arange(ROWS) % CLASSES, ms.int32)
 
-    of_inputs = program("graph").prepare(cell).compile(cell)
+    of_inputs = backend_named("graph").accelerate(cell).compile(cell)
     calls = [[value.asnumpy().tobytes() for value in of_inputs(logits, labels, differences)] for _ in range(CALLS)]
     return zip(*calls, strict=True)
 

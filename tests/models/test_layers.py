@@ -4,10 +4,10 @@ import pytest
 import torch
 from mindspore import Tensor
 
+from ms_vireid.backends.graph import ascend
 from ms_vireid.command.errors import InputError
 from ms_vireid.models.layers import Dropout, DropPath, GeM
 from ms_vireid.models.noise import draw_noise, mix, path_factors, position_noise, to_int32
-from ms_vireid.programs.graph import ascend
 from torch_ref.models.layers import GeM as TorchGeM
 
 

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+from ms_vireid.backends.backend import OF_DEVICE, backend_named
 from ms_vireid.config import AGWConfig, MUNConfig, Setting
 from ms_vireid.models import AGW, MUN
 from ms_vireid.models.resnet import Bottleneck
-from ms_vireid.programs.program import OF_DEVICE
-from ms_vireid.programs.program import program as program_named
 from tests.extensive import but
 
-PROGRAMS = OF_DEVICE["CPU"]
+BACKENDS = OF_DEVICE["CPU"]
 
 SMALL = {"layers": (1, 1, 1, 1), "width": 8}
 MODELS = {
@@ -24,9 +23,9 @@ MODELS = {
 }
 
 
-def two_steps(model, program):
+def two_steps(model, backend):
     """The last value, all gradients, and what BatchNorms and prototypes remember."""
-    program_named(program).prepare(model.set_train())
+    backend_named(backend).accelerate(model.set_train())
 
     def value_of(images):
         total = 0.0
@@ -39,7 +38,7 @@ def two_steps(model, program):
     def step(images):
         return differentiated(images)
 
-    step = ms.jit(step) if program == "graph" else step
+    step = ms.jit(step) if backend == "graph" else step
     images = np.random.default_rng(0).standard_normal((8, 3, 96, 48)).astype(np.float32)
     for _ in range(2):
         value, gradients = step(Tensor(images))
@@ -54,8 +53,8 @@ def drawn(name, recompute):
 
 
 @cache
-def without(name, program):
-    return two_steps(drawn(name, False), program)
+def without(name, backend):
+    return two_steps(drawn(name, False), backend)
 
 
 def same(one, other):
@@ -64,25 +63,25 @@ def same(one, other):
 
 # A graph of "mun X" has the parts of the two others.
 @pytest.mark.parametrize(
-    ("name", "program"),
-    [(name, program) for name in MODELS for program in PROGRAMS if (name, program) != ("mun X", "graph")],
+    ("name", "backend"),
+    [(name, backend) for name in MODELS for backend in BACKENDS if (name, backend) != ("mun X", "graph")],
 )
-def test_values_gradients_and_running_averages_are_those_without_it(name, program):
-    assert same(two_steps(drawn(name, True), program), without(name, program))
+def test_values_gradients_and_running_averages_are_those_without_it(name, backend):
+    assert same(two_steps(drawn(name, True), backend), without(name, backend))
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_a_batch_norm_that_runs_twice_is_seen(program):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_norm_that_runs_twice_is_seen(backend):
     model = drawn("agw", False)
     model.recomputed = tuple(block for block in model.shared if isinstance(block, Bottleneck))
-    assert not same(two_steps(model, program), without("agw", program))
+    assert not same(two_steps(model, backend), without("agw", backend))
 
 
 @pytest.mark.parametrize("name", but(("mun", "mun X"), MODELS))
 def test_what_is_recomputed_is_computed_twice(name):
     model = drawn(name, True)
     calls = dict.fromkeys(map(id, model.recomputed), 0)
-    program_named("eager").prepare(model)
+    backend_named("eager").accelerate(model)
     for cell in model.recomputed:
         construct = cell.construct
 

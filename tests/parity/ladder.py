@@ -3,24 +3,24 @@
 from dataclasses import replace
 from functools import cache
 
-from ms_vireid.programs.program import OF_DEVICE
+from ms_vireid.backends.backend import OF_DEVICE
 from parity import trajectory
 from parity.cases import LADDER, ONCE, run
 from parity.rungs import training
 
-PROGRAMS = OF_DEVICE["CPU"]
+BACKENDS = OF_DEVICE["CPU"]
 
 
 def of_rungs(*rungs):
     return [case for case in LADDER if case.rung in rungs and case.is_for("CPU")]
 
 
-def check(case, programs=PROGRAMS):
-    """All of a case's comparisons within their tolerance, by each of the programs."""
-    outcome = run(case, programs)
-    over = [f"{program} {c}" for program, made in outcome.results.items() for c in made if not c.passed]
+def check(case, backends=BACKENDS):
+    """All of a case's comparisons within their tolerance, by each of the backends."""
+    outcome = run(case, backends)
+    over = [f"{backend} {c}" for backend, made in outcome.results.items() for c in made if not c.passed]
     assert not over, f"{len(over)} of {len(outcome.comparisons)} over tolerance, the first: {over[0]}"
-    assert set(outcome.results) == (set(programs) if case.programs else {ONCE})
+    assert set(outcome.results) == (set(backends) if case.backends else {ONCE})
 
 
 def shorten_trainings(monkeypatch, recipes, steps):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from ms_vireid.backends.backend import backend_named
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.models import build_model
 from ms_vireid.optimizers import build_optimizer
-from ms_vireid.programs.program import program
 from parity.states import optimizer_to_mindspore, optimizer_to_torch, to_mindspore
 from torch_ref.models import build_model as build_torch_model
 from torch_ref.optimizers import build_optimizer as build_torch_optimizer
@@ -78,7 +78,7 @@ def test_an_optimizer_that_made_no_step_is_all_zero():
 def test_one_step_after_the_conversion_is_the_same_in_both():
     cell, ms_optimizer, module, torch_optimizer = pair()
     step_torch(module, torch_optimizer, 3)
-    computation = program("eager").prepare(cell, None, ms_optimizer)
+    computation = backend_named("eager").accelerate(cell, None, ms_optimizer)
     layout = computation.layout(ms_optimizer)  # before weights and states are set
     to_mindspore(module.state_dict(), cell)
     step = optimizer_to_mindspore(torch_optimizer, ms_optimizer, cell)

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from ms_vireid import train as ms_train
+from ms_vireid.backends.backend import Step
 from ms_vireid.command.errors import InputError
-from ms_vireid.programs.program import Step
 from tests.checkpoints import PMT
 from tests.parity.convert_cases import convert
 from torch_ref import train as torch_train

@@ -1,11 +1,11 @@
-"""The parity ladder, every case of it by every program: here all rungs but those of whole models and trainings."""
+"""The parity ladder, every case of it by every backend: here all rungs but those of whole models and trainings."""
 
 from types import SimpleNamespace
 
 import pytest
 
+from ms_vireid.backends.backend import OF_DEVICE
 from ms_vireid.command.errors import InputError
-from ms_vireid.programs.program import OF_DEVICE
 from parity import ladder
 from parity.cases import LADDER, RUNGS
 from parity.rungs.names import _defined
@@ -13,7 +13,7 @@ from tests.parity.ladder import check, of_rungs
 from tests.parity.test_processes import kill
 from torch_ref import losses
 
-PROGRAMS = OF_DEVICE["CPU"]
+BACKENDS = OF_DEVICE["CPU"]
 
 
 @pytest.mark.parametrize("case", of_rungs(*set(RUNGS) - {4, 5}), ids=str)
@@ -21,9 +21,9 @@ def test_mindspore_computes_what_pytorch_computes(case):
     check(case)
 
 
-def test_programs_have_a_part_on_every_rung_that_computes_and_on_no_other():
-    for program in PROGRAMS:
-        assert {case.rung for case in LADDER if program in case.programs} == {2, 3, 4, 5}
+def test_backends_have_a_part_on_every_rung_that_computes_and_on_no_other():
+    for backend in BACKENDS:
+        assert {case.rung for case in LADDER if backend in case.backends} == {2, 3, 4, 5}
 
 
 def test_case_names_are_told_apart():

@@ -1,14 +1,14 @@
-"""Whole models on the parity ladder: small ones by every program, full-size ones by the kernels alone, whose tiles and
+"""Whole models on the parity ladder: small ones by every backend, full-size ones by the kernels alone, whose tiles and
 windows depend on the size. By parity/report.py all are: compiling full-size models takes minutes and 8 GiB, and their
 layers, small models and whole trainings are computed by eager and graph here too."""
 
 import pytest
 
-from ms_vireid.programs.program import OF_DEVICE
+from ms_vireid.backends.backend import OF_DEVICE
 from tests.extensive import but
 from tests.parity.ladder import check, of_rungs
 
-PROGRAMS = OF_DEVICE["CPU"]
+BACKENDS = OF_DEVICE["CPU"]
 
 # With dropout PMT's gradients are here as well, and the sizes of AGW's layers are those of MUN's. In evaluation timm's
 # ViT-B/16 has PMT's sizes, torchvision's ResNet-50 the two others', and small models have all that is around them.
@@ -26,7 +26,7 @@ def test_a_model_computes_what_pytorchs_does(case):
     if str(case) in FORWARD:
         check(case, ("numba", "eager"))
     elif case.small:
-        check(case, PROGRAMS)
+        check(case, BACKENDS)
     else:
         check(case, ("numba", "eager") if case.subject.startswith("MUN small") else ("numba",))
 

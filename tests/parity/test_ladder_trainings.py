@@ -1,15 +1,15 @@
-"""Trainings on the parity ladder: PMT's second stage by every program, MUN by kernels and operators, the others by
+"""Trainings on the parity ladder: PMT's second stage by every backend, MUN by kernels and operators, the others by
 kernels. A graph is compiled on the stand-in devices, too (tests/device); `parity/report.py` has all by all."""
 
 import numpy as np
 import pytest
 
-from ms_vireid.programs.program import OF_DEVICE
+from ms_vireid.backends.backend import OF_DEVICE
 from parity import trajectory
 from tests.extensive import but
 from tests.parity.ladder import check, of_rungs, shorten_trainings
 
-PROGRAMS = OF_DEVICE["CPU"]
+BACKENDS = OF_DEVICE["CPU"]
 
 # MUN has AGW's parts too; those of its choices are layers, losses and six updates here.
 RUNS = ("MindSpore", "MindSpore, then PyTorch", "PyTorch, then MindSpore")
@@ -31,10 +31,10 @@ CASES = [case for case in of_rungs(5) if str(case) not in ELSEWHERE]
     "case", but((str(case) for case in CASES if "then" in case.subject or "float16" in case.subject), CASES), ids=str
 )
 def test_a_training_goes_as_in_pytorch(case):
-    if case.subject.endswith("float16"):  # their models are computed by both programs
+    if case.subject.endswith("float16"):  # their models are computed by both backends
         check(case, ("graph",) if case.subject.startswith("PMT") else ("eager",))
     elif not case.training or case.training == "PMT stage 2":
-        check(case, PROGRAMS)
+        check(case, BACKENDS)
     else:  # layers, losses and updates are operators in the other rungs' tests
         check(case, ("numba", "eager") if case.training == "MUN" else ("numba",))
 
@@ -51,7 +51,7 @@ def test_a_training_in_half_precision_fails_where_all_its_starts_part(monkeypatc
         return trajectory.Trajectory({"id": np.ones(20)}, {}, np.full((4, 8), 1.0 + distance, np.float32), 1.0)
 
     monkeypatch.setattr(trajectory, "by_autocast", lambda *_: at(0.0))
-    monkeypatch.setattr(trajectory, "in_half", lambda _recipe, _amp, _program, start: at(distances[start]))
+    monkeypatch.setattr(trajectory, "in_half", lambda _recipe, _amp, _backend, start: at(distances[start]))
     comparisons = trajectory.compare_half_training("PMT stage 2", "float16", "graph")
     assert all(comparison.passed for comparison in comparisons) == passed
     assert comparisons[-1].error == pytest.approx(distances[started])

@@ -4,7 +4,7 @@ alone, and the trace of a model names the first layer that has it."""
 import numpy as np
 import pytest
 
-from ms_vireid.programs.numba import (
+from ms_vireid.backends.numba import (
     convolution,
     feature_maps,
     generator,
@@ -13,7 +13,7 @@ from ms_vireid.programs.numba import (
     pooling,
     transformer,
 )
-from ms_vireid.programs.numba.base import Compiled, memory
+from ms_vireid.backends.numba.base import Compiled, memory
 from parity.cases import LADDER, run
 from parity.harness import trace
 from parity.rungs.models import MODELS
@@ -163,9 +163,9 @@ def test_the_kernels_case_fails_in_their_column_alone(monkeypatch, plant, named,
     assert outcome.decisive("numba").tensor == tensor
 
 
-def first_layer(pair, inputs, training, program):
+def first_layer(pair, inputs, training, backend):
     """The first layer over the limit."""
-    return next((c.tensor for c in trace(pair, inputs, training)(program) if not c.passed), None)
+    return next((c.tensor for c in trace(pair, inputs, training)(backend) if not c.passed), None)
 
 
 @pytest.mark.parametrize(

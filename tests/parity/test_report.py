@@ -4,12 +4,12 @@ import sys
 import pytest
 from mindspore import nn
 
+from ms_vireid.backends.numba.table import TABLE
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices.replaceable import Replacement
-from ms_vireid.programs.numba.table import TABLE
 from parity import cases, report
 
-PROGRAMS = ("numba", "eager", "graph")
+BACKENDS = ("numba", "eager", "graph")
 
 
 def run_report(monkeypatch, *arguments):
@@ -22,7 +22,7 @@ def row_of(case, lines):
     return next(line for line in lines if line.startswith(case))
 
 
-def test_each_case_is_a_line_with_a_column_for_each_program_and_the_last_line_sums_up(monkeypatch, capsys):
+def test_each_case_is_a_line_with_a_column_for_each_backend_and_the_last_line_sums_up(monkeypatch, capsys):
     run_report(monkeypatch, "--rung", 2, "--match", "Norm", "--small")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"MindSpore 2\.10.* beside PyTorch \d\S+ \(built for (CPUs|CUDA \d+\.\d)\)", lines[0])
@@ -40,7 +40,7 @@ def test_what_runs_once_has_one_error(monkeypatch, capsys):
 
 
 def test_a_loss_is_the_same_by_numba_and_eager_and_computed_once_for_both(monkeypatch, capsys):
-    run_report(monkeypatch, "--rung", 3, "--match", "IdentityConsistency", "--program", "eager", "numba")
+    run_report(monkeypatch, "--rung", 3, "--match", "IdentityConsistency", "--backend", "eager", "numba")
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"case +numba +eager  verdict +time  where", lines[2])  # chosen ones, in their order
     first, second = re.findall(r"\d\.\de-\d\d of 1e-0\d", row_of("3 IdentityConsistencyLoss", lines))
@@ -48,7 +48,7 @@ def test_a_loss_is_the_same_by_numba_and_eager_and_computed_once_for_both(monkey
     assert lines[-1].startswith("1 cases, 4 comparisons, 0 over")
 
 
-def test_a_difference_stands_in_its_programs_column_and_ends_in_exit_code_1(monkeypatch, capsys):
+def test_a_difference_stands_in_its_backends_column_and_ends_in_exit_code_1(monkeypatch, capsys):
     original = TABLE[nn.GELU.construct].by
     monkeypatch.setitem(TABLE, nn.GELU.construct, Replacement(lambda cell, x: 1.001 * original(cell, x)))
     with pytest.raises(SystemExit) as stopped:
@@ -61,7 +61,7 @@ def test_a_difference_stands_in_its_programs_column_and_ends_in_exit_code_1(monk
 
 
 def test_two_processes_print_what_one_does_in_the_same_order(monkeypatch, capsys):
-    chosen = "--rung", 2, "--match", "Norm", "--small", "--program", "eager"
+    chosen = "--rung", 2, "--match", "Norm", "--small", "--backend", "eager"
     run_report(monkeypatch, *chosen)
     alone = capsys.readouterr().out
     run_report(monkeypatch, *chosen, "--processes", 2)
@@ -78,10 +78,10 @@ def _without_seconds(printed):
         (("--match", "no such case"), "no case matches"),
         (("--rung", "8"), "invalid choice: 8"),
         (("--processes", "0"), "--processes 0: must be at least 1"),
-        (("--program", "interpreter"), "invalid choice: 'interpreter'"),
+        (("--backend", "interpreter"), "invalid choice: 'interpreter'"),
         (("--stand-in",), "--device CPU: stand-ins are for GPU and Ascend"),
-        (("--device", "GPU", "--stand-in", "--program", "numba"), "numba: the stand-in GPU has eager and graph"),
-        (("--device", "Ascend", "--stand-in", "--program", "cuda"), "cuda: the stand-in Ascend has eager and graph"),
+        (("--device", "GPU", "--stand-in", "--backend", "numba"), "numba: the stand-in GPU has eager and graph"),
+        (("--device", "Ascend", "--stand-in", "--backend", "cuda"), "cuda: the stand-in Ascend has eager and graph"),
         (("--device", "GPU", "--stand-in", "--rung", "1"), "no case matches --rung on a stand-in"),
     ],
 )
@@ -90,7 +90,7 @@ def test_bad_arguments_end_in_one_line(monkeypatch, arguments, message):
         run_report(monkeypatch, *arguments)
 
 
-def test_a_program_that_the_device_does_not_have_is_refused():
-    message = "--program numba: GPU has eager and graph and cuda"
+def test_a_backend_that_the_device_does_not_have_is_refused():
+    message = "--backend numba: GPU has eager and graph and cuda"
     with pytest.raises(InputError, match=message):
-        cases.programs_of("GPU (NVIDIA H200)", ["graph", "numba"])
+        cases.backends_of("GPU (NVIDIA H200)", ["graph", "numba"])

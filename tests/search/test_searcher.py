@@ -116,7 +116,7 @@ VALUES = (
 CALLS = {
     "checkpoint": lambda s, day, value: ms_vireid.Searcher(value),
     "device": lambda s, day, value: ms_vireid.Searcher("run", value),
-    "program": lambda s, day, value: ms_vireid.Searcher("run", "CPU", value),
+    "backend": lambda s, day, value: ms_vireid.Searcher("run", "CPU", value),
     "pictures": lambda s, day, value: s.features(value, "visible"),
     "pictures of folders": lambda s, day, value: s.features(value),
     "one of the pictures": lambda s, day, value: s.features(["people/visible", value], "visible"),
@@ -133,7 +133,7 @@ CALLS = {
     "evaluated checkpoint": lambda s, day, value: ms_vireid.evaluate(value),
     "data_root": lambda s, day, value: ms_vireid.evaluate("run", value),
     "evaluated device": lambda s, day, value: ms_vireid.evaluate("run", device=value),
-    "evaluated program": lambda s, day, value: ms_vireid.evaluate("run", program=value),
+    "evaluated backend": lambda s, day, value: ms_vireid.evaluate("run", backend=value),
     "corrupted": lambda s, day, value: ms_vireid.evaluate("run", corrupted=value),
     "frost": lambda s, day, value: ms_vireid.evaluate("run", frost=value),
     "path": lambda s, day, value: save_features(value, day),
