@@ -165,7 +165,7 @@ def test_a_command_that_is_still_starting_ends_without_a_word(finished, command,
             time.sleep(generator.uniform(0, EARLY_S) if moment < MOMENTS else 0)
             if process.poll() is None:
                 process.send_signal(generator.choice([signal.SIGINT, signal.SIGTERM]))
-                said = process.communicate(timeout=60)[1].splitlines()
+                said = process.communicate(timeout=300)[1].splitlines()
                 others = [line for line in said if "stopped" not in line and "note:" not in line]
                 assert others == []
                 codes.append(process.returncode)

@@ -32,6 +32,7 @@ from ms_vireid.inference.feature_files import load_features
 from ms_vireid.models import build_model
 from ms_vireid.tasks import train as training
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
+from tests.extensive import extensive
 
 PAGE = Path(__file__).parents[1] / "docs/training.md"
 TINY = """
@@ -494,6 +495,7 @@ def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
     assert "have changed since" in refused(monkeypatch, tmp_path, capfd, train, *recipe, "--resume", "auto")
 
 
+@extensive
 def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
     resident = []
     step = Step.__call__

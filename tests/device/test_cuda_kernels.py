@@ -16,6 +16,7 @@ from ms_vireid.backends.cuda import build, declarations
 from ms_vireid.command.errors import DeviceError
 from ms_vireid.models.noise import _FIRST, _SECOND, noise_constants
 from tests.device.cuda_kernels import ABSENT, LIMIT, aligned, assert_close, each_type, empty, random
+from tests.extensive import extensive
 
 SHAPES = [
     (1, 1),
@@ -425,6 +426,7 @@ def nvrtc():
     return Path(found.locate())
 
 
+@extensive
 def test_nvidias_compiler_takes_the_kernels(nvrtc):
     """For the oldest GPUs that MindSpore covers, whose instructions the others have; no kernel asks which it is."""
     code, log = build.compiled(nvrtc, declarations.kernel_source(), "sm_60")

@@ -25,7 +25,7 @@ def test_an_edit_trains_or_a_line_says_why_not(request, name):
 
 
 @pytest.mark.parametrize(
-    ("run", "edit"), some_of([(run, edit) for run, edits in PASSED_OVER.items() for edit in edits], 2)
+    ("run", "edit"), some_of([(run, edit) for run, edits in PASSED_OVER.items() for edit in edits], 4)
 )
 def test_a_kernel_passes_over_no_edit(worker, run, edit):
     row = worker.do("edited", run, edit, "cuda")

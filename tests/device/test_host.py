@@ -45,7 +45,7 @@ print("queue:", "frontend_queue" in tasks)
 
 
 def set_up(stand_in, device, threads="", shown=("beside:", "plan:", "queue:", "error:"), **variables):
-    done = stand_in.run([sys.executable, "-c", SET_UP, device, threads], 60.0, variables)
+    done = stand_in.run([sys.executable, "-c", SET_UP, device, threads], 300.0, variables)
     return done.returncode, [line for line in done.stdout.splitlines() if line.startswith(shown)]
 
 

@@ -41,6 +41,7 @@ def compiled_row(device, identities):
     return row
 
 
+@extensive
 def test_a_compiled_step_is_counted_at_its_batch():
     small, large = compiled_row("GPU", 2), compiled_row("GPU", 4)
     assert small["launches"] == large["launches"]

@@ -112,7 +112,7 @@ for to_host in range(2):
     runtime.cudaMemcpy(*[memory, ctypes.byref(number)][:: -1 if to_host else 1], size, 1 + to_host)
 print([number.value])
 """
-    done = stand_in.run([sys.executable, "-c", script], 60.0, stand_in.environment(values=values))
+    done = stand_in.run([sys.executable, "-c", script], 300.0, stand_in.environment(values=values))
     assert json.loads(done.stdout) == expected
 
 

@@ -11,6 +11,7 @@ from tests.checkpoints import RECIPES, write_checkpoint
 from tests.data.tree import write_folder
 from tests.device.test_stand_in_training import arguments, one_stage
 from tests.device.worker import ROOT
+from tests.extensive import but
 
 SET_UP = "from ms_vireid.devices import runtime; runtime.set_up('GPU')"
 
@@ -29,7 +30,7 @@ def pictures(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("pictures"))
 
 
-@pytest.mark.parametrize("family", RECIPES)
+@pytest.mark.parametrize("family", but(["agw"], RECIPES))
 def test_a_checkpoint_is_evaluated(worker, checkpoints, tmp_path, family):
     result = tmp_path / "result.json"
     worker.do("run_command", "evaluate", "--checkpoint", checkpoints[family], "--json", str(result))
@@ -43,7 +44,7 @@ def test_a_checkpoint_is_evaluated_on_corrupted_pictures(worker, checkpoints, tm
     assert len(json.loads(result.read_text())["trials"]) == 10
 
 
-@pytest.mark.parametrize("family", RECIPES)
+@pytest.mark.parametrize("family", but(["agw"], RECIPES))
 def test_features_are_extracted(worker, checkpoints, pictures, tmp_path, family):
     options = ["--images", str(pictures), "--output", str(tmp_path / "features.npz"), "--batch-size", "3"]
     worker.do("run_command", "extract", "--checkpoint", checkpoints[family], *options)

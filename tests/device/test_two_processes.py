@@ -6,6 +6,7 @@ import pytest
 
 from ms_vireid import train
 from parity.stand_in import read_log
+from tests.extensive import extensive
 from tests.test_distributed import ONE, PMT, alone, assert_alike, together, weights_of
 
 STEPS = 4  # of two epochs
@@ -45,6 +46,7 @@ def on_cpu(tmp_path_factory):
     return weights_of(folder / "run")
 
 
+@extensive
 def test_two_processes_train_as_one_of_the_cpu_on_the_union_batch(two, on_cpu):
     # The gradients' sums are rounded in another order.
     assert_alike(weights_of(two[1] / "work/run"), on_cpu, 1e-5)

@@ -13,7 +13,7 @@ import pytest
 from ms_vireid.files.weights import read_checkpoint
 from ms_vireid.files.writing import write_text
 from tests.engine.test_resume import OVERRIDES, weights
-from tests.extensive import some_of
+from tests.extensive import extensive, some_of
 
 SMALL = [*OVERRIDES, "data.workers=0", "--device", "CPU"]
 # Copies the run folder at every moment of the run: what a kill at that moment would leave.
@@ -104,10 +104,11 @@ def begun(folder, *arguments):
 
 
 def ended(process):
-    output = process.communicate(timeout=100)
+    output = process.communicate(timeout=300)
     return process.returncode, *output
 
 
+@extensive
 def test_two_runs_into_one_folder_and_pictures_that_vanish(tmp_path):
     process = begun(tmp_path, "--data-root", str(tmp_path / "data"), "data.cache=none")
     before = (tmp_path / "run/run.json").read_bytes()

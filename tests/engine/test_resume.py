@@ -12,6 +12,7 @@ import pytest
 
 from ms_vireid.files.weights import read_checkpoint
 from tests.checkpoints import PMT
+from tests.extensive import extensive
 
 # Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
 OVERRIDES = [
@@ -80,7 +81,7 @@ run(train.main)
 def train(folder, *arguments, moment="never", number=0):
     command = [sys.executable, "-c", DRIVER, moment, str(number), "--device", "CPU", "--output", str(folder / "run")]
     return subprocess.run(
-        [*command, *arguments, *OVERRIDES], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        [*command, *arguments, *OVERRIDES], cwd=folder, capture_output=True, text=True, timeout=600, check=False
     )
 
 
@@ -107,7 +108,10 @@ def assert_resumes_to(folder, undisturbed):
 
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [("kill", 2), ("kill while writing", 2)],  # before any checkpoint, and of the second; test_faults.py has the others
+    [
+        pytest.param("kill", 2, marks=extensive),
+        ("kill while writing", 2),
+    ],  # before any checkpoint, and of the second; test_faults.py has the others
 )
 def test_a_killed_run_resumes_bitwise(tmp_path, undisturbed, moment, number):
     killed = train(tmp_path, moment=moment, number=number)

@@ -205,7 +205,7 @@ def test_an_environment_ends_well_or_in_one_line(tried):
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=200,
+            timeout=600,
         )
         return (variables, *command), Outcome(done.returncode, done.stdout, done.stderr, 0.0)
 

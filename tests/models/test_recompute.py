@@ -64,7 +64,10 @@ def same(one, other):
 # A graph of "mun X" has the parts of the two others.
 @pytest.mark.parametrize(
     ("name", "backend"),
-    [(name, backend) for name in MODELS for backend in BACKENDS if (name, backend) != ("mun X", "graph")],
+    but(
+        [str(("mun", "graph"))],
+        [(name, backend) for name in MODELS for backend in BACKENDS if (name, backend) != ("mun X", "graph")],
+    ),
 )
 def test_values_gradients_and_running_averages_are_those_without_it(name, backend):
     assert same(two_steps(drawn(name, True), backend), without(name, backend))

@@ -17,6 +17,7 @@ from ms_vireid.devices import host
 from parity import benchmark
 from parity.measure import sections, serving, steps, tuned, workers
 from parity.measure.workers import Work
+from tests.extensive import extensive
 from torch_ref import models as torch_models
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
@@ -54,7 +55,7 @@ def work(kind, config, overrides, folder, **options):
 @pytest.mark.parametrize(
     ("config", "overrides", "stage"),
     [
-        ("mun/sysu.yaml", SMALL_MUN, 0),
+        pytest.param("mun/sysu.yaml", SMALL_MUN, 0, marks=extensive),
         ("pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]", "train.amp=float16"), 1),
     ],
     ids=["MUN", "PMT float16"],
@@ -72,7 +73,7 @@ def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, sta
     ("config", "overrides", "stage"),
     [
         ("pmt/sysu.yaml", (*SMALL_VIT, "model.depth=1", "data.image_size=[64, 32]"), 1),
-        ("mun/sysu.yaml", (*SMALL_MUN, FEW_LOSSES), 0),
+        pytest.param("mun/sysu.yaml", (*SMALL_MUN, FEW_LOSSES), 0, marks=extensive),
     ],
     ids=["PMT", "MUN"],
 )
