@@ -37,7 +37,10 @@ def pytest_xdist_auto_num_workers():
 
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="also tests marked `extensive`, which take long")
-    parser.addoption("--fuzz", type=int, default=20, metavar="N", help="examples of each kind of input")
+    parser.addoption("--part", metavar="K/N", help="also a part of those tests, such as 0/3, 1/3 or 2/3")
+    parser.addoption(
+        "--fuzz", type=int, metavar="N", help="examples of each kind of input (default: 20 with --all, else 8)"
+    )
     parser.addoption("--fuzz-seed", type=int, default=18, metavar="S", help="of what is drawn, and of moments")
     parser.addoption(
         "--edits",
@@ -72,9 +75,11 @@ def memory_given_back():
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all"):
-        left_out = [item for item in items if item.get_closest_marker("extensive")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("extensive")]
+        part, _, parts = (config.getoption("--part") or "").partition("/")
+        extensive = [item for item in items if item.get_closest_marker("extensive")]
+        left_out = {item for number, item in enumerate(extensive) if not parts or number % int(parts) != int(part)}
+        config.hook.pytest_deselected(items=list(left_out))
+        items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: max((LAST.index(part) for part in item.path.parts if part in LAST), default=-1))
 
 

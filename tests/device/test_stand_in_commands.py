@@ -11,7 +11,7 @@ from tests.checkpoints import RECIPES, write_checkpoint
 from tests.data.tree import write_folder
 from tests.device.test_stand_in_training import arguments, one_stage
 from tests.device.worker import ROOT
-from tests.extensive import but
+from tests.extensive import but, extensive
 
 SET_UP = "from ms_vireid.devices import runtime; runtime.set_up('GPU')"
 
@@ -68,6 +68,7 @@ def test_a_checkpoint_is_exported_beside_a_gpu(stand_in, checkpoints, tmp_path):
     assert (tmp_path / "model.mindir").stat().st_size > 0
 
 
+@extensive
 def test_an_interrupted_training_goes_on(worker, tmp_path):
     options = ["model.depth=1", "train.iterations=4", "train.log_steps=1", one_stage("id: {}")]
     asked = arguments("pmt", tmp_path / "run", *options)
@@ -78,6 +79,7 @@ def test_an_interrupted_training_goes_on(worker, tmp_path):
     assert (tmp_path / "run" / "result.json").exists()
 
 
+@extensive
 def test_the_drivers_translation_is_announced_until_it_has_happened(stand_in, tmp_path):
     newer = {"STAND_IN_CAPABILITY": "9", "CUDA_CACHE_PATH": str(tmp_path)}
     compute = f"{SET_UP}; import mindspore as ms; ms.ops.relu(ms.Tensor([0.0])).asnumpy()"

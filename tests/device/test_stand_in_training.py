@@ -40,7 +40,7 @@ def one_stage(losses):
 LAST_STAGE = {"pmt": [one_stage("id: {}, pht: {stage: 2}, msel: {}, dcl: {}")]}  # of those that have several
 
 
-@pytest.fixture(scope="module", params=but(["agw"], STAGES))  # MUN has its parts
+@pytest.fixture(scope="module", params=but(["agw", "mun"], STAGES))
 def by_default(request, counting_worker, tmp_path_factory):
     """Of the last stage of a method, as it is trained without options: its run folder, and what each step asked for."""
     family = request.param

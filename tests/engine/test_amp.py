@@ -53,7 +53,7 @@ def losses(trainer):
     return np.array([json.loads(line)["loss"] for line in lines])
 
 
-@pytest.mark.parametrize("name", but(["mun"], RECIPES))
+@pytest.mark.parametrize("name", but(["agw", "mun"], RECIPES))
 def test_the_loss_curve_is_float32s_weights_stay_float32_and_the_scale_is_resumed(name, root, tmp_path):
     curves = []
     for amp in ("false", "float16"):

@@ -7,6 +7,7 @@ from ms_vireid.backends.backend import OF_DEVICE, backend_named
 from ms_vireid.config import CONFIG_ROOT, AdamWConfig, SGDConfig, load_config
 from ms_vireid.models import create_model
 from ms_vireid.optimizers import SGD, AdamW, ParameterGroup, build_optimizer, parameter_groups
+from tests.extensive import but
 
 BACKENDS = OF_DEVICE["CPU"]
 
@@ -131,7 +132,7 @@ def sgd_by_torch(start, gradients, lrs, momentum, nesterov, decay):
     return course, [optimizer.state[w].get("momentum_buffer") for w in weights]
 
 
-@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("name", but(["graph"], BACKENDS))
 @pytest.mark.parametrize(("momentum", "nesterov", "decay"), SGD_CASES.values(), ids=SGD_CASES)
 def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, name):
     rng = np.random.default_rng(0)

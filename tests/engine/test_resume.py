@@ -106,12 +106,10 @@ def assert_resumes_to(folder, undisturbed):
     assert left == []
 
 
+@extensive
 @pytest.mark.parametrize(
     ("moment", "number"),
-    [
-        pytest.param("kill", 2, marks=extensive),
-        ("kill while writing", 2),
-    ],  # before any checkpoint, and of the second; test_faults.py has the others
+    [("kill", 2), ("kill while writing", 2)],  # before any checkpoint, and of the second; test_faults.py has the others
 )
 def test_a_killed_run_resumes_bitwise(tmp_path, undisturbed, moment, number):
     killed = train(tmp_path, moment=moment, number=number)

@@ -164,8 +164,8 @@ def tried(good, tmp_path, monkeypatch, pytestconfig, capsys):
     returns what was given. All that fail are named, by their numbers."""
 
     def run(name, attempt, share=1.0):
-        count, first = pytestconfig.getoption("--fuzz"), pytestconfig.getoption("--fuzz-seed")
-        count, failed = max(1, int(count * share)), []
+        count = pytestconfig.getoption("--fuzz") or (20 if pytestconfig.getoption("--all") else 8)
+        first, count, failed = pytestconfig.getoption("--fuzz-seed"), max(1, int(count * share)), []
         for number in range(count):
             folder = shutil.copytree(good, tmp_path / str(number), symlinks=True)
             monkeypatch.chdir(folder)

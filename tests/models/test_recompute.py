@@ -65,7 +65,7 @@ def same(one, other):
 @pytest.mark.parametrize(
     ("name", "backend"),
     but(
-        [str(("mun", "graph"))],
+        [str((name, "graph")) for name in ("agw", "mun")],
         [(name, backend) for name in MODELS for backend in BACKENDS if (name, backend) != ("mun X", "graph")],
     ),
 )

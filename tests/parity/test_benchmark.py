@@ -69,11 +69,12 @@ def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, sta
         assert row["held_gib"][framework] is None  # on a CPU
 
 
+@extensive
 @pytest.mark.parametrize(
     ("config", "overrides", "stage"),
     [
         ("pmt/sysu.yaml", (*SMALL_VIT, "model.depth=1", "data.image_size=[64, 32]"), 1),
-        pytest.param("mun/sysu.yaml", (*SMALL_MUN, FEW_LOSSES), 0, marks=extensive),
+        ("mun/sysu.yaml", (*SMALL_MUN, FEW_LOSSES), 0),
     ],
     ids=["PMT", "MUN"],
 )
