@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ms_vireid.api import create_model
     from ms_vireid.command.errors import InputError
     from ms_vireid.config.models import list_models
-    from ms_vireid.inference.factory import create_model
     from ms_vireid.search.searcher import Searcher
     from ms_vireid.tasks.evaluate import evaluate
 
@@ -16,7 +16,7 @@ __all__ = ["InputError", "Searcher", "__version__", "create_model", "evaluate", 
 _HOME = {
     "InputError": "ms_vireid.command.errors",
     "Searcher": "ms_vireid.search.searcher",
-    "create_model": "ms_vireid.inference.factory",
+    "create_model": "ms_vireid.api",
     "list_models": "ms_vireid.config.models",
 }
 

@@ -17,7 +17,7 @@ class _Version(argparse.Action):
     """Print the versions in use and the devices, line by line."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_) -> None:
-        for line in work("ms_vireid.devices.host").installation():
+        for line in work("ms_vireid.devices.cpu").installation():
             say(line)
         parser.exit()
 

@@ -1,5 +1,5 @@
 """Extract features of the pictures in any folder or list to one .npz file (its arrays are described in
-ms_vireid/inference/feature_files.py).
+ms_vireid/search/feature_files.py).
 
 An interrupted run leaves F.npz.partial beside the output; the same command continues from there.
 """

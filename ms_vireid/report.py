@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if all(path.suffix.lower() == ".json" for path in arguments.run):
-        work("ms_vireid.tasks.across").main(arguments)
+        work("ms_vireid.ablations.across").main(arguments)
         return
     if len(arguments.run) > 1:
         raise InputError(f"{arguments.run[1]}: give one run folder, or .json files of evaluate.py --json alone")

@@ -11,16 +11,17 @@ from typing import get_args
 from mindspore import nn
 
 from ms_vireid.backends import cuda, eager, graph, numba, proven
-from ms_vireid.backends.backend import ELEMENTWISE
+from ms_vireid.backends.graph import ELEMENTWISE
 from ms_vireid.backends.reading import code_of_method, qualified
 from ms_vireid.command.printing import say
 from ms_vireid.config import LossConfig
-from ms_vireid.devices.replaceable import DECLARED, Table
 from ms_vireid.engine.distributed import synchronise_batch_norm
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import create_model
-from ms_vireid.optimizers import SGD, AdamW, ParameterGroup
-from ms_vireid.optimizers.groups import GroupOptimizer
+from ms_vireid.optimizers.adamw import AdamW
+from ms_vireid.optimizers.groups import GroupOptimizer, ParameterGroup
+from ms_vireid.optimizers.sgd import SGD
+from ms_vireid.replaceable import DECLARED, Table
 from parity.rungs.models import CLASSES, MODELS
 
 TABLES = {"numba": numba.Numba.tables, "eager": eager.Eager.tables, "graph": graph.TABLES, "cuda": cuda.Cuda.tables}
@@ -63,7 +64,7 @@ def _required(term: str) -> dict[str, int]:
     return {name: 1 for name, option in section.model_fields.items() if option.is_required()}
 
 
-def record() -> dict[str, dict[str, proven.Rows]]:
+def record() -> dict[str, dict[str, proven.Records]]:
     """Read what each replacement stands for."""
     cells = [part for sample in samples() for _, part in sample.cells_and_names()]
     return {
@@ -90,7 +91,7 @@ def renewed(sides: Iterable[tuple[str, str]]) -> Iterator[None]:
         raise
 
 
-def _of_table(table: Table, cells: list[nn.Cell]) -> proven.Rows:
+def _of_table(table: Table, cells: list[nn.Cell]) -> proven.Records:
     found = {}
     for key in table:
         if DECLARED[key].module is not None:

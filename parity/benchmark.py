@@ -17,7 +17,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_device, require_extra, run, work
 from ms_vireid.devices import runtime
-from ms_vireid.devices.host import instruction_sets, processor_name
+from ms_vireid.devices.cpu import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
 from parity.processes import OneProcess
 from parity.versions import torch_build

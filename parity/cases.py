@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import mindspore as ms
 import torch
 
-from ms_vireid.backends.backend import OF_DEVICE
+from ms_vireid.backends.choosing import OF_DEVICE
 from ms_vireid.command.errors import InputError
 from parity.compare import REACH, Comparison
 from parity.harness import Case

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from ms_vireid.checkpoints.layouts import LAYOUTS, CheckpointLayout
+from ms_vireid.checkpoints.positions import source_grid
+from ms_vireid.checkpoints.pretrained import OF_FILE
+from ms_vireid.checkpoints.pytorch_checkpoint import PICKLED
+from ms_vireid.checkpoints.state_dict import StateDict, mismatch, read_state_dict, recognise, renamed
+from ms_vireid.checkpoints.weights import STATES, TRAINING
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
 from ms_vireid.command.printing import say
 from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config, require_fitting
-from ms_vireid.files.layouts import LAYOUTS, Layout
-from ms_vireid.files.positions import source_grid
-from ms_vireid.files.pretrained import OF_FILE
-from ms_vireid.files.pytorch_checkpoint import PICKLED
-from ms_vireid.files.state_dict import StateDict, mismatch, read_state_dict, recognise, renamed
-from ms_vireid.files.weights import STATES, TRAINING
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
 from parity.files import write
@@ -145,7 +145,7 @@ def _carried_configuration(source: Path, carried: Any, config_file: Path | None,
 
 
 def _foreign_configuration(
-    saved: StateDict, layout: Layout | None, config_file: Path | None, overrides: list[str]
+    saved: StateDict, layout: CheckpointLayout | None, config_file: Path | None, overrides: list[str]
 ) -> Config:
     """The file's, or else the layout's; sizes that nobody asks for are those of the source's weights."""
     file = config_file or (layout.config if layout else None)
@@ -163,7 +163,7 @@ def _foreign_configuration(
     return load_config(file, [*found, *overrides])
 
 
-def _require_fitting_model(source: Path, layout: Layout | None, config: Config) -> None:
+def _require_fitting_model(source: Path, layout: CheckpointLayout | None, config: Config) -> None:
     if layout is not None and not layout.fits(config.model.name, config.model.backbone):
         raise InputError(
             f"{source}: is in the layout of {layout.title}, the configuration's model is {config.model.name}; "
@@ -190,7 +190,7 @@ def from_scratch(config: Config) -> Config:
 
 
 def _network(
-    source: Path, config: Config, parts: list[str] | None, layout: Layout | None, names: Collection[str]
+    source: Path, config: Config, parts: list[str] | None, layout: CheckpointLayout | None, names: Collection[str]
 ) -> Network:
     """The configured network, without the parts that only training needs if the source's `names` have none of these; of
     a backbone's file the `parts` that it says it holds, or the model's own."""
@@ -213,7 +213,7 @@ def _network(
 
 
 def _match(
-    saved: StateDict, layout: Layout | None, held: dict[str, str], dropped: dict[str, str], network: Network
+    saved: StateDict, layout: CheckpointLayout | None, held: dict[str, str], dropped: dict[str, str], network: Network
 ) -> Matched:
     """The source's keys by the network's; raises InputError unless every key fits, is float32 and is finite."""
     fitting = {framework: sum(name in held for name in network.names(framework)) for framework in FRAMEWORKS}

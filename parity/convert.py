@@ -10,12 +10,12 @@ model.pretrained. The format of SRC is recognised by its content, not its suffix
 import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
+from ms_vireid.checkpoints.containers import weight_file
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, WRITTEN
 from ms_vireid.command.running import Parser, require_extra, run, work
 from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
-from ms_vireid.files.containers import weight_file
 from ms_vireid.files.writing import check_output
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ms_vireid.files.pytorch_checkpoint import PICKLED
-from ms_vireid.files.weights import FORMAT, write_checkpoint
+from ms_vireid.checkpoints.pytorch_checkpoint import PICKLED
+from ms_vireid.checkpoints.weights import FORMAT, write_checkpoint
 from ms_vireid.files.writing import atomic_write
 
 

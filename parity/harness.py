@@ -17,10 +17,10 @@ from mindspore import Parameter, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.backends.half import HalfWeights
+from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.command.names import BACKENDS
-from ms_vireid.files.weights import COUNTER
 from parity.compare import (
     FORWARD,
     GRADIENT,

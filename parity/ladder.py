@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 
-from ms_vireid.backends.backend import OF_DEVICE
+from ms_vireid.backends.choosing import OF_DEVICE
+from ms_vireid.command import memory
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import how_broken
-from ms_vireid.devices import memory, runtime
+from ms_vireid.devices import runtime
 from parity.cases import LADDER, ONCE, RUNGS, Outcome, backends_of, is_for_stand_ins
 from parity.cases import run as run_case
 from parity.compare import where

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from mindspore import Parameter, nn
 
-from ms_vireid.files.layouts import TORCH_NAMES
-from ms_vireid.files.weights import COUNTER
+from ms_vireid.checkpoints.layouts import TORCH_NAMES
+from ms_vireid.checkpoints.weights import COUNTER
 
 
 class Twin(NamedTuple):

@@ -7,7 +7,7 @@ import mindspore as ms
 import torch
 from mindspore import nn
 
-from ms_vireid.files.weights import COUNTER
+from ms_vireid.checkpoints.weights import COUNTER
 from parity.mapping import differences, twins, values
 
 STEP = "step"  # torch.optim's own count of steps, which Adam's bias correction needs and SGD does not keep
@@ -71,7 +71,7 @@ def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optim
     """Give `torch_optimizer` the state of `ms_optimizer`, bit for bit; nothing is set unless all fits.
 
     MindSpore's fused AdamWeightDecay takes 1 - beta in float32, so its second moment is the constant factor
-    1 - 1.29e-5 smaller than PyTorch's (the update itself is corrected: `ms_vireid.optimizers.AdamW.scalars`).
+    1 - 1.29e-5 smaller than PyTorch's (the update itself is corrected: `ms_vireid.optimizers.adamw.AdamW.scalars`).
     It is carried as it is: a round trip stays exact, and the first steps after a change of framework differ by 6e-6
     of their length, far below every tolerance.
 

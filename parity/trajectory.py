@@ -12,13 +12,13 @@ import numpy as np
 import torch
 
 from ms_vireid import optimizers as mindspore_optimizers
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
+from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.readers import read_data
 from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.plan import Plan
-from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.models.base import visible_rows
 from parity.compare import (
@@ -190,7 +190,7 @@ class MindSporeTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int, backend: str, amp: str | bool = False):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
-        self.optimizer = mindspore_optimizers.build_optimizer(self.model, config)
+        self.optimizer = mindspore_optimizers.build.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
         self.backend = backend_named(backend, amp)
         self.scaler = mindspore_step.loss_scaler(amp)
@@ -222,7 +222,7 @@ class TorchTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int):
         super().__init__(config, batches, first)
         self.model = torch_model(config).train()
-        self.optimizer = torch_optimizers.build_optimizer(self.model, config)
+        self.optimizer = torch_optimizers.build.build_optimizer(self.model, config)
         self.groups = self.optimizer.groups
 
     def enter(self, *losses) -> None:

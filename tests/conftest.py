@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ms_vireid.command import memory
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import DEVICES
-from ms_vireid.devices import memory, runtime
+from ms_vireid.devices import runtime
 from parity.versions import torch_build
 
 # As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before

@@ -6,7 +6,7 @@ import pytest
 
 from ms_vireid import report, train
 from ms_vireid.command.running import run
-from tests.checkpoints import DATA, PMT
+from tests.tiny_models import DATA, PMT
 
 OPTIONS = [
     *PMT,

@@ -13,11 +13,11 @@ import pytest
 from ms_vireid import ablate
 from ms_vireid.ablations import runs, tables
 from ms_vireid.ablations.output import row_result
-from ms_vireid.ablations.runs import Plan
+from ms_vireid.ablations.runs import TablePlan
 from ms_vireid.ablations.tables import Demo, load_table
 from ms_vireid.command.running import run
 from ms_vireid.config import load_config
-from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
+from ms_vireid.engine.run_folder import Result, RunFolder, StoredEvaluation
 from ms_vireid.files.checks import file_checksum, read_json
 from ms_vireid.files.writing import write_json
 from tests.ablations import in_process
@@ -148,7 +148,7 @@ def test_a_model_is_searched_in_both_modes_after_one_training(started, monkeypat
     assert (row["status"], all(number["published"] is None for number in row["numbers"])) == ("complete", True)
     run = RunFolder(row["runs"][0]["folder"])
     (further,) = run.path.glob("result-*.json")
-    found = read_json(further, Evaluation)
+    found = read_json(further, StoredEvaluation)
     assert found.sha256 == read_json(run.result, Result).protocol.sha256 == file_checksum(run.model)
     write_json(further, found.model_dump() | {"sha256": "0" * 64})
     error = refusal(
@@ -257,7 +257,9 @@ def test_an_output_folder_that_cannot_be_written_is_refused_before_training(star
 
 
 def test_imagenet_weights_are_given_by_model(started):
-    plan = Plan("pmt-table-4", load_table("pmt-table-4"), Path("out"), demo=True, weights={"agw": "a b.safetensors"})
+    plan = TablePlan(
+        "pmt-table-4", load_table("pmt-table-4"), Path("out"), demo=True, weights={"agw": "a b.safetensors"}
+    )
     weights = {one.row.name: one.config.model.pretrained for one in plan.trainings(list(plan.table.rows))}
     assert weights == {name: "a b.safetensors" for name in weights if name != "ours"} | {"ours": "none"}
 
@@ -267,7 +269,7 @@ def test_splits_are_the_outermost_loop(started, tmp_path):
         write_regdb(tmp_path / "regdb", trial)
     table = load_table("pmt-table-6")
     roots = {"regdb": str(tmp_path / "regdb")}
-    plan = Plan("pmt-table-6", table, tmp_path / "out", roots=roots, seeds=2, trials=2)
+    plan = TablePlan("pmt-table-6", table, tmp_path / "out", roots=roots, seeds=2, trials=2)
     made = [(one.config.data.trial, one.config.seed, one.row.name) for one in plan.trainings(table.rows)]
     assert made == [(trial, seed, row) for trial in (1, 2) for seed in (0, 1) for row in ("agw", "pmt")]
 
@@ -285,7 +287,7 @@ def test_what_is_less_than_the_papers_is_marked(started, tmp_path, options, mark
     for trial in (1, 2):
         write_regdb(tmp_path / "regdb", trial)
     table = load_table("pmt-table-6")
-    plan = Plan("pmt-table-6", table, tmp_path / "out", roots={"regdb": str(tmp_path / "regdb")}, **options)
+    plan = TablePlan("pmt-table-6", table, tmp_path / "out", roots={"regdb": str(tmp_path / "regdb")}, **options)
     row = next(row for row in table.rows if row.name == "agw")
     trainings = plan.trainings([row])
     assert row_result(plan.columns, row, trainings, None).marks == marks

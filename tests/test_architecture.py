@@ -20,10 +20,10 @@ FRAMEWORK_FREE = (
     *(f"ms_vireid.tasks.{name}" for name in ("ablate", "check_data", "evaluate", "export", "extract", "report")),
     *("ms_vireid.tasks.retrieve", "ms_vireid.tasks.train", "ms_vireid.tasks.visualize"),
     *("ms_vireid.command.running", "ms_vireid.config", "ms_vireid.data.batches"),
-    *("ms_vireid.data.readers", "ms_vireid.devices.runtime", "ms_vireid.inference.checkpoint_config"),
+    *("ms_vireid.data.readers", "ms_vireid.devices.runtime", "ms_vireid.engine.checkpoint_config"),
     *("ms_vireid.engine.plan", "ms_vireid.engine.process_group"),
-    *("ms_vireid.engine.run_folder", "ms_vireid.engine.schedule", "ms_vireid.engine.training_data"),
-    *("ms_vireid.evaluation", "ms_vireid.files.weights"),
+    *("ms_vireid.engine.run_folder", "ms_vireid.optimizers.schedule", "ms_vireid.engine.training_data"),
+    *("ms_vireid.evaluation", "ms_vireid.checkpoints.weights"),
     "parity.measure.sections",
 )
 

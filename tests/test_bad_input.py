@@ -44,8 +44,8 @@ def write_weights() -> None:
     import mindspore as ms
     from safetensors.numpy import save_file
 
-    from ms_vireid.files.layouts import torch_name
-    from ms_vireid.files.weights import read_checkpoint
+    from ms_vireid.checkpoints.layouts import torch_name
+    from ms_vireid.checkpoints.weights import read_checkpoint
 
     weights = read_checkpoint(Path("earlier/model.safetensors")).arrays
     body = {torch_name(n.removeprefix("base.")): w for n, w in weights.items() if n.startswith("base.")}

@@ -12,7 +12,7 @@ from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, Config, PMTConfig, check_config, load_config, require_fitting
 from ms_vireid.models import build_model
 
-from .checkpoints import tiny_config
+from .tiny_models import tiny_config
 
 
 def of_type(schema, *types, where=""):

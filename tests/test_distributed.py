@@ -25,8 +25,8 @@ from ms_vireid.data.readers import read_data
 from ms_vireid.models.intermediate import MixedModality
 from ms_vireid.models.noise import _rows, _spread, path_factors, position_noise
 from tests import distributed_probe as probe
-from tests.checkpoints import RECIPES
 from tests.extensive import extensive
+from tests.tiny_models import RECIPES
 
 BIN = Path(sys.executable).parent
 TRAIN = Path(train.__file__)

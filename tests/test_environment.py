@@ -23,7 +23,7 @@ from ms_vireid.data import processes
 from ms_vireid.data.loader import iterate
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import atomic_write, check_output
-from ms_vireid.inference.feature_files import check_feature_folder
+from ms_vireid.search.feature_files import check_feature_folder
 from parity.processes import OneProcess, executor
 from tests.data import tree
 

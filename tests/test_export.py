@@ -27,29 +27,29 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import check_config, dump_config
 from ms_vireid.data.folder_layout import find_layout
-from ms_vireid.data.layout import read_layout
+from ms_vireid.data.picture_paths import read_layout
 from ms_vireid.data.records import image_set
 from ms_vireid.data.transforms import load_image, normalise
 from ms_vireid.engine.checkpoint import save_checkpoint
 from ms_vireid.exports import mindir, onnx_graph, prepare, verification
-from ms_vireid.exports.onnx_graph import Graph, emit
-from ms_vireid.exports.preparation import describe
+from ms_vireid.exports.description import describe
+from ms_vireid.exports.onnx_graph import OnnxGraph, emit
 from ms_vireid.exports.verification import (
     BOTH,
     TOLERANCE,
-    Request,
+    ExportRequest,
     export_verified,
     largest_error,
     probe_images,
     reference,
 )
-from ms_vireid.inference import load_trained
 from ms_vireid.models import build_model
+from ms_vireid.search.start import load_trained
 
-from .checkpoints import tiny_config
 from .data.files import GRAY, GRAY_ALPHA, RGB, RGBA, chunk, tags_of, tiff_kinds, write_png, write_tiff
 from .data.tree import write_folder
 from .test_train import refusal
+from .tiny_models import tiny_config
 
 FAMILIES = ("pmt", "agw", "mun")
 FORMATS = {"onnx": onnx_graph, "mindir": mindir}
@@ -128,7 +128,7 @@ def test_the_files_compute_what_the_checkpoint_does(exported, trained, family, k
     assert sorted(path.name for path in exported(family, kind).iterdir()) == names
     for path in paths:
         modality = stored_in(path)["modality"]
-        images = reference(Request(trained[family], modality)).images[[2, 0, 1, 1, 0]]
+        images = reference(ExportRequest(trained[family], modality)).images[[2, 0, 1, 1, 0]]
         expected = trained[family].model(ms.Tensor(images), modality).asnumpy()
         found = FORMATS[kind].load(path)(images)  # a batch of five, which the export did not try
         assert found.shape == expected.shape
@@ -383,7 +383,7 @@ def test_a_graph_that_needs_a_picture_says_so(trained, tmp_path, capfd, rows):
         return graph if rows is None else lambda images: graph(images) if len(images) else np.ones((rows, 16))
 
     format = SimpleNamespace(write=onnx_graph.write, load=load)
-    verified = export_verified({tmp_path / "out.onnx": Request(trained["pmt"], BOTH)}, format)
+    verified = export_verified({tmp_path / "out.onnx": ExportRequest(trained["pmt"], BOTH)}, format)
     assert verified[tmp_path / "out.onnx"][0] == "any batch of at least one picture"
     assert capfd.readouterr().err == ""
 
@@ -511,7 +511,7 @@ def test_a_wrong_graph_does_not_get_its_name(trained, tmp_path, write, load, say
     good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
     bad.write_bytes(b"earlier")
     agw = trained["agw"]
-    requests = {good: Request(agw, "visible"), bad: Request(agw, "infrared")}
+    requests = {good: ExportRequest(agw, "visible"), bad: ExportRequest(agw, "infrared")}
     with pytest.raises(InputError, match=r"\.onnx: not written, as the graph") as error:
         export_verified(requests, SimpleNamespace(write=write, load=load))
     assert says in str(error.value)
@@ -526,15 +526,15 @@ def test_a_wrong_graph_does_not_get_its_name(trained, tmp_path, write, load, say
 def test_the_limit_grows_only_with_the_checkpoints_own_rounding(trained):
     """A BNNeck whose statistics have a small deviation around a large mean amplifies rounding."""
     pmt = trained["pmt"]
-    assert reference(Request(pmt, BOTH)).limit == TOLERANCE
+    assert reference(ExportRequest(pmt, BOTH)).limit == TOLERANCE
     neck = pmt.model.bottleneck
     kept = [p.asnumpy() for p in (neck.moving_mean, neck.moving_variance)]
-    images = ms.Tensor(reference(Request(pmt, BOTH)).images)
+    images = ms.Tensor(reference(ExportRequest(pmt, BOTH)).images)
     raw = pmt.model.base(images).asnumpy()
     try:
         neck.moving_mean.set_data(ms.Tensor(raw.mean(axis=0)))
         neck.moving_variance.set_data(ms.Tensor(np.full(16, 1e-6, np.float32)))
-        expected = reference(Request(pmt, BOTH))
+        expected = reference(ExportRequest(pmt, BOTH))
     finally:
         for parameter, value in zip((neck.moving_mean, neck.moving_variance), kept, strict=True):
             parameter.set_data(ms.Tensor(value))
@@ -550,20 +550,20 @@ def test_a_checkpoint_without_features_is_refused(tmp_path):
     for parameter in dead.model.get_parameters():
         parameter.set_data(ms.Tensor(np.zeros(parameter.shape, np.float32)))
     with pytest.raises(InputError, match=r"features of different pictures are only 0\.0e\+00 apart"):
-        reference(Request(dead, BOTH))
+        reference(ExportRequest(dead, BOTH))
 
 
 def test_exporting_leaves_the_model_as_it_was(trained, tmp_path):
     stage = trained["mun"].model.visible_stage
     pool, parameters = stage.maxpool, [p.name for p in trained["mun"].model.get_parameters()]
-    mindir.write(Request(trained["mun"], "visible"), tmp_path / "out.mindir")
+    mindir.write(ExportRequest(trained["mun"], "visible"), tmp_path / "out.mindir")
     assert stage.maxpool is pool
     assert [p.name for p in trained["mun"].model.get_parameters()] == parameters
 
 
 def test_an_unknown_layer_is_named():
     with pytest.raises(InputError, match=r"Tanh: .* does not know how to write this layer.*register it there"):
-        emit(nn.Tanh(), Graph(), "x")
+        emit(nn.Tanh(), OnnxGraph(), "x")
 
 
 @pytest.mark.parametrize(

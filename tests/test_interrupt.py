@@ -17,9 +17,9 @@ import pytest
 from ms_vireid import evaluate, report, train
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.files.checks import file_checksum, unsealed
-from ms_vireid.inference import features
-from tests.checkpoints import DATA
+from ms_vireid.search import features
 from tests.report_run import OPTIONS, command, trained_run
+from tests.tiny_models import DATA
 
 ONCE = ("data.workers=2", "train.evaluate_every=0", "evaluation.compare_untrained=false")  # evaluated at the end alone
 

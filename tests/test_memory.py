@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ms_vireid.devices import memory
+from ms_vireid.command import memory
 
 
 @pytest.mark.parametrize(

@@ -13,18 +13,18 @@ import yaml
 from PIL import Image
 
 from ms_vireid import report
+from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.readers import read_data
+from ms_vireid.evaluation.evaluating import searched_features
 from ms_vireid.files.checks import file_checksum, sealed, unsealed
-from ms_vireid.files.weights import read_checkpoint, write_checkpoint
-from ms_vireid.inference import load_trained
-from ms_vireid.inference.evaluating import searched_features
+from ms_vireid.search.start import load_trained
 from ms_vireid.visualization.ranking import rank_queries
-from tests.checkpoints import run_record
 from tests.data.tree import accept_changes
 from tests.report_run import command, make_page, trained_run
 from tests.test_train import refusal
+from tests.tiny_models import run_record
 
 VOID = {"meta", "img", "br"}
 

@@ -15,13 +15,13 @@ from PIL import Image
 
 from ms_vireid import extract, retrieve
 from ms_vireid.command.errors import InputError
-from ms_vireid.inference.feature_files import load_features
+from ms_vireid.search.feature_files import load_features
 from ms_vireid.search.result import Entry, Hit, SearchResult, nearest_people
 from ms_vireid.search.sources import read_source
 
-from .checkpoints import write_checkpoint
 from .data.tree import write_folder, write_picture, write_sysu_mm01
 from .test_train import command, refusal
+from .tiny_models import write_checkpoint
 
 
 @pytest.fixture(scope="module")

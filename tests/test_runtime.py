@@ -13,11 +13,11 @@ import mindspore
 import pytest
 from mindspore import nn
 
-from ms_vireid.backends.backend import OF_DEVICE, backend_named
+from ms_vireid.backends.choosing import OF_DEVICE, backend_named
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import gpu, runtime
-from ms_vireid.inference import start_inference
+from ms_vireid.search.start import start_inference
 from ms_vireid.tasks import train as training
 from tests.driver import Driver, Loader
 

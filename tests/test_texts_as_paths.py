@@ -2,14 +2,14 @@
 
 import numpy as np
 
+from ms_vireid.checkpoints.weights import read_checkpoint
 from ms_vireid.data import readers
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.files.weights import read_checkpoint
-from ms_vireid.inference import load_trained
-from ms_vireid.inference.feature_files import load_features, save_features
-from tests.checkpoints import write_checkpoint
+from ms_vireid.search.feature_files import load_features, save_features
+from ms_vireid.search.start import load_trained
 from tests.data import tree
 from tests.search.galleries import gallery
+from tests.tiny_models import write_checkpoint
 
 
 def test_checkpoints_and_run_folders(tmp_path):

@@ -26,10 +26,10 @@ from ms_vireid.engine import log, trainer
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.engine.log import Jumps, TrainingLog
 from ms_vireid.engine.trainer import Trainer
+from ms_vireid.evaluation import evaluating
 from ms_vireid.files.checks import unsealed
-from ms_vireid.inference import evaluating
-from ms_vireid.inference.feature_files import load_features
 from ms_vireid.models import build_model
+from ms_vireid.search.feature_files import load_features
 from ms_vireid.tasks import train as training
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 from tests.extensive import extensive

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from ms_vireid import evaluate, train
+from ms_vireid.checkpoints.weights import write_checkpoint
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
 from ms_vireid.engine.checkpoint import load_checkpoint
 from ms_vireid.files.checks import unsealed
-from ms_vireid.files.weights import write_checkpoint
 from ms_vireid.models import MUN
 from tests.test_train import agw, command, logged, refused, stopped_at
 from torch_ref import train as torch_train

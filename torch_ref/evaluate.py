@@ -43,7 +43,7 @@ def main() -> None:
         raise InputError(
             f"{foreign}: a trained model's protocol alone can be chosen, evaluation.KEY=VALUE; leave it out"
         )
-    work("torch_ref.tasks.evaluate").main(arguments)
+    work("torch_ref.evaluation.evaluating").main(arguments)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     require_extra("torch_ref/train.py", "parity", "torch")
     check_output(arguments.output, suffixes=(".safetensors",))
-    work("torch_ref.tasks.train").main(arguments)
+    work("torch_ref.engine.trainer").main(arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from ms_vireid.ablations.runs import Training, read_metrics
 from ms_vireid.ablations.tables import Column, Row, Table
 from ms_vireid.command.errors import InputError, printable
-from ms_vireid.evaluation.table import COLUMNS, aligned, markdown
+from ms_vireid.evaluation.metrics_table import COLUMNS, aligned, markdown
 from ms_vireid.files.checks import SEAL
 from ms_vireid.files.writing import check_derived, make_folder, obstacle, write_json, write_text
 

@@ -12,17 +12,17 @@ from functools import cache
 from pathlib import Path
 
 from ms_vireid.ablations.tables import Column, Row, Search, Table, config_of, demo_overrides, folder_name, table_file
+from ms_vireid.checkpoints.containers import weight_file
 from ms_vireid.command.errors import InputError, summary
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import STOPS, how_ended
 from ms_vireid.config import Config, DataConfig, EvaluationConfig, check_config, expand_user, load_config
 from ms_vireid.data.corruptions import read_photographs
 from ms_vireid.data.readers import OBTAIN, read_data
-from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder
+from ms_vireid.engine.run_folder import Result, RunFolder, StoredEvaluation
+from ms_vireid.engine.test_set import another_set
 from ms_vireid.evaluation.protocol import protocol_trials, require_choices
 from ms_vireid.files.checks import read_json, require_file
-from ms_vireid.files.containers import weight_file
-from ms_vireid.inference.test_set import another_set
 
 # Prefixes of keys that no result depends on; pictures are compared by their checksum, wherever they lie.
 IDLE_KEYS = (
@@ -100,7 +100,7 @@ class Training:
 
 
 @dataclass
-class Plan:
+class TablePlan:
     """A table's trainings, by the options of the command line.
 
     name: as in `load_table`. roots: folders by data set. weights: ImageNet weights by model. seeds, trials: number of
@@ -248,7 +248,7 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
         return None
     if search is None:
         return read_json(path, Result).trained
-    evaluation = read_json(path, Evaluation)
+    evaluation = read_json(path, StoredEvaluation)
     trained = read_json(folder.result, Result).protocol.sha256 if folder.result.exists() else None
     if None not in (trained, evaluation.sha256) and trained != evaluation.sha256:
         raise InputError(

@@ -1,4 +1,4 @@
-"""`Backend`, the way a device computes a model, and the choice of one.
+"""`Backend`, the way a device computes a model.
 
 Models, losses, optimisers and the training step are plain MindSpore and know no backend.
 """
@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from importlib import import_module
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -16,19 +15,17 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.backends import proven
-from ms_vireid.backends.contiguous import ContiguousWeights, Layout
+from ms_vireid.backends.contiguous import ContiguousWeights, WeightLayout
 from ms_vireid.backends.half import HalfWeights
 from ms_vireid.backends.reading import code_of_method, hooked, qualified, replaced
 from ms_vireid.backends.replacing import Left, functions_in_place, install
-from ms_vireid.command.arguments import require_choice
-from ms_vireid.command.errors import DeviceError, InputError
-from ms_vireid.command.names import BACKENDS
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
-from ms_vireid.devices.replaceable import Table
 from ms_vireid.devices.staging import Staging, to_device
 from ms_vireid.devices.turns import DEVICE
 from ms_vireid.optimizers.groups import GroupOptimizer
+from ms_vireid.replaceable import Table
 
 ELEMENTWISE = (GroupOptimizer.construct, GroupOptimizer.clip)  # what buffers of weights stand for besides an update
 
@@ -92,14 +89,14 @@ class Backend:
         if any(isinstance(cell, nn.Conv2d) for cell in cells):
             runtime.cap_convolutions()
 
-    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> Layout:
+    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> WeightLayout:
         """Decide where an optimiser's weights are: in buffers only if the update is the same for each element of a
         weight, as far as that is known. separate: names of those that have copies in half precision."""
         for key in ELEMENTWISE:
             if reason := proven.difference(self.rows, key, code_of_method(optimizer, key.__name__)):
                 self._tell([Left(qualified(key), reason, "weights are updated one by one")])
-                return Layout(optimizer)
-        return ContiguousWeights(optimizer, separate) if "update" in replaced(optimizer) else Layout(optimizer)
+                return WeightLayout(optimizer)
+        return ContiguousWeights(optimizer, separate) if "update" in replaced(optimizer) else WeightLayout(optimizer)
 
     def _tell(self, left: list[Left]) -> None:
         """Print what runs as it is written, each line once."""
@@ -123,13 +120,13 @@ class Computation:
     """
 
     def __init__(
-        self, compiled: bool, half: HalfWeights | None, layout_of: Callable[[nn.Cell, Collection[str]], Layout]
+        self, compiled: bool, half: HalfWeights | None, layout_of: Callable[[nn.Cell, Collection[str]], WeightLayout]
     ):
         self.functions: Mapping[Callable, Callable] = {}  # what is replaced in modules
         self.compiled = compiled
         self._half = half
         self._layout_of = layout_of
-        self._layout: Layout | None = None
+        self._layout: WeightLayout | None = None
 
     def compile(self, function: Callable) -> Callable:
         """Wrap a function of prepared cells so that it is computed as they are."""
@@ -147,7 +144,7 @@ class Computation:
 
         return compute
 
-    def layout(self, optimizer: nn.Cell) -> Layout:
+    def layout(self, optimizer: nn.Cell) -> WeightLayout:
         """Where the optimiser's weights are. The first call may move them: load them before."""
         if self._layout is None:
             half = self._half
@@ -156,7 +153,7 @@ class Computation:
                 half.lay_out(self._layout.buffers)
         return self._layout
 
-    def gradients(self, function: Callable, layout: Layout) -> Callable:
+    def gradients(self, function: Callable, layout: WeightLayout) -> Callable:
         """Wrap function(images, *inputs) -> (loss, ...) to return its values and the loss's gradients, one for each
         part of the layout."""
         half = self._half
@@ -278,48 +275,3 @@ def announced(what: str) -> Iterator[None]:
     started_at = time.perf_counter()
     yield
     say(f"compiled {what} in {time.perf_counter() - started_at:.0f} s")
-
-
-# The backends of each device.
-OF_DEVICE = {"CPU": ("numba", "eager", "graph"), "GPU": ("eager", "graph", "cuda"), "Ascend": ("eager", "graph")}
-
-
-def backend_named(name: str, amp: str | bool = False) -> Backend:
-    """Make one of `OF_DEVICE`, for the current device. Imports it now: `numba` and `cuda` need a compiler."""
-    return getattr(import_module(f"ms_vireid.backends.{name}"), name.capitalize())(amp)
-
-
-def choose(name: str, amp: str | bool = False, option: str = "train.backend=") -> Backend:
-    """Make the backend that `train.backend`, or another `option`, names for the current device.
-
-    auto: on a CPU `numba`, which is faster but computes in float32 alone, or `eager` with amp; on a GPU `cuda`, or
-    `graph` where its kernels cannot be compiled, which a note says; on an Ascend `graph`.
-
-    MindSpore's cache of compiled graphs stays off: with it a second process starts in 1 s instead of 17, and its loss
-    is NaN (a small PMT, MindSpore 2.10, CPU).
-
-    Raises:
-        InputError: no such backend; numba on another device, or with mixed precision; bfloat16 on another device than
-            an Ascend; cuda on another device than a GPU, or without a compiler.
-    """
-    require_choice("backend", name, ("auto", *BACKENDS))
-    device = ms.get_context("device_target")
-    numba = device == "CPU" and not amp
-    if amp == "bfloat16" and device != "Ascend":
-        raise InputError(f"train.amp=bfloat16: MindSpore does not compute it on a {device}; give train.amp=float16")
-    if name == "auto" and device == "GPU":
-        try:
-            return backend_named("cuda", amp)
-        except DeviceError as problem:
-            say(f"note: no CUDA kernels, slower: {problem}; {problem.remedy}")
-    if name == "auto":
-        name = "numba" if numba else "eager" if device == "CPU" else "graph"
-    if name == "numba" and not numba:
-        where = "on a CPU" if option != "train.backend=" else "on a CPU and without train.amp"
-        raise InputError(f"{option}numba: its kernels compute {where}; leave it at auto")
-    if name == "cuda" and device != "GPU":
-        raise InputError(f"{option}cuda: this project's CUDA kernels compute on a GPU; leave it at auto")
-    try:
-        return backend_named(name, amp)
-    except DeviceError as problem:
-        raise InputError(f"{option}{name}: {problem}; {problem.remedy}, or use backend graph") from None

@@ -8,8 +8,8 @@ import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, ops
 from mindspore.utils import _reuse_data_ptr  # made for such buffers in libraries that train large models
 
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.optimizers.groups import GroupOptimizer, Part
+from ms_vireid.replaceable import replaceable
 
 ALIGNED = 128  # elements, 512 bytes of float32: the alignment of separate parameters
 
@@ -64,7 +64,7 @@ def _row(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1)
 
 
-class Layout:
+class WeightLayout:
     """An optimiser's weights where they are.
 
     weights: in the order in which they are differentiated. parts: what updates change.
@@ -80,7 +80,7 @@ class Layout:
         return tuple([gradient.astype(ms.float32) for gradient in gradients])
 
 
-class ContiguousWeights(Layout):
+class ContiguousWeights(WeightLayout):
     """An optimiser's weights and states in contiguous buffers: one a group, or two if some are named in `separate`."""
 
     def __init__(self, optimizer: GroupOptimizer, separate: Collection[str] = ()):

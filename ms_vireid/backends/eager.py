@@ -7,7 +7,7 @@ import mindspore as ms
 from mindspore import nn
 
 from ms_vireid.backends.backend import Backend
-from ms_vireid.backends.contiguous import Layout
+from ms_vireid.backends.contiguous import WeightLayout
 
 
 class Eager(Backend):
@@ -19,5 +19,5 @@ class Eager(Backend):
         super().finish_setup(model, cells)
         ms.runtime.launch_blocking()  # MindSpore 2.10 may crash on an error in queued operators
 
-    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> Layout:
-        return Layout(optimizer)
+    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> WeightLayout:
+        return WeightLayout(optimizer)

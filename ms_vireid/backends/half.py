@@ -9,7 +9,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore.amp import DynamicLossScaler
 
 from ms_vireid.backends.contiguous import Contiguous
-from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.replaceable import replaceable
 
 
 class HalfWeights:

@@ -21,7 +21,7 @@ from ms_vireid.backends.reading import (
     code_of_method,
     qualified,
 )
-from ms_vireid.devices.replaceable import DECLARED, Replacement, Table
+from ms_vireid.replaceable import DECLARED, Replacement, Table
 
 RECORD = Path(__file__).with_name("proven.json")
 Rows = dict[str, dict[str, Any]]  # by the name of what is replaced: its functions' digests, and its parts' classes

@@ -1,4 +1,4 @@
-"""Installs tables of replacements for declared methods and functions (`ms_vireid.devices.replaceable`)."""
+"""Installs tables of replacements for declared methods and functions (`ms_vireid.replaceable`)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from mindspore import nn
 
 from ms_vireid.backends import proven
 from ms_vireid.backends.reading import REPLACED, Code, qualified
-from ms_vireid.devices.replaceable import DECLARED, Replacement, Table
+from ms_vireid.replaceable import DECLARED, Replacement, Table
 
 REMEDY = "docs/extending.md#an-edit-is-left-to-mindspores-operators says how to get the speed back"
 

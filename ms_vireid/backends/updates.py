@@ -3,10 +3,10 @@
 import mindspore as ms
 from mindspore import Tensor, mint, ops
 
-from ms_vireid.devices.replaceable import Replacement
-from ms_vireid.optimizers import SGD, AdamW
-from ms_vireid.optimizers.adamw import Scalars
+from ms_vireid.optimizers.adamw import AdamW, Scalars
 from ms_vireid.optimizers.groups import GroupOptimizer, Part
+from ms_vireid.optimizers.sgd import SGD
+from ms_vireid.replaceable import Replacement
 
 _adamw = ops.AdamWeightDecay()
 _along_buffer, _along_buffer_nesterov = ops.ApplyMomentum(), ops.ApplyMomentum(use_nesterov=True)

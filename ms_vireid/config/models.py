@@ -36,7 +36,7 @@ class ModelConfig(Section):
     has_auxiliary: ClassVar[bool] = False  # the network makes a modality between visible and infrared
     takes_versions: ClassVar[bool] = False  # for augmentation.visible_twice
     takes_one_size: ClassVar[bool] = False  # the network is built for one size of pictures
-    backbone: ClassVar[str] = ""  # "ViT" or "ResNet" if public files of that network fit (files/layouts.py)
+    backbone: ClassVar[str] = ""  # "ViT" or "ResNet" if public files of that network fit (checkpoints/layouts.py)
     backbone_source: ClassVar[str] = ""  # where such a file is to be had
     network: ClassVar[str]  # a class in the file of `models` called `name`
     name: str

@@ -35,7 +35,7 @@ from ms_vireid.config.base import (
     expand_user,
     one_of,
 )
-from ms_vireid.config.layout import AUTO, check_layout
+from ms_vireid.config.layout_templates import AUTO, check_layout
 from ms_vireid.config.losses import LossConfig
 from ms_vireid.config.models import AnyModelConfig, PMTConfig, Setting
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from ms_vireid.command.memory import available_memory, require_memory
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.corruptions import CorruptedVersion
@@ -14,7 +15,6 @@ from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.sampler import IdentitySampler
 from ms_vireid.data.transforms import augment, load_image, normalise
-from ms_vireid.devices.memory import available_memory, require_memory
 
 MAX_SHARE = 0.25  # of the free memory, for cached pictures with data.cache=auto
 

@@ -8,12 +8,12 @@ import numpy as np
 from ms_vireid.command.errors import summary
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
-from ms_vireid.data.published import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
+from ms_vireid.data.published_sets import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.data.validation import pictures_of_each
 
 SPLITS = ("train", "test")
-Part = tuple[str, str]  # a split and a modality
+Subset = tuple[str, str]  # a split and a modality
 REGDB_EACH = 10  # pictures of each identity and modality
 
 
@@ -38,7 +38,7 @@ def _cameras(identities: int, by_camera: Mapping[int, int]) -> Count:
 # camera, and the people with both modalities in neither train_id.mat nor test_id.mat are the 99 for validation. The
 # sums agree with published training logs. LLCM's come from section 4.2 of its paper, which prints 13,909 test pictures
 # in all, but 15,846 for its two modalities together; the set's 46,767 less the training pictures are 15,846 too.
-PUBLISHED: dict[str, dict[Part, Count]] = {
+PUBLISHED: dict[str, dict[Subset, Count]] = {
     "sysu_mm01": {
         ("train", "visible"): _cameras(395, {1: 4721, 2: 5753, 4: 5811, 5: 5973}),
         ("train", "infrared"): _cameras(395, {3: 7909, 6: 4000}),
@@ -57,7 +57,7 @@ PUBLISHED: dict[str, dict[Part, Count]] = {
         ("test", "infrared"): Count(351, 7166),
     },
 }
-LISTS = {  # the likely reason for other numbers of identities
+REASONS = {  # the likely reason for other numbers of identities
     "sysu_mm01": "exp/ holds other lists than the authors' train_id.txt (296), val_id.txt (99, trained on too) and "
     "test_id.txt (96), or folders are missing",
     "regdb": "idx/ holds other lists than the published splits, 206 people each to train and to test on",
@@ -70,7 +70,7 @@ MORE = "files were added: remove copies, and frames cut out of the set's videos"
 MOVED = "files lie under another camera: unpack the archive again"
 
 
-def expected(config: DataConfig) -> dict[Part, Count]:
+def expected(config: DataConfig) -> dict[Subset, Count]:
     """Return the counts that the configured data set should have: as published, or as configured for the synthetic one.
     Empty for the user's own folders."""
     if config.name != "synthetic":
@@ -86,7 +86,7 @@ def expected(config: DataConfig) -> dict[Part, Count]:
     }
 
 
-def counts(data: ReIDData) -> dict[Part, Count]:
+def counts(data: ReIDData) -> dict[Subset, Count]:
     """Count what a data set contains."""
     return {
         (split, modality): _count(images.subset(images.infrared == (modality == "infrared")))
@@ -100,7 +100,7 @@ def _count(images: ImageSet) -> Count:
     return _cameras(images.num_identities, dict(zip(cameras.tolist(), pictures.tolist(), strict=True)))
 
 
-def findings(data: ReIDData, name: str, wanted: Mapping[Part, Count]) -> list[str]:
+def findings(data: ReIDData, name: str, wanted: Mapping[Subset, Count]) -> list[str]:
     """List everything that differs from `wanted` or is inconsistent, one line each, with its likely reason.
 
     name: of the configured data set. wanted: its `expected` counts.
@@ -112,7 +112,7 @@ def findings(data: ReIDData, name: str, wanted: Mapping[Part, Count]) -> list[st
         if actual[part].identities != count.identities
     ]
     if differing:
-        lines.append(f"identities: {', '.join(differing)}; {LISTS[name]}")
+        lines.append(f"identities: {', '.join(differing)}; {REASONS[name]}")
     for part, count in wanted.items():
         if actual[part].identities == count.identities and (line := _difference(actual[part], count)):
             lines.append(f"{' '.join(part)}: {line}")

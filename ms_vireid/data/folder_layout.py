@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ms_vireid.command.errors import InputError, one_line, shown
-from ms_vireid.config.layout import AUTO, MODALITY_WORDS, SYSU, canonical, check_layout, patterns
+from ms_vireid.config.layout_templates import AUTO, MODALITY_WORDS, SYSU, canonical, check_layout, patterns
 from ms_vireid.data.pictures import is_hidden
-from ms_vireid.data.published import SYSU_INFRARED_CAMERAS, published_set
+from ms_vireid.data.published_sets import SYSU_INFRARED_CAMERAS, published_set
 
 _log = logging.getLogger(__name__)
 UNKNOWN = -1

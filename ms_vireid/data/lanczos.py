@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ms_vireid.devices.compiling import njit, numba
+from ms_vireid.files.kernel_cache import njit, numba
 
 LOBES = 3
 _BITS = 22  # fractional bits of a weight

@@ -13,10 +13,10 @@ import numpy as np
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
-from ms_vireid.config.layout import AUTO
+from ms_vireid.config.layout_templates import AUTO
 from ms_vireid.data.folder_layout import FolderLayout, PathLabels, find_layout
 from ms_vireid.data.pictures import note_skipped
-from ms_vireid.data.published import (
+from ms_vireid.data.published_sets import (
     FOLDERS,
     LISTS,
     LLCM_INFRARED_CAMERAS,

@@ -8,7 +8,7 @@ from PIL import Image, ImageEnhance
 from ms_vireid.config import AugmentationConfig
 from ms_vireid.data.lanczos import OPTIONS, PIXELS, resize
 from ms_vireid.data.pictures import read_pixels
-from ms_vireid.devices.compiling import njit, numba
+from ms_vireid.files.kernel_cache import njit, numba
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)

@@ -7,8 +7,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, ops
 
+from ms_vireid.checkpoints.weights import COUNTER, PER_DEVICE, STATES, Checkpoint, read_checkpoint, write_checkpoint
 from ms_vireid.command.names import MINDSPORE
-from ms_vireid.files.weights import COUNTER, DEVICES, STATES, Checkpoint, read_checkpoint, write_checkpoint
 from ms_vireid.models.base import ReIDModel
 
 
@@ -39,7 +39,7 @@ def load_model(model: ReIDModel, checkpoint: Checkpoint) -> list[str]:
     other devices' buffers and PyTorch's counters are ignored.
     """
     targets = {p.name: p for p in model.get_parameters()}
-    ignored = tuple(f"{key}." for keys in (*STATES.values(), (DEVICES,)) for key in keys)
+    ignored = tuple(f"{key}." for keys in (*STATES.values(), (PER_DEVICE,)) for key in keys)
     others = [name for name in checkpoint.arrays if name not in targets and not name.startswith(ignored)]
     left_out = [name for name in others if name.startswith(model.TRAINING_ONLY)]
     extra = [name for name in others if name not in left_out and not name.endswith(COUNTER)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from ms_vireid.config import Config, StageConfig
 from ms_vireid.data.randomness import step_key
-from ms_vireid.engine.schedule import learning_rates
+from ms_vireid.optimizers.schedule import learning_rates
 
 
 class Planned(NamedTuple):

@@ -14,18 +14,18 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
+from ms_vireid.checkpoints.containers import MODEL
+from ms_vireid.checkpoints.weights import Checkpoint, Fraction
 from ms_vireid.command.errors import InputError, first_few
+from ms_vireid.command.memory import require_memory
 from ms_vireid.command.running import project_version
 from ms_vireid.config import FREE_KEYS, Config, DataConfig, expand_user
 from ms_vireid.config.reading import check_config, differing_keys, dump_config, flat, save_config
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
-from ms_vireid.devices.host import git_commit, processor_name
-from ms_vireid.devices.memory import require_memory
+from ms_vireid.devices.cpu import git_commit, processor_name
 from ms_vireid.evaluation.ranking import mean_and_deviation
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
-from ms_vireid.files.containers import MODEL
-from ms_vireid.files.weights import Checkpoint, Fraction
 from ms_vireid.files.writing import (
     FOLDER,
     append_line,
@@ -81,7 +81,7 @@ class RunRecord(BaseModel):
     as_written: list[str] = []  # what ran without its kernel, and why
 
 
-class Evaluation(BaseModel):
+class StoredEvaluation(BaseModel):
     """An evaluation as stored in JSON: metrics as fractions, of its trials, their mean and its deviation."""
 
     mean: Metrics
@@ -92,7 +92,7 @@ class Evaluation(BaseModel):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]  # of the model's file
 
     @model_validator(mode="after")
-    def _sums_up_its_trials(self) -> "Evaluation":
+    def _sums_up_its_trials(self) -> "StoredEvaluation":
         require_mean(self.mean, self.std, self.trials)
         return self
 
@@ -110,7 +110,7 @@ class Result(BaseModel):
     trained: Metrics
     untrained: Metrics | None = None
     chance: Metrics | None = None
-    protocol: Evaluation
+    protocol: StoredEvaluation
 
 
 class RunFolder:
@@ -150,7 +150,7 @@ class RunFolder:
         keys = _changed(record.config, self.record, config, free)
         return keys if record.data.checksum == data_checksum else [*keys, "data's pictures"]
 
-    def require_evaluated(self, path: Path, evaluation: Evaluation) -> None:
+    def require_evaluated(self, path: Path, evaluation: StoredEvaluation) -> None:
         """Raise InputError if the evaluation in `path` is of another model than the run's."""
         if self.model.exists() and evaluation.sha256 != file_checksum(self.model):
             problem = f"its SHA-256 is not that of the model in {path.name}"

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from mindspore.amp import DynamicLossScaler
 
+from ms_vireid.checkpoints.weights import PER_DEVICE
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.digests import before, record
 from ms_vireid.data.records import ReIDData
@@ -15,9 +16,9 @@ from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.checkpoint import Checkpoint, load_parameters, save_checkpoint
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder, require_same_run
-from ms_vireid.files.weights import DEVICES
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.adamw import AdamW
+from ms_vireid.optimizers.sgd import SGD
 
 
 class TrainingState:
@@ -56,10 +57,10 @@ class TrainingState:
         meta, devices = checkpoint.meta, self.group.world_size
         require_same_run(checkpoint, self.config, self.root, self.data_checksum, total_steps, devices)
         memories = self.model.memories() if devices > 1 else []  # per-device buffers
-        checkpoint.require({f"{DEVICES}.{m.name}": ((devices, *m.shape), np.dtype(np.float32)) for m in memories})
+        checkpoint.require({f"{PER_DEVICE}.{m.name}": ((devices, *m.shape), np.dtype(np.float32)) for m in memories})
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
         for memory in memories:
-            ops.assign(memory, Tensor(checkpoint.arrays[f"{DEVICES}.{memory.name}"][self.group.rank]))
+            ops.assign(memory, Tensor(checkpoint.arrays[f"{PER_DEVICE}.{memory.name}"][self.group.rank]))
         if self.scaler:
             scale, good_steps = meta["loss_scale"]
             ops.assign(self.scaler.scale_value, Tensor(scale, ms.float32))
@@ -75,7 +76,7 @@ class TrainingState:
         if self.group.world_size > 1:
             for memory in self.model.memories():
                 rows = Tensor(self.group.all_gather(memory.asnumpy()))
-                state.append(Parameter(rows, name=f"{DEVICES}.{memory.name}"))
+                state.append(Parameter(rows, name=f"{PER_DEVICE}.{memory.name}"))
         meta = self._meta() | {"step": self.step, "best": self.best, "devices": self.group.world_size}
         if self.scaler:
             meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]

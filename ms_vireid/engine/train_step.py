@@ -8,7 +8,8 @@ from mindspore.amp import DynamicLossScaler
 from ms_vireid.backends import half
 from ms_vireid.backends.backend import Backend, Step
 from ms_vireid.losses.stage import StageLoss
-from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.adamw import AdamW
+from ms_vireid.optimizers.sgd import SGD
 
 Gradients = tuple[Tensor, ...]
 

@@ -27,7 +27,7 @@ from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
 
 
 class Trainer:
@@ -133,7 +133,7 @@ class Trainer:
             announce=self.group.is_main_process,
         )
         if self.group.is_main_process:
-            self.run.record_as_written(self.backend.left)
+            self.run.record_as_written(self.backend.notes)
 
     def _end_epoch(self, epoch: int, evaluate: Callable[[], ProtocolResult] | None) -> None:
         train, state = self.config.train, self.state

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ms_vireid.devices.compiling import njit
+from ms_vireid.files.kernel_cache import njit
 
 
 @njit(nogil=True, cache=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import Config, EvaluationConfig
-from ms_vireid.data.published import SYSU_INFRARED_CAMERAS
+from ms_vireid.data.published_sets import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.ranking import RankingResult, evaluate_ranking, mean_and_deviation, query_groups
 from ms_vireid.evaluation.threshold import STEPS, count_impostors, threshold_metrics

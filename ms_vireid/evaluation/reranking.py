@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.sparse import csr_array
 
-from ms_vireid.devices.compiling import njit
-from ms_vireid.devices.memory import require_memory
+from ms_vireid.command.memory import require_memory
+from ms_vireid.files.kernel_cache import njit
 
 K1, K2, WEIGHT = 20, 6, 0.3  # as published: neighbours, neighbours for query expansion, weight of the original distance
 _ROWS = 1 << 10  # of the distance matrix, at a time

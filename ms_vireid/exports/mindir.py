@@ -15,7 +15,7 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.backends import proven
 from ms_vireid.backends.reading import code_of_method
 from ms_vireid.backends.replacing import as_written
-from ms_vireid.exports.verification import Compute, InferenceGraph, Request
+from ms_vireid.exports.verification import Compute, ExportRequest, InferenceGraph
 from ms_vireid.models import ResNet
 from ms_vireid.models.layers import GEM_MIN, GeM, LayerNorm
 
@@ -74,7 +74,7 @@ def any_batch(model: nn.Cell) -> Iterator[None]:
             stem.maxpool = pool
 
 
-def write(request: Request, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write the graph with its weights; `info` becomes the file's user_info."""
     graph = InferenceGraph(request.trained.model, request.modality)
     graph.set_train(False)

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.exports.verification import INPUT, OUTPUT, Compute, Request
+from ms_vireid.exports.verification import INPUT, OUTPUT, Compute, ExportRequest
 from ms_vireid.models import ResNet, VisionTransformer
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.layers import GEM_MIN, GeM
@@ -29,7 +29,7 @@ IR_VERSION = 8
 Value = str | Parameter | np.ndarray | float  # an output's name, a weight, an integer array (shapes), a float32 number
 
 
-class Graph:
+class OnnxGraph:
     """Collects nodes and weights; a value is passed on by its name."""
 
     def __init__(self):
@@ -67,7 +67,7 @@ class Graph:
 
 
 @singledispatch
-def emit(cell: nn.Cell, graph: Graph, x: str) -> str:
+def emit(cell: nn.Cell, graph: OnnxGraph, x: str) -> str:
     """Add the nodes of `cell`, applied to the value named x; return the output's name."""
     raise InputError(
         f"{type(cell).__name__}: ms_vireid/exports/onnx_graph.py does not know how to write this layer in ONNX; "
@@ -75,61 +75,61 @@ def emit(cell: nn.Cell, graph: Graph, x: str) -> str:
     )
 
 
-def chain(graph: Graph, x: str, *cells: nn.Cell) -> str:
+def chain(graph: OnnxGraph, x: str, *cells: nn.Cell) -> str:
     for cell in cells:
         x = emit(cell, graph, x)
     return x
 
 
 @emit.register
-def _(cell: nn.Conv2d, graph: Graph, x: str) -> str:
+def _(cell: nn.Conv2d, graph: OnnxGraph, x: str) -> str:
     bias = (cell.bias,) if cell.has_bias else ()
     pads = 2 * _pair(cell.padding)
     return graph.add("Conv", x, cell.weight, *bias, strides=_pair(cell.stride), pads=pads, group=cell.group)
 
 
 @emit.register
-def _(cell: nn.MaxPool2d, graph: Graph, x: str) -> str:
+def _(cell: nn.MaxPool2d, graph: OnnxGraph, x: str) -> str:
     pads = 2 * list(cell.padding[1:]) if cell.use_pad else [0, 0, 0, 0]  # of three dimensions, the first of size 1
     return graph.add("MaxPool", x, kernel_shape=_pair(cell.kernel_size), strides=_pair(cell.stride), pads=pads)
 
 
 @emit.register(nn.BatchNorm1d)
 @emit.register(nn.BatchNorm2d)
-def _(cell: nn.BatchNorm1d | nn.BatchNorm2d, graph: Graph, x: str) -> str:
+def _(cell: nn.BatchNorm1d | nn.BatchNorm2d, graph: OnnxGraph, x: str) -> str:
     weights = cell.gamma, cell.beta, cell.moving_mean, cell.moving_variance
     return graph.add("BatchNormalization", x, *weights, epsilon=cell.eps)
 
 
 @emit.register
-def _(cell: nn.Dense, graph: Graph, x: str) -> str:
+def _(cell: nn.Dense, graph: OnnxGraph, x: str) -> str:
     x = graph.add("MatMul", x, graph.weight(f"{cell.weight.name}.transposed", cell.weight.asnumpy().T.copy()))
     return graph.add("Add", x, cell.bias) if cell.has_bias else x
 
 
 @emit.register
-def _(cell: nn.LayerNorm, graph: Graph, x: str) -> str:
+def _(cell: nn.LayerNorm, graph: OnnxGraph, x: str) -> str:
     return graph.add("LayerNormalization", x, cell.gamma, cell.beta, axis=-1, epsilon=cell.epsilon)
 
 
 @emit.register
-def _(cell: nn.SequentialCell, graph: Graph, x: str) -> str:
+def _(cell: nn.SequentialCell, graph: OnnxGraph, x: str) -> str:
     return chain(graph, x, *cell)
 
 
 @emit.register
-def _(cell: nn.ReLU, graph: Graph, x: str) -> str:
+def _(cell: nn.ReLU, graph: OnnxGraph, x: str) -> str:
     return graph.add("Relu", x)
 
 
 @emit.register
-def _(cell: nn.GELU, graph: Graph, x: str) -> str:
+def _(cell: nn.GELU, graph: OnnxGraph, x: str) -> str:
     distribution = graph.add("Add", graph.add("Erf", graph.add("Mul", x, math.sqrt(0.5))), 1.0)
     return graph.add("Mul", graph.add("Mul", x, distribution), 0.5)
 
 
 @emit.register
-def _(cell: GeM, graph: Graph, x: str) -> str:
+def _(cell: GeM, graph: OnnxGraph, x: str) -> str:
     power = cell.power
     if cell.learned:
         x, power = graph.add("Max", x, GEM_MIN), float(cell.trained_power().asnumpy()[0])
@@ -138,14 +138,14 @@ def _(cell: GeM, graph: Graph, x: str) -> str:
 
 
 @emit.register
-def _(cell: PatchEmbed, graph: Graph, x: str) -> str:
+def _(cell: PatchEmbed, graph: OnnxGraph, x: str) -> str:
     """[N, 3, H, W] -> [N, L, D]."""
     x = emit(cell.proj, graph, x)  # [N, D, rows, columns]
     return graph.add("Transpose", graph.flatten_places(x), perm=[0, 2, 1])
 
 
 @emit.register
-def _(cell: Attention, graph: Graph, x: str) -> str:
+def _(cell: Attention, graph: OnnxGraph, x: str) -> str:
     qkv = graph.reshape(emit(cell.qkv, graph, x), 0, 0, 3, cell.num_heads, cell.head_dim)
     qkv = graph.add("Transpose", qkv, perm=[2, 0, 3, 1, 4])  # [3, N, heads, T, head_dim]
     query, key, value = (graph.add("Gather", qkv, np.array(i), axis=0) for i in range(3))
@@ -157,18 +157,18 @@ def _(cell: Attention, graph: Graph, x: str) -> str:
 
 
 @emit.register
-def _(cell: Mlp, graph: Graph, x: str) -> str:
+def _(cell: Mlp, graph: OnnxGraph, x: str) -> str:
     return chain(graph, x, cell.fc1, cell.act, cell.fc2)
 
 
 @emit.register
-def _(cell: Block, graph: Graph, x: str) -> str:
+def _(cell: Block, graph: OnnxGraph, x: str) -> str:
     x = graph.add("Add", x, chain(graph, x, cell.norm1, cell.attn))
     return graph.add("Add", x, chain(graph, x, cell.norm2, cell.mlp))
 
 
 @emit.register
-def _(cell: VisionTransformer, graph: Graph, x: str) -> str:
+def _(cell: VisionTransformer, graph: OnnxGraph, x: str) -> str:
     x = emit(cell.patch_embed, graph, x)  # [N, L, D]
     shape = graph.add("Concat", graph.add("Shape", x, end=1), np.array([1, cell.embed_dim]), axis=0)
     x = graph.add("Concat", graph.add("Expand", cell.cls_token, shape), x, axis=1)  # [N, T, D]
@@ -177,7 +177,7 @@ def _(cell: VisionTransformer, graph: Graph, x: str) -> str:
 
 
 @emit.register
-def _(cell: Bottleneck, graph: Graph, x: str) -> str:
+def _(cell: Bottleneck, graph: OnnxGraph, x: str) -> str:
     shortcut = x if cell.downsample is None else emit(cell.downsample, graph, x)
     x = graph.add("Relu", chain(graph, x, cell.conv1, cell.bn1))
     x = graph.add("Relu", chain(graph, x, cell.conv2, cell.bn2))
@@ -185,7 +185,7 @@ def _(cell: Bottleneck, graph: Graph, x: str) -> str:
 
 
 @emit.register
-def _(cell: ResNet, graph: Graph, x: str) -> str:
+def _(cell: ResNet, graph: OnnxGraph, x: str) -> str:
     if cell.has_stem:
         x = graph.add("Relu", chain(graph, x, cell.conv1, cell.bn1))
         x = emit(cell.maxpool, graph, x)
@@ -193,7 +193,7 @@ def _(cell: ResNet, graph: Graph, x: str) -> str:
 
 
 @emit.register
-def _(cell: NonLocal, graph: Graph, x: str) -> str:
+def _(cell: NonLocal, graph: OnnxGraph, x: str) -> str:
     maps = [emit(layer, graph, x) for layer in (cell.g, cell.theta, cell.phi)]  # [N, width, rows, columns] each
     g, theta, phi = map(graph.flatten_places, maps)  # [N, width, L] each
     positions = graph.add("Cast", graph.add("Shape", phi, start=2), to=onnx.TensorProto.FLOAT)  # [L]
@@ -202,9 +202,9 @@ def _(cell: NonLocal, graph: Graph, x: str) -> str:
     return graph.add("Add", emit(cell.W, graph, y), x)
 
 
-def write(request: Request, path: Path) -> None:
+def write(request: ExportRequest, path: Path) -> None:
     """Write the checked graph, with `info` as metadata_props. Raises InputError for an unknown layer."""
-    graph, model = Graph(), request.trained.model
+    graph, model = OnnxGraph(), request.trained.model
     features = chain(graph, INPUT, *model.path(request.modality))  # [N, C]
     length = graph.add("Max", graph.add("ReduceL2", features, axes=[1], keepdims=1), 1e-12)
     normalised = graph.add("Div", features, length)

@@ -19,11 +19,11 @@ from ms_vireid.command.running import project_version
 from ms_vireid.config import dump_config
 from ms_vireid.data.records import image_set
 from ms_vireid.data.transforms import normalise
-from ms_vireid.exports.preparation import describe, draw, write_samples
+from ms_vireid.exports.description import describe, draw, write_samples
 from ms_vireid.exports.prepare import prepare
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write
-from ms_vireid.inference.trained_model import TrainedModel
+from ms_vireid.search.trained_model import TrainedModel
 
 BOTH = "both"  # the modality of a graph that takes either
 INPUT, OUTPUT = "images", "features"
@@ -37,7 +37,7 @@ Compute = Callable[[np.ndarray], np.ndarray]  # images float32 [N, 3, H, W] -> f
 
 
 @dataclass(frozen=True)
-class Request:
+class ExportRequest:
     """A graph to write."""
 
     trained: TrainedModel
@@ -126,7 +126,7 @@ class Reference(NamedTuple):
     files: tuple[str, ...] = ()
 
 
-def reference(request: Request) -> Reference:
+def reference(request: ExportRequest) -> Reference:
     """Compute the checkpoint's features of the probe images. Raises InputError if those of different pictures are
     nearly the same, which would verify nothing.
 
@@ -196,7 +196,7 @@ def any_batch(compute: Compute, images: np.ndarray) -> str:
     return "any batch" if is_empty else "any batch of at least one picture"
 
 
-def verify(request: Request, compute: Compute, preparation: dict) -> tuple[str, str]:
+def verify(request: ExportRequest, compute: Compute, preparation: dict) -> tuple[str, str]:
     """Compare a graph with the checkpoint; return which batches it takes, and what was compared. Raises ValueError for
     an error beyond the limit, and InputError as `reference` does."""
     expected = reference(request)
@@ -208,7 +208,7 @@ def verify(request: Request, compute: Compute, preparation: dict) -> tuple[str, 
     return batch, f"largest error {error:.1e} of {expected.limit:.1e} in batches of {tried}; {files}"
 
 
-def export_verified(requests: dict[Path, Request], format: ModuleType) -> dict[Path, tuple[str, str]]:
+def export_verified(requests: dict[Path, ExportRequest], format: ModuleType) -> dict[Path, tuple[str, str]]:
     """Write a graph for each path, and beside it how to prepare pictures, all or none: each gets its name once all are
     verified.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from ms_vireid.command.errors import InputError, one_line, printable
-from ms_vireid.devices.memory import require_memory
+from ms_vireid.command.memory import require_memory
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -6,7 +6,7 @@ exists, the docstring defines one.
 
 from mindspore import Tensor, ops
 
-from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.replaceable import replaceable
 
 LARGE = 1e30  # takes an entry out of a maximum, minimum or softmax; finite, so that LARGE * 0 is 0 and not nan
 TINY = 2.0**-126  # the smallest normal float32; smaller values may be flushed to 0

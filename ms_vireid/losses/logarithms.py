@@ -9,7 +9,7 @@ the difference vanishes (docs/evidence/reliability.md).
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.replaceable import replaceable
 
 LINEAR = 20.0  # above it softplus(x) is x in float32
 

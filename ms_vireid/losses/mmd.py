@@ -3,8 +3,8 @@
 import mindspore as ms
 from mindspore import Tensor, ops
 
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.losses import distance
+from ms_vireid.replaceable import replaceable
 
 KERNELS = 5  # whose widths double; the middle one is the rows' mean squared distance
 BANDWIDTH_FLOOR = 1e-9  # for rows that all coincide

@@ -6,9 +6,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import require_choice, whole_number
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.losses import distance as distances
 from ms_vireid.losses.batch import check_batch, same_labels
+from ms_vireid.replaceable import replaceable
 
 
 class ModalitySharedEnhancementLoss(nn.Cell):

@@ -5,9 +5,9 @@ from mindspore import Tensor, nn
 
 from ms_vireid import losses
 from ms_vireid.config import LossConfig, Term
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.models.layers import l2_normalise
+from ms_vireid.replaceable import replaceable
 
 
 class StageLoss(nn.Cell):

@@ -6,11 +6,11 @@ In all of them an anchor without a negative (a batch of one identity) contribute
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.command.arguments import number, require_choice
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.losses import distance as distances
 from ms_vireid.losses import logarithms
 from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.distance import masked_softmax
+from ms_vireid.replaceable import replaceable
 
 RELEASED_EPS = 1e-6  # added to the sum of WRT's weights, as released
 

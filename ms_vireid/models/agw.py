@@ -2,14 +2,14 @@
 
 from mindspore import Tensor, nn, ops
 
+from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.config import AGWConfig, Setting
-from ms_vireid.devices.replaceable import replaceable
-from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models import base
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
+from ms_vireid.replaceable import replaceable
 
 
 class NonLocal(nn.Cell):

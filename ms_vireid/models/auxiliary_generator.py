@@ -7,9 +7,9 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Uniform
 
 from ms_vireid.config.models import check_pooled
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import batch_norm
+from ms_vireid.replaceable import replaceable
 
 SCALE_RANGE = (1e-3, 1.0)  # of the layer scales: the paper's (0, 1] with an end that a weight can be clamped to
 

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from mindspore import Parameter, Tensor, nn
 
+from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.command.errors import InputError
-from ms_vireid.devices.replaceable import replaceable
-from ms_vireid.files.pretrained import Pretrained
+from ms_vireid.replaceable import replaceable
 
 
 class TrainingOutputs(NamedTuple):

@@ -9,8 +9,8 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform
 
 from ms_vireid.command.arguments import number
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.noise import Noise, drop_limit, kept_scale, mask_number, mask_numbers
+from ms_vireid.replaceable import replaceable
 
 
 @ops.constexpr

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 from mindspore import Parameter, Tensor, nn, ops
 
+from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.config import MUNConfig, Setting
-from ms_vireid.devices.replaceable import replaceable
-from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models import base
 from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel
@@ -15,6 +14,7 @@ from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normal
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
+from ms_vireid.replaceable import replaceable
 
 
 class MUN(ReIDModel):

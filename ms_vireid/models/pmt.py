@@ -4,8 +4,8 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
+from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.config import PMTConfig, Setting
-from ms_vireid.files.pretrained import Pretrained
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.pretrained import load_pretrained_vit

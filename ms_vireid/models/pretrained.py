@@ -6,9 +6,9 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, nn
 
+from ms_vireid.checkpoints.layouts import torch_name
+from ms_vireid.checkpoints.pretrained import Pretrained, read_pretrained
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
-from ms_vireid.files.layouts import torch_name
-from ms_vireid.files.pretrained import Pretrained, read_pretrained
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding

@@ -4,7 +4,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.replaceable import replaceable
 
 
 class ModalityPrototypes(nn.Cell):

@@ -3,7 +3,7 @@
 from mindspore import Tensor, nn, ops
 from mindspore.common.initializer import HeNormal
 
-from ms_vireid.devices.replaceable import replaceable
+from ms_vireid.replaceable import replaceable
 
 EXPANSION = 4  # a block's output channels over its inner ones
 STAGES = (1, 2, 3, 4)

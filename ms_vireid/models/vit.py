@@ -8,9 +8,9 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.common.initializer import Normal, Uniform, initializer
 
 from ms_vireid.command.arguments import require
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.layers import Dropout, DropPath, LayerNorm
 from ms_vireid.models.noise import Noise, draw_noise
+from ms_vireid.replaceable import replaceable
 
 LAYER_NORM_EPS = 1e-5
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from ms_vireid.config import OptimizerConfig
-from ms_vireid.devices.replaceable import replaceable
 from ms_vireid.models.base import ReIDModel
+from ms_vireid.replaceable import replaceable
 
 
 @dataclass(frozen=True)

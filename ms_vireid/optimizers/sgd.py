@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from mindspore import Tensor
 
-from ms_vireid.devices.replaceable import replaceable
-from ms_vireid.files.weights import STATES
+from ms_vireid.checkpoints.weights import STATES
 from ms_vireid.optimizers.groups import GroupOptimizer, ParameterGroup, Part
+from ms_vireid.replaceable import replaceable
 
 
 class Scalars(NamedTuple):

@@ -1,7 +1,7 @@
 """FAISS indexes of a gallery (flat, ivf), stored in one file with the paths, cameras and identities of its pictures.
 
 A `.index` file is an uncompressed zip: FAISS's own `index.faiss`, which holds the features, and the other columns of a
-feature file (ms_vireid/inference/feature_files.py).
+feature file (ms_vireid/search/feature_files.py).
 """
 
 import math
@@ -14,9 +14,10 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
-from ms_vireid.evaluation.features import first_fault
+from ms_vireid.evaluation.ranking import first_fault
 from ms_vireid.files.checks import DAMAGED
-from ms_vireid.inference.feature_files import (
+from ms_vireid.search.exact import search_exact
+from ms_vireid.search.feature_files import (
     Features,
     check_columns,
     check_names,
@@ -24,7 +25,6 @@ from ms_vireid.inference.feature_files import (
     read_archive,
     write_archive,
 )
-from ms_vireid.search.exact import search_exact
 from ms_vireid.search.result import NOTHING, nearest
 
 KINDS = {"flat": faiss.IndexFlat, "ivf": faiss.IndexIVFFlat}

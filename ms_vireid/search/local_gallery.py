@@ -9,8 +9,8 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.folder_layout import UNKNOWN
 from ms_vireid.evaluation.reranking import rerank
-from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.exact import search_exact
+from ms_vireid.search.feature_files import Features
 from ms_vireid.search.result import NOTHING, Entry, Hit, SearchResult, hits_of
 
 

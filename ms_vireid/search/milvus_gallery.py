@@ -17,7 +17,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import require_folder
-from ms_vireid.inference.feature_files import Features
+from ms_vireid.search.feature_files import Features
 from ms_vireid.search.result import NOTHING, Entry, Hit, hits_of, nearest
 
 with runtime.environment({"GRPC_VERBOSITY": "NONE"}):  # read at the import; errors are raised as well

@@ -21,16 +21,16 @@ from ms_vireid.command.arguments import (
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
-from ms_vireid.config.layout import AUTO
+from ms_vireid.config.layout_templates import AUTO
 from ms_vireid.data.folder_layout import UNKNOWN, FolderLayout
 from ms_vireid.data.pictures import decoding, pixels_of
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.devices.turns import DEVICE
-from ms_vireid.inference import begin, load_trained
-from ms_vireid.inference.feature_files import Features, Pictures, check_features
+from ms_vireid.search.feature_files import Features, Pictures, check_features
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.result import SearchResult, accepted, nearest_people
 from ms_vireid.search.sources import read_source
+from ms_vireid.search.start import begin, load_trained
 
 InMemory = Image.Image | np.ndarray
 Source = str | Path | InMemory | Sequence[str | Path] | Sequence[InMemory]
@@ -63,7 +63,7 @@ class Searcher:
         layout: how the paths say who is in the pictures, as --layout takes it.
 
         Returns the columns of a feature file: `features`, float32 [N, C], L2-normalised, `paths`, `identities` and so
-        on; images and arrays are named "0", "1", ... `ms_vireid.inference.feature_files.save_features` writes them for
+        on; images and arrays are named "0", "1", ... `ms_vireid.search.feature_files.save_features` writes them for
         retrieve.py.
         """
         return self._features_of(pictures, modality, layout, None)

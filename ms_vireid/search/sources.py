@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.layout import AUTO
+from ms_vireid.config.layout_templates import AUTO
 from ms_vireid.data.folder_layout import FolderLayout, find_layout
-from ms_vireid.data.layout import find_pictures, read_layout
+from ms_vireid.data.picture_paths import find_pictures, read_layout
 from ms_vireid.data.pictures import SUFFIXES
 from ms_vireid.data.records import ImageSet
-from ms_vireid.inference.feature_files import Features, Pictures, load_features
+from ms_vireid.search.feature_files import Features, Pictures, load_features
 
 
 def read_source(

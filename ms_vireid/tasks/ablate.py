@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ms_vireid.ablations.output import Report, format_published, require_own, row_result
-from ms_vireid.ablations.runs import Plan, Training
+from ms_vireid.ablations.runs import TablePlan, Training
 from ms_vireid.ablations.tables import Row, Table, config_of, list_tables, load_table
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import ABLATIONS
@@ -54,12 +54,12 @@ def main(arguments: argparse.Namespace) -> None:
         sys.exit(1)
 
 
-def _plan(arguments: argparse.Namespace, table: Table) -> Plan:
+def _plan(arguments: argparse.Namespace, table: Table) -> TablePlan:
     if arguments.trials is not None and "regdb" not in table.sets:
         raise InputError(f"--trials: only RegDB has splits, but {arguments.table} uses {', '.join(table.sets)}")
     files = (config_of(arguments.table, row, name) for row in table.rows if row.config for name in table.sets)
     models = {load_config(file).model.name: None for file in files}
-    return Plan(
+    return TablePlan(
         arguments.table,
         table,
         output=arguments.output or (Path(f"{ABLATIONS}-demo") if arguments.demo else ABLATIONS),
@@ -95,7 +95,7 @@ def _chosen_rows(names: list[str] | None, table: Table) -> list[Row]:
     return [row for row in table.rows if row.name in names]
 
 
-def _report(plan: Plan, trainings: list[Training], failures: dict[str, str]) -> Report:
+def _report(plan: TablePlan, trainings: list[Training], failures: dict[str, str]) -> Report:
     """The whole table as it stands on disk. Rows that were not asked for show the results that they have."""
     asked = {one.row.name for one in trainings}
     results = []

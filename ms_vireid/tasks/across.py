@@ -10,9 +10,9 @@ from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
-from ms_vireid.engine.run_folder import Evaluation, Metrics, require_mean
+from ms_vireid.engine.run_folder import Metrics, StoredEvaluation, require_mean
+from ms_vireid.evaluation.metrics_table import COLUMNS, aligned, cell, markdown
 from ms_vireid.evaluation.protocol import OF_THRESHOLD
-from ms_vireid.evaluation.table import COLUMNS, aligned, cell, markdown
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import check_output, write_text
 
@@ -21,7 +21,7 @@ UNNAMED = {"trained_on", "split", "trials", *OF_THRESHOLD}  # of an evaluation, 
 TITLE = "Results across data sets, in percent"
 
 
-class _Run(Evaluation):
+class _Run(StoredEvaluation):
     checkpoint: str
     data_root: str
     trained_root: str | None = None

@@ -9,11 +9,11 @@ from ms_vireid.command.errors import one_line, summary
 from ms_vireid.command.printing import say
 from ms_vireid.config.reading import config_files, config_from_arguments
 from ms_vireid.data.bit_depth import look_at, notes_on
-from ms_vireid.data.counts import Count, Part, counts, expected, findings
+from ms_vireid.data.counts import Count, Subset, counts, expected, findings
 from ms_vireid.data.pictures import BrokenPictureError
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
-from ms_vireid.evaluation.table import aligned
+from ms_vireid.evaluation.metrics_table import aligned
 from ms_vireid.files.writing import check_output, write_json
 
 COLUMNS = ("identities", "cameras", "pictures")
@@ -68,7 +68,7 @@ def _unreadable(broken: Mapping[str, BrokenPictureError]) -> list[str]:
     return lines
 
 
-def _table(counted: Mapping[Part, Count], wanted: Mapping[Part, Count], beside: str) -> str:
+def _table(counted: Mapping[Subset, Count], wanted: Mapping[Subset, Count], beside: str) -> str:
     """The data set's counts, beside those that are wanted if these are known."""
     headings = [("", "split"), ("", "modality")]
     for column in COLUMNS:

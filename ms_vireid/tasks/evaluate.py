@@ -24,17 +24,17 @@ from ms_vireid.data.digests import record
 from ms_vireid.data.randomness import counter_generator
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
+from ms_vireid.evaluation.evaluating import evaluate_corrupted, evaluate_model, frost_photographs, threshold_of_others
+from ms_vireid.evaluation.metrics_table import AT_THRESHOLD, format_table
 from ms_vireid.evaluation.protocol import OF_THRESHOLD, ProtocolResult, evaluated, require_choices
 from ms_vireid.evaluation.ranking import mean_and_deviation
-from ms_vireid.evaluation.table import AT_THRESHOLD, format_table
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write, check_output, write_json
-from ms_vireid.inference import begin, checkpoint_file, files_read, load_trained, start_inference
-from ms_vireid.inference.evaluating import evaluate_corrupted, evaluate_model, frost_photographs, threshold_of_others
+from ms_vireid.search.start import begin, checkpoint_file, files_read, load_trained, start_inference
 
 if TYPE_CHECKING:
     from ms_vireid.backends.backend import Backend
-    from ms_vireid.inference.trained_model import TrainedModel
+    from ms_vireid.search.trained_model import TrainedModel
 
 MEAN = "mean"
 OPTIONS = ("mode", "shots", "direction", "trials", "frost")  # of the protocol and the corruptions

@@ -8,7 +8,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.writing import check_derived, check_output
-from ms_vireid.inference import checkpoint_file, files_read, load_trained
+from ms_vireid.search.start import checkpoint_file, files_read, load_trained
 
 MODULES = {"mindir": "mindir", "onnx": "onnx_graph"}  # of ms_vireid.exports
 
@@ -23,8 +23,8 @@ def main(arguments: argparse.Namespace) -> None:
     runtime.set_up("CPU")
     (trained,) = load_trained([checkpoint])
     # Imports mindspore: after the device is set up.
-    from ms_vireid.exports.preparation import MARK
-    from ms_vireid.exports.verification import Request, export_verified, modalities_of
+    from ms_vireid.exports.description import MARK
+    from ms_vireid.exports.verification import ExportRequest, export_verified, modalities_of
 
     modalities = modalities_of(trained, arguments.modality)
     requests = {}
@@ -34,7 +34,7 @@ def main(arguments: argparse.Namespace) -> None:
         check_derived(Path(f"{target}.json"), MARK, "remove it, or choose another --output")
         if target != arguments.output:
             check_derived(target, b"ms_vireid", "remove it, or choose another --output")
-        requests[target] = Request(trained, modality, arguments.batch_size)
+        requests[target] = ExportRequest(trained, modality, arguments.batch_size)
     height, width = trained.image_size
     features = trained.model.bottleneck.num_features
     verified = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))

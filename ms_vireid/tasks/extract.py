@@ -9,11 +9,11 @@ from ms_vireid.command.errors import one_line, refuse
 from ms_vireid.command.printing import say
 from ms_vireid.data.bit_depth import look_at, notes_on, refuse_unreadable
 from ms_vireid.data.folder_layout import find_layout
-from ms_vireid.data.layout import find_pictures, read_layout
+from ms_vireid.data.picture_paths import find_pictures, read_layout
 from ms_vireid.files.writing import check_output
-from ms_vireid.inference import files_read, load_trained, start_inference
-from ms_vireid.inference.extraction import PARTIAL, extract_resumably, partial_result
-from ms_vireid.inference.feature_files import Pictures, check_feature_folder, write_features
+from ms_vireid.search.extraction import PARTIAL, extract_resumably, partial_result
+from ms_vireid.search.feature_files import Pictures, check_feature_folder, write_features
+from ms_vireid.search.start import files_read, load_trained, start_inference
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from ms_vireid.data.readers import read_data
 from ms_vireid.data.validation import check_pictures
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data, data_config
 from ms_vireid.files.writing import check_derived, check_output, write_text
-from ms_vireid.inference import load_trained, start_inference
+from ms_vireid.search.start import load_trained, start_inference
 from ms_vireid.visualization.page import MARK, RunView, render
 
 

@@ -15,11 +15,11 @@ from ms_vireid.data.bit_depth import notes_on
 from ms_vireid.data.records import same_name
 from ms_vireid.data.validation import check_pictures, require_directory
 from ms_vireid.files.writing import check_output, check_outside, write_json
-from ms_vireid.inference import files_read, load_trained, start_inference
-from ms_vireid.inference.feature_files import Features, Pictures, layout_of
+from ms_vireid.search.feature_files import Features, Pictures, layout_of
 from ms_vireid.search.local_gallery import LocalGallery, found_by
 from ms_vireid.search.result import Hit, SearchResult, accepted, as_json, format_result, nearest_people
 from ms_vireid.search.sources import read_source
+from ms_vireid.search.start import files_read, load_trained, start_inference
 
 SHOWN = 20  # queries of a table or a sheet that can still be looked at
 
@@ -175,8 +175,8 @@ def _search(gallery, queries: Features, arguments: argparse.Namespace) -> None:
 
 def _draw(results: list[SearchResult], path: Path, value_ranges: ValueRanges) -> None:
     # These need Matplotlib, which is optional.
-    from ms_vireid.search.sheet import draw_sheet
     from ms_vireid.visualization.figure import save_figure
+    from ms_vireid.visualization.sheet import draw_sheet
 
     figure, absent = draw_sheet(results[:SHOWN], value_ranges)
     save_figure(figure, path)

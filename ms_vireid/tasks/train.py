@@ -21,11 +21,11 @@ from ms_vireid.devices import runtime
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.training_data import prepare_data
+from ms_vireid.evaluation.metrics_table import format_table
 from ms_vireid.evaluation.protocol import ProtocolResult, chance, evaluated, protocol_trials
-from ms_vireid.evaluation.table import format_table
 from ms_vireid.files.checks import file_checksum, require_folder_name
 from ms_vireid.files.writing import write_json
-from ms_vireid.inference import begin
+from ms_vireid.search.start import begin
 
 if TYPE_CHECKING:
     from ms_vireid.backends.backend import Backend
@@ -108,8 +108,9 @@ def train(
     """
     # These import mindspore: after the device is set up.
     from ms_vireid.engine.trainer import Trainer
-    from ms_vireid.inference import evaluating, features
+    from ms_vireid.evaluation import evaluating
     from ms_vireid.models import build_model
+    from ms_vireid.search import features
 
     trainer = Trainer(config, data, run_folder, backend, group)
     with group.together():
@@ -129,10 +130,10 @@ def train(
             say(f"{data.tested_on()}: {first_few(list(data.test.names.values()))}")
         if config.data.cache != "none":
             say(f"picture cache: {trainer.batches.pictures}")
-    trained = features.FeatureExtractor.configured(trainer.model, backend, config)
+    trained = features.FeatureExtractor.configured(trainer.model, backend, config, group)
 
     def evaluate(extractor: features.FeatureExtractor = trained) -> ProtocolResult:
-        return evaluating.evaluate_model(extractor, test_data, config.evaluation, group)
+        return evaluating.evaluate_model(extractor, test_data, config.evaluation)
 
     try:
         trainer.fit(evaluate)
@@ -142,7 +143,7 @@ def train(
         if config.evaluation.compare_untrained:
             untrained = build_model(config)
             backend.accelerate(untrained)
-            rows["untrained"] = evaluate(features.FeatureExtractor.configured(untrained, backend, config)).mean
+            rows["untrained"] = evaluate(features.FeatureExtractor.configured(untrained, backend, config, group)).mean
     except KeyboardInterrupt:
         if group.is_main_process:
             say(f"stopped at step {trainer.step}; go on with --resume auto --output {run_folder.path}", error=True)

@@ -11,18 +11,18 @@ from ms_vireid.command.printing import say
 from ms_vireid.data.folder_layout import PathLabels, documented_layout
 from ms_vireid.data.records import ImageSet, ReIDData, image_set
 from ms_vireid.engine.run_folder import Result, RunFolder, check_outside_data
-from ms_vireid.evaluation.table import COLUMNS
+from ms_vireid.evaluation.evaluating import searched_features
+from ms_vireid.evaluation.metrics_table import COLUMNS
 from ms_vireid.files.checks import read_json
 from ms_vireid.files.writing import check_output
-from ms_vireid.inference import checkpoint_file, files_read, load_trained, start_inference
-from ms_vireid.inference.evaluating import searched_features
+from ms_vireid.search.start import checkpoint_file, files_read, load_trained, start_inference
 from ms_vireid.visualization.curves import draw_curves, read_curves
 from ms_vireid.visualization.figure import LONGEST_LABEL, SUFFIXES, Figure, save_figure, shortened
 from ms_vireid.visualization.ranking import choose_queries, draw_ranking, find_queries, rank_queries
 from ms_vireid.visualization.similarity import draw_similarity, sample_similarities
 
 if TYPE_CHECKING:
-    from ms_vireid.inference.trained_model import TrainedModel
+    from ms_vireid.search.trained_model import TrainedModel
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.engine.run_folder import METRICS, RunFolder, read_metrics
-from ms_vireid.evaluation.table import COLUMNS
+from ms_vireid.evaluation.metrics_table import COLUMNS
 from ms_vireid.files.checks import require_file
 from ms_vireid.visualization.figure import (
     DASHES,

@@ -17,7 +17,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
-from ms_vireid.inference.trained_model import TrainedModel
+from ms_vireid.search.trained_model import TrainedModel
 from ms_vireid.visualization.figure import IDENTITIES, MARKERS, PANELS_IN_ROW, add_legend, new_figure, shortened, styled
 from ms_vireid.visualization.maps import require_finite
 

@@ -4,7 +4,7 @@ from itertools import zip_longest
 
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.evaluation.protocol import protocol_trials
-from ms_vireid.inference.trained_model import TrainedModel
+from ms_vireid.search.trained_model import TrainedModel
 from ms_vireid.visualization.figure import LONGEST_LABEL, shortened
 from ms_vireid.visualization.inline import drawing, photograph
 from ms_vireid.visualization.maps import Decoded, gradcam, overlay

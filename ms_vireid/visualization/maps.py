@@ -18,8 +18,8 @@ from ms_vireid.command.names import MODALITIES
 from ms_vireid.data.randomness import step_key
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
-from ms_vireid.inference.trained_model import TrainedModel
 from ms_vireid.models.base import ReIDModel
+from ms_vireid.search.trained_model import TrainedModel
 from ms_vireid.visualization.figure import HEAT, add_bar, new_figure, show_picture, styled
 
 SYMBOLS = {"visible": "$F^v$", "infrared": "$F^r$", "auxiliary": "$F^a$"}

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
-from ms_vireid.engine.run_folder import Evaluation, Result, RunFolder, RunRecord, read_metrics
-from ms_vireid.evaluation.table import COLUMNS
+from ms_vireid.engine.run_folder import Result, RunFolder, RunRecord, StoredEvaluation, read_metrics
+from ms_vireid.evaluation.metrics_table import COLUMNS
 from ms_vireid.files.checks import read_json
 from ms_vireid.visualization.curves import draw_curves, read_curves
 from ms_vireid.visualization.inline import drawing
@@ -48,7 +48,7 @@ class RunView:
                     problem = f"lacks '{name}', which evaluation.compare_untrained asked for"
                     raise InputError(f"{folder.result}: {problem}; use another copy")
         names = published.further_results(folder, self.config)
-        self.further = [(search, name, read_json(folder.path / name, Evaluation)) for search, name in names]
+        self.further = [(search, name, read_json(folder.path / name, StoredEvaluation)) for search, name in names]
         if self.result is not None:
             folder.require_evaluated(folder.result, self.result.protocol)
         for _, name, evaluation in self.further:
@@ -116,7 +116,7 @@ def _result_tables(run: RunView) -> list[dict]:
 
 
 def _result_table(
-    data_set: str, search: published.SearchKey, result: Evaluation, others: Mapping, printed: Sequence
+    data_set: str, search: published.SearchKey, result: StoredEvaluation, others: Mapping, printed: Sequence
 ) -> dict:
     """Fill caption, headings and lines: each line has its origin, a label, and a text for each metric, in percent."""
     columns = [name for name in COLUMNS if name in result.mean]

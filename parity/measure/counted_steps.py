@@ -9,13 +9,13 @@ from dataclasses import asdict
 import mindspore as ms
 import numpy as np
 
-from ms_vireid.backends.backend import choose
+from ms_vireid.backends.choosing import choose
 from ms_vireid.config import Config
 from ms_vireid.devices import runtime
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
 from parity.stand_in import DEVICES
 from parity.stand_in.counts import count, functions
 

@@ -21,8 +21,8 @@ import psutil
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.data.folder_layout import UNKNOWN
-from ms_vireid.inference.feature_files import Features
 from ms_vireid.search.exact import search_exact
+from ms_vireid.search.feature_files import Features
 from parity.measure.steps import Rows
 
 KINDS = ("exact", "flat", "ivf", "Milvus exact", "Milvus hnsw")

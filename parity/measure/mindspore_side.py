@@ -7,15 +7,15 @@ from contextlib import AbstractContextManager
 import mindspore as ms
 import numpy as np
 
-from ms_vireid.backends.backend import choose
+from ms_vireid.backends.choosing import choose
 from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from ms_vireid.devices import runtime
 from ms_vireid.engine.train_step import build_step, loss_scaler
-from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
+from ms_vireid.search.features import FeatureExtractor
 from parity.mapping import counters, twins, values
 from parity.measure.workers import RUN_STEPS, WARM_UP, Work
 

@@ -9,9 +9,9 @@ from ms_vireid import Searcher
 from ms_vireid.config import dump_config
 from ms_vireid.engine.checkpoint import save_checkpoint
 from ms_vireid.exports import onnx_graph
-from ms_vireid.exports.verification import Request, modalities_of
-from ms_vireid.inference import load_trained
+from ms_vireid.exports.verification import ExportRequest, modalities_of
 from ms_vireid.models import build_model
+from ms_vireid.search.start import load_trained
 from parity.measure.serving import GRAPH
 from parity.measure.workers import Work
 
@@ -22,6 +22,6 @@ def begin(work: Work, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     config, checkpoint = work.load(), folder / "model.safetensors"
     save_checkpoint(checkpoint, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
     (trained,) = load_trained([checkpoint])
-    onnx_graph.write(Request(trained, modalities_of(trained, None)[0]), folder / GRAPH)
+    onnx_graph.write(ExportRequest(trained, modalities_of(trained, None)[0]), folder / GRAPH)
     searcher = Searcher(checkpoint, device=work.device, backend=config.train.backend)
     return lambda picture: searcher.features(picture, "visible").features

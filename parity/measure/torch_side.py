@@ -16,7 +16,7 @@ from torch_ref.engine.device import round_products
 from torch_ref.engine.train_step import build_step, loss_scaler
 from torch_ref.losses.stage import StageLoss
 from torch_ref.models import build_model
-from torch_ref.optimizers import build_optimizer
+from torch_ref.optimizers.build import build_optimizer
 
 
 def device_peaks() -> list[int]:

@@ -14,7 +14,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from torch_ref.engine.train_step import build_step
 from torch_ref.losses.stage import StageLoss
 from torch_ref.models import build_model
-from torch_ref.optimizers import build_optimizer
+from torch_ref.optimizers.build import build_optimizer
 
 aten = torch.ops.aten
 # Besides the views that PyTorch itself calls so.

@@ -13,7 +13,8 @@ from ms_vireid.command.errors import InputError
 from torch_ref.models.noise import Noise
 from torch_ref.models.prototypes import ModalityPrototypes
 from torch_ref.models.vit import Attention
-from torch_ref.optimizers import SGD, AdamW
+from torch_ref.optimizers.adamw import AdamW
+from torch_ref.optimizers.sgd import SGD
 
 
 def tune_layers(model: nn.Module, device: torch.device) -> torch.memory_format:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from ms_vireid.files.weights import COUNTER
+from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.models import create_model as mindspore_model
 from parity.compare import EXACT, Comparison, compare, compare_names
 from parity.harness import once

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ms_vireid import losses as mindspore_losses
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.config import LossConfig
 from ms_vireid.losses.stage import StageLoss as MindSporeStageLoss
 from ms_vireid.models.prototypes import ModalityPrototypes

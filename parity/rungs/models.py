@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from mindspore import nn
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.data.randomness import step_key
 from ms_vireid.models import VisionTransformer
 from ms_vireid.models import create_model as mindspore_model

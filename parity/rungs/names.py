@@ -4,7 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
 
-from ms_vireid.files.weights import COUNTER
+from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.models import create_model as mindspore_model
 from ms_vireid.models import list_models as mindspore_models
 from parity.compare import Comparison, compare_names

@@ -6,21 +6,21 @@ import mindspore as ms
 import numpy as np
 import torch
 from PIL import Image
+from torch_ref.evaluation.evaluating import extract
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.data import transforms
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.readers import read_data
 from ms_vireid.evaluation import evaluate_ranking
-from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.models import build_model as mindspore_model
+from ms_vireid.search.features import FeatureExtractor
 from parity.compare import EXACT, FORWARD, Comparison, compare
 from parity.harness import once, same_weights
 from parity.oracles import InterpolationMode
 from parity.oracles import torchvision_transforms as functional
 from parity.trajectory import configuration, same_batches
 from torch_ref.models import build_model as torch_model
-from torch_ref.tasks.evaluate import extract
 
 RECIPE = "PMT stage 2"
 ONE_LEVEL = 1.0 / 255  # two ways to round a pixel to 8 bits

@@ -7,11 +7,11 @@ import mindspore as ms
 import numpy as np
 import torch
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.config.models import MUNConfig
-from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.models import build_model as mindspore_model
-from ms_vireid.optimizers import build_optimizer as mindspore_optimizer
+from ms_vireid.optimizers import schedule as mindspore_schedule
+from ms_vireid.optimizers.build import build_optimizer as mindspore_optimizer
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
 from parity.harness import ALL_BUT_KERNELS, Case, CompareBackend, once, same_weights
 from parity.mapping import torch_names
@@ -27,7 +27,7 @@ from parity.trajectory import (
     trajectories,
 )
 from torch_ref.models import build_model as torch_model
-from torch_ref.optimizers import build_optimizer as torch_optimizer
+from torch_ref.optimizers.build import build_optimizer as torch_optimizer
 
 
 def groups(recipe: str) -> list[Comparison]:

@@ -5,13 +5,13 @@ from functools import partial
 
 import numpy as np
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.engine.train_step import build_step, loss_scaler
-from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
+from ms_vireid.search.features import FeatureExtractor
 from parity.cases import LADDER, run
 
 SIZE = (48, 24)  # of the pictures, (H, W) in pixels

@@ -6,7 +6,7 @@ import pytest
 
 from ms_vireid.ablations.output import Report, RowResult
 from ms_vireid.ablations.tables import Table
-from ms_vireid.evaluation.table import markdown
+from ms_vireid.evaluation.metrics_table import markdown
 from ms_vireid.files.checks import unsealed
 
 TABLE = Table.model_validate(

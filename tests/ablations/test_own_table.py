@@ -8,7 +8,7 @@ import pytest
 
 from ms_vireid.ablations import runs
 from ms_vireid.ablations.output import Report, row_result
-from ms_vireid.ablations.runs import Plan
+from ms_vireid.ablations.runs import TablePlan
 from ms_vireid.ablations.tables import TABLES, load_table
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
@@ -26,7 +26,7 @@ rows: [{name: agw, config: configs/agw/regdb.yaml}]
 
 
 def test_the_example_is_the_readmes_demonstrations_over_five_seeds():
-    plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"))
+    plan = TablePlan(EXAMPLE, load_table(EXAMPLE), Path("out"))
     plan._read = lambda config: SimpleNamespace(train=SimpleNamespace(num_identities=740), checksum="")
     plan._check_search = lambda column, config: None
     trainings = plan.trainings(list(plan.table.rows))
@@ -42,7 +42,7 @@ def test_the_example_runs_and_is_printed_with_mean_and_deviation(monkeypatch, tm
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", in_process.start)
     short = [*TINY["pmt"], OPERATORS, "stages.0.epochs=1", "stages.1.epochs=1"]
-    plan = Plan(EXAMPLE, load_table(EXAMPLE), Path("out"), overrides=short, seeds=2)
+    plan = TablePlan(EXAMPLE, load_table(EXAMPLE), Path("out"), overrides=short, seeds=2)
     row = plan.table.rows[0]
     trainings = plan.trainings([row])
     assert [one.make("CPU") for one in trainings] == [None, None]
@@ -61,7 +61,7 @@ def test_splits_and_seeds_are_the_tables(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text(OWN + "seeds: 2\nsplits: 2\n")
     table = load_table(str(file))
-    plan = Plan(str(file), table, tmp_path, roots={"regdb": str(tmp_path / "regdb")})
+    plan = TablePlan(str(file), table, tmp_path, roots={"regdb": str(tmp_path / "regdb")})
     made = [str(one.folder.path.relative_to(tmp_path)) for one in plan.trainings(list(table.rows))]
     assert made == [f"mine/agw/trial{trial}/seed{seed}" for trial in (1, 2) for seed in (0, 1)]
     assert table.rows[0].label == "agw"
@@ -106,7 +106,7 @@ def test_a_row_of_another_data_set_and_a_file_that_is_not_there_are_refused(tmp_
     file.write_text(OWN.replace("agw/regdb", "agw/sysu"))
     table = load_table(str(file))
     with pytest.raises(InputError, match=r"row agw is on sysu_mm01, not on regdb as its column; name another file"):
-        Plan(str(file), table, tmp_path).trainings(list(table.rows))
+        TablePlan(str(file), table, tmp_path).trainings(list(table.rows))
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
         load_table("nowhere.yaml")
 
@@ -126,7 +126,9 @@ def searched(folder, search, *overrides):
     write_regdb(folder / "regdb")
     file = folder / "mine.yaml"
     file.write_text(OWN.replace("map]", f"map], search: {{{search}}}"))
-    plan = Plan(str(file), load_table(str(file)), folder, overrides=overrides, roots={"regdb": str(folder / "regdb")})
+    plan = TablePlan(
+        str(file), load_table(str(file)), folder, overrides=overrides, roots={"regdb": str(folder / "regdb")}
+    )
     return plan.trainings(list(plan.table.rows))
 
 
@@ -150,7 +152,7 @@ def test_a_column_is_tested_on_another_set(tmp_path, monkeypatch):
     roots = {"regdb": str(write_regdb(tmp_path / "regdb")), "folder": str(write_folder(tmp_path / "people"))}
     tiny = [one for one in TINY["agw"] if not one.startswith(("data=", "evaluation="))]
     short = [*tiny, OPERATORS, "data.image_size=[32,16]", "data.workers=0", "stages.0.epochs=1"]
-    plan = Plan(str(file), load_table(str(file)), tmp_path, overrides=short, roots=roots)
+    plan = TablePlan(str(file), load_table(str(file)), tmp_path, overrides=short, roots=roots)
     (row,) = plan.table.rows
     (training,) = plan.trainings([row])
     assert training.make("CPU") is None
@@ -167,11 +169,11 @@ def test_a_set_to_test_on_needs_its_folder_and_fits_its_search(tmp_path):
     table = load_table(str(file))
     assert table.roots == ["regdb", "folder"]
     with pytest.raises(InputError, match="no folder is given for folder: --data-root folder=FOLDER"):
-        Plan(str(file), table, tmp_path, roots={"regdb": regdb}).trainings(list(table.rows))
+        TablePlan(str(file), table, tmp_path, roots={"regdb": regdb}).trainings(list(table.rows))
     file.write_text(ACROSS.replace("{data: folder}", "{data: folder, mode: indoor}"))
     roots = {"regdb": regdb, "folder": str(write_folder(tmp_path / "people"))}
     with pytest.raises(InputError, match=r"column Folders: search\.mode: folder is evaluated without it; leave it out"):
-        Plan(str(file), load_table(str(file)), tmp_path, roots=roots).trainings(list(table.rows))
+        TablePlan(str(file), load_table(str(file)), tmp_path, roots=roots).trainings(list(table.rows))
 
 
 def test_photographs_that_are_not_there_are_refused_where_they_are_needed(tmp_path):
@@ -184,6 +186,6 @@ def test_a_direction_that_the_set_does_not_have_is_refused_before_training(tmp_p
     monkeypatch.chdir(tmp_path)
     file, table = tmp_path / "mine.yaml", OWN.replace("regdb", "synthetic").replace("agw/synthetic", "agw/sysu")
     file.write_text(table.replace("map]", "map], search: {direction: visible-to-infrared}"))
-    plan = Plan(str(file), load_table(str(file)), tmp_path, overrides=TINY["agw"])
+    plan = TablePlan(str(file), load_table(str(file)), tmp_path, overrides=TINY["agw"])
     with pytest.raises(InputError, match=r"evaluation\.direction: SYSU-MM01's protocol has infrared queries only"):
         plan.trainings(list(plan.table.rows))

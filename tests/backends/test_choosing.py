@@ -2,7 +2,7 @@
 
 import pytest
 
-from ms_vireid.backends import backend
+from ms_vireid.backends import choosing
 from ms_vireid.command.errors import DeviceError, InputError
 
 
@@ -15,24 +15,24 @@ def without_compiler(monkeypatch):
             raise DeviceError("there is no C compiler", "install gcc")
         return name
 
-    monkeypatch.setattr(backend.ms, "get_context", lambda key: "GPU")
-    monkeypatch.setattr(backend, "backend_named", make)
+    monkeypatch.setattr(choosing.ms, "get_context", lambda key: "GPU")
+    monkeypatch.setattr(choosing, "backend_named", make)
 
 
 def test_auto_takes_the_cuda_kernels(monkeypatch):
-    monkeypatch.setattr(backend.ms, "get_context", lambda key: "GPU")
-    monkeypatch.setattr(backend, "backend_named", lambda name, amp: f"{name} {amp}")
-    assert backend.choose("auto", "float16") == "cuda float16"
+    monkeypatch.setattr(choosing.ms, "get_context", lambda key: "GPU")
+    monkeypatch.setattr(choosing, "backend_named", lambda name, amp: f"{name} {amp}")
+    assert choosing.choose("auto", "float16") == "cuda float16"
 
 
 def test_without_them_auto_takes_the_graph_and_says_why(without_compiler, capsys):
-    assert backend.choose("auto") == "graph"
+    assert choosing.choose("auto") == "graph"
     assert capsys.readouterr().out == "note: no CUDA kernels, slower: there is no C compiler; install gcc\n"
-    assert backend.choose("graph") == "graph"
+    assert choosing.choose("graph") == "graph"
     assert capsys.readouterr().out == ""
 
 
 def test_where_they_are_asked_for_it_is_one_line(without_compiler):
     line = r"^--backend cuda: there is no C compiler; install gcc, or use backend graph$"
     with pytest.raises(InputError, match=line):
-        backend.choose("cuda", option="--backend ")
+        choosing.choose("cuda", option="--backend ")

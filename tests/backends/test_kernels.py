@@ -8,14 +8,13 @@ import psutil
 import pytest
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.backends.numba import base
 from ms_vireid.backends.numba.base import array, memory
-from ms_vireid.backends.numba.table import CELLS, TABLE
+from ms_vireid.backends.numba.replacements import CELLS, TABLE
 from ms_vireid.backends.numba.transformer import Attention as AttentionKernel
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import LossConfig
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models.agw import NonLocal
 from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
@@ -23,7 +22,10 @@ from ms_vireid.models.layers import Dropout, DropPath, GeM, pointwise
 from ms_vireid.models.noise import path_factors, position_noise
 from ms_vireid.models.resnet import Bottleneck, ResNet, batch_norm, convolution
 from ms_vireid.models.vit import Attention, PatchEmbed, dense, layer_norm
-from ms_vireid.optimizers import SGD, AdamW, ParameterGroup
+from ms_vireid.optimizers.adamw import AdamW
+from ms_vireid.optimizers.groups import ParameterGroup
+from ms_vireid.optimizers.sgd import SGD
+from ms_vireid.replaceable import Replacement
 
 KEY = Tensor(1234, ms.int32)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from parity.compare import FORWARD, GRADIENT, HALF, HALF_MARGIN, compare
 
 MAP = (2, 4, 7, 6)

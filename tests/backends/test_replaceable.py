@@ -8,14 +8,14 @@ from types import ModuleType
 import pytest
 from mindspore import Tensor, mint, nn, ops
 
+from ms_vireid import replaceable as declared
 from ms_vireid.backends import proven
 from ms_vireid.backends.backend import Backend
 from ms_vireid.backends.graph import TABLES
 from ms_vireid.backends.numba import Numba
 from ms_vireid.backends.reading import code_of_method, qualified
-from ms_vireid.devices import replaceable as declared
-from ms_vireid.devices.replaceable import DECLARED, Replacement, check_tables, replaceable
 from ms_vireid.models.layers import GeM
+from ms_vireid.replaceable import DECLARED, Replacement, check_tables, replaceable
 from parity.backends import rows
 
 ROOT = Path(__file__).parents[2]
@@ -135,4 +135,4 @@ def test_the_page_has_what_the_command_prints(capsys):
     assert (ROOT / "docs/evidence/backends.txt").read_text(encoding="utf-8").partition("\n\n")[2] == (
         capsys.readouterr().out
     )
-    assert sys.modules["ms_vireid.backends.cuda.table"].TABLE
+    assert sys.modules["ms_vireid.backends.cuda.replacements"].TABLE

@@ -21,10 +21,10 @@ from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.training_data import prepare_data
-from ms_vireid.inference.feature_files import load_features
+from ms_vireid.search.feature_files import load_features
 
-from ..checkpoints import write_checkpoint
 from ..test_train import command
+from ..tiny_models import write_checkpoint
 from . import tree
 
 LOW, HIGH = 51241, 52181  # counts of a thermal camera

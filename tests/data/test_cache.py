@@ -68,7 +68,7 @@ def test_auto_keeps_pictures_where_they_take_a_quarter_of_the_free_memory(
 
 
 def test_more_than_there_is_of_memory_is_one_line(train, root, monkeypatch):
-    monkeypatch.setattr("ms_vireid.devices.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("ms_vireid.command.memory.available_memory", lambda: 1000)
     with pytest.raises(InputError, match=r"^data\.cache=memory needs .*; use data\.cache=none$"):
         PictureCache(train, configuration(root, "memory").data)
 

@@ -14,7 +14,7 @@ from ms_vireid.command.running import run
 from ms_vireid.config import DataConfig, SyntheticConfig
 from ms_vireid.data import processes, validation
 from ms_vireid.data.counts import PUBLISHED, counts, expected, findings
-from ms_vireid.data.published import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
+from ms_vireid.data.published_sets import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.readers import read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import ReIDData, image_set
 from tests.data import tree

@@ -7,7 +7,7 @@ import pytest
 
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.config import CONFIG_ROOT, DataConfig, load_config
-from ms_vireid.data.layout import find_pictures
+from ms_vireid.data.picture_paths import find_pictures
 from ms_vireid.data.readers import read_data, read_folder, read_llcm, read_regdb, read_sysu_mm01
 from ms_vireid.data.records import image_set
 from ms_vireid.data.validation import (

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data import processes, synthetic
-from ms_vireid.data.published import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
+from ms_vireid.data.published_sets import SYSU_CAMERAS, SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic import generate_sysu_mm01, people
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity

@@ -133,14 +133,14 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
 
     from ms_vireid import optimizers
     from ms_vireid.backends import half
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
     from ms_vireid.engine.train_step import loss_scaler
 
     rng = np.random.default_rng(0)
     weights = [
         Parameter(Tensor(rng.normal(size=shape).astype(np.float32)), name=f"{shape}") for shape in [(3, 4), (130,)]
     ]
-    groups = [optimizers.ParameterGroup("full", 1.0, tuple(weights))]
+    groups = [optimizers.groups.ParameterGroup("full", 1.0, tuple(weights))]
     options = {"AdamW": ((0.9, 0.999), 1e-8, 0.1), "SGD": (0.9, True, 0.1)}[name]
     optimizer = getattr(optimizers, name)(groups, *options)
     computation, scaler = (
@@ -178,7 +178,7 @@ def kernels_differ_by(build: Callable, *shapes: tuple[int, ...], evaluated: tupl
     import mindspore as ms
     from mindspore import Tensor
 
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
 
     rng = np.random.default_rng(0)
     networks = [build().set_train() for _ in range(2)]
@@ -295,7 +295,7 @@ def joins_differ() -> dict[str, list[str]]:
     import mindspore as ms
     from mindspore import Tensor, nn
 
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
     from tests.device import joins
 
     x, y = (Tensor(np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)) for rows in (2, 4))
@@ -508,7 +508,7 @@ def set_up(device: str, blocking: bool) -> None:
     if blocking:
         mindspore.runtime.launch_blocking()
     if os.environ.get("STAND_IN_VALUES") == "0":  # then features are zeros, which are refused
-        from ms_vireid.inference import feature_files, features
+        from ms_vireid.search import feature_files, features
 
         for module in (feature_files, features):
             module.first_fault = lambda rows: None

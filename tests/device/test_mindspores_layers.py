@@ -32,7 +32,7 @@ NORMS = [name for name in TAKEN if name.startswith("BatchNorm") and name not in 
 
 def save_layers(file: str, names: list[str], training: bool) -> None:
     """Compute cases in one graph; outside of training without gradients."""
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
 
     cases = [TAKEN[name] for name in names]
     of_cases = results(cases, training, backend_named("graph").accelerate, gradients=training)
@@ -41,7 +41,7 @@ def save_layers(file: str, names: list[str], training: bool) -> None:
 
 def launched_by_name(names: list[str]) -> list[str]:
     """What cases launch that CANN compiles first, but sums of gradients."""
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
 
     before = functions()
     results([TAKEN[name] for name in names], True, backend_named("graph").accelerate)
@@ -50,7 +50,7 @@ def launched_by_name(names: list[str]) -> list[str]:
 
 def layer_refusals(names: list[str]) -> list[str]:
     """The cases that nothing refuses."""
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
 
     return [name for name in names if refusal(REFUSED[name], True, backend_named("graph").accelerate) is None]
 
@@ -110,7 +110,7 @@ def joined(prepare=lambda cell: None):
 
 def save_joined(file: str) -> list[str]:
     """Returns the types of elements that MindSpore's kernel joins."""
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
 
     before = functions()
     np.savez(file, *joined(backend_named("graph").accelerate))
@@ -159,7 +159,7 @@ def scaled(prepare=lambda cell: None):
 
 
 def save_scaled(file: str) -> None:
-    from ms_vireid.backends.backend import backend_named
+    from ms_vireid.backends.choosing import backend_named
 
     np.savez(file, *scaled(backend_named("graph").accelerate))
 

@@ -16,9 +16,9 @@ import pytest
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from parity.stand_in import Counts, __main__, build, counts, gpu, missing
-from tests.checkpoints import DATA, PMT
 from tests.device import conftest
 from tests.device.worker import ROOT, CaseError, Worker
+from tests.tiny_models import DATA, PMT
 
 INVALID_VALUE, OUT_OF_MEMORY = 1, 2  # of CUDA's runtime
 

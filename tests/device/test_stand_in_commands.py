@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.checkpoints import RECIPES, write_checkpoint
 from tests.data.tree import write_folder
 from tests.device.test_stand_in_training import arguments, one_stage
 from tests.device.worker import ROOT
 from tests.extensive import but, extensive
+from tests.tiny_models import RECIPES, write_checkpoint
 
 SET_UP = "from ms_vireid.devices import runtime; runtime.set_up('GPU')"
 

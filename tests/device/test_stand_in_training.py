@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 
 from ms_vireid.config import CONFIG_ROOT
 from parity.stand_in import Counts, called
-from tests.checkpoints import DATA, RECIPES
 from tests.data.tree import write_llcm, write_regdb
 from tests.extensive import but, extensive, some_of
+from tests.tiny_models import DATA, RECIPES
 
 SMALL = ["train.num_identities=2", "train.num_instances=2", "evaluation.compare_untrained=false"]
 STAGES = {"pmt": 2, "agw": 1, "mun": 1}

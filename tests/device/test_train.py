@@ -7,7 +7,7 @@ import pytest
 from ms_vireid import train
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT
-from tests.checkpoints import DATA, RECIPES
+from tests.tiny_models import DATA, RECIPES
 
 COMMON = ["train.num_identities=2", "train.num_instances=2", "train.iterations=2", "train.log_steps=1"]
 SHORT = {"pmt": ["stages.0.epochs=1", "stages.1.epochs=1"], "agw": ["stages.0.epochs=1"], "mun": ["stages.0.epochs=1"]}

@@ -7,17 +7,18 @@ from tempfile import TemporaryDirectory
 import mindspore as ms
 import numpy as np
 
-from ms_vireid.backends.backend import Backend, Step, backend_named
+from ms_vireid.backends.backend import Backend, Step
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.backends.reading import code_of_method
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.engine.train_step import build_step, loss_scaler
-from ms_vireid.inference.features import FeatureExtractor
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
 from ms_vireid.optimizers.groups import GroupOptimizer
+from ms_vireid.search.features import FeatureExtractor
 from tests.edits import own_models
 from tests.edits.sites import Edit, applied_to_code, apply_to_cells
 
@@ -130,7 +131,7 @@ def _trained(config: Config, named: Backend, model: ReIDModel, optimizer: GroupO
     extractor = FeatureExtractor(model, named, SIZE, len(LABELS) // 2)
     halves = images()[:4], images()[4:]
     features = [extractor.features_of(half, of) for half, of in zip(halves, ("visible", "infrared"), strict=True)]
-    return {"losses": np.array(losses), "features": np.concatenate(features), "left": list(named.left)}
+    return {"losses": np.array(losses), "features": np.concatenate(features), "left": list(named.notes)}
 
 
 def _model(run: str, config: Config) -> ReIDModel:

@@ -7,7 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ms_vireid.backends.backend import OF_DEVICE
+from ms_vireid.backends.choosing import OF_DEVICE
 from ms_vireid.devices import runtime
 from parity.processes import set_up_for_comparisons
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mindspore import ops
 
-from ms_vireid.optimizers import SGD
+from ms_vireid.optimizers.sgd import SGD
 from tests.edits import own_models, runs, sites
 
 GOOD = ("as edited", "refused: ")

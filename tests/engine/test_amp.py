@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mindspore.amp import DynamicLossScaler
 
-from ms_vireid.backends.backend import choose
+from ms_vireid.backends.choosing import choose
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.readers import read_data
 from ms_vireid.engine.run_folder import RunFolder

@@ -7,13 +7,13 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
-from ms_vireid.optimizers import build_optimizer
-from tests.checkpoints import tiny_config
+from ms_vireid.optimizers.build import build_optimizer
 from tests.extensive import extensive
+from tests.tiny_models import tiny_config
 
 NODE = re.compile(r"^ +%\d+\([^)]*\) = (?:PrimFunc_)?([A-Z]\w*)\(", re.MULTILINE)  # of a graph, as MindSpore prints it
 

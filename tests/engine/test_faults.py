@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from ms_vireid.files.weights import read_checkpoint
+from ms_vireid.checkpoints.weights import read_checkpoint
 from ms_vireid.files.writing import write_text
 from tests.engine.test_resume import OVERRIDES, weights
 from tests.extensive import extensive, some_of
@@ -21,7 +21,7 @@ SNAPSHOTS = """
 import os, shutil, sys
 from ms_vireid import train
 from ms_vireid.command.running import run
-from ms_vireid.files import weights
+from ms_vireid.checkpoints import weights
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.backends.backend import Step
 count = 0

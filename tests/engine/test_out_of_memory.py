@@ -10,12 +10,13 @@ import pytest
 from mindspore import ops
 
 from ms_vireid import train
-from ms_vireid.backends.backend import Step, backend_named
+from ms_vireid.backends.backend import Step
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.engine.out_of_memory import explained, smaller_steps
-from tests.checkpoints import DATA, RECIPES
+from tests.tiny_models import DATA, RECIPES
 
 COLUMN = np.ones((1 << 22, 1), np.float32)  # 16 MiB, whose products with each other take 64 TiB
 

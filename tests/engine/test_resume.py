@@ -10,9 +10,9 @@ import sys
 import mindspore as ms
 import pytest
 
-from ms_vireid.files.weights import read_checkpoint
-from tests.checkpoints import PMT
+from ms_vireid.checkpoints.weights import read_checkpoint
 from tests.extensive import extensive
+from tests.tiny_models import PMT
 
 # Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
 OVERRIDES = [
@@ -43,7 +43,7 @@ import mindspore
 from ms_vireid import train
 from ms_vireid.command.running import run
 from ms_vireid.backends.backend import Step
-from ms_vireid.files import weights
+from ms_vireid.checkpoints import weights
 moment, number = sys.argv[1], int(sys.argv[2])
 sys.argv[1:] = sys.argv[3:]
 count = 0

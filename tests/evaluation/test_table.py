@@ -1,6 +1,6 @@
 """The table that train and evaluate print."""
 
-from ms_vireid.evaluation.table import AT_THRESHOLD, aligned, format_table
+from ms_vireid.evaluation.metrics_table import AT_THRESHOLD, aligned, format_table
 
 TRAINED = {"rank1": 0.67529, "rank5": 0.9, "rank10": 0.95, "rank20": 1.0, "map": 0.6498, "minp": 0.5186}
 CHANCE = {"rank1": 0.0104, "rank5": 0.05, "rank10": 0.1, "rank20": 0.2, "map": 0.03, "minp": 0.01}

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.synthetic import MARKER, generate_sysu_mm01
 from ms_vireid.engine.run_folder import Result, read_metrics
 from ms_vireid.files.checks import read_json, sealed
-from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.files.writing import append_line, write_json
-from ms_vireid.inference.feature_files import load_features, save_features
 from ms_vireid.search.faiss_index import build_index, load_index, save_index
+from ms_vireid.search.feature_files import load_features, save_features
 from tests.search.galleries import gallery
 
 METRICS = {"rank1": 0.1 + 0.2, "map": 1 / 3}

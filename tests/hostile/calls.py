@@ -25,7 +25,7 @@ def functions(searcher: object) -> dict[str, Callable]:
     """By their names. searcher: the class, or one whose methods are called."""
     import ms_vireid
     from ms_vireid import losses
-    from ms_vireid.inference.feature_files import load_features, save_features
+    from ms_vireid.search.feature_files import load_features, save_features
     from ms_vireid.search.result import format_result
 
     found = {"Searcher": ms_vireid.Searcher, "features": searcher.features, "rank": searcher.rank}
@@ -67,7 +67,7 @@ def called(rng) -> tuple[str, ...]:
 def main() -> None:
     from ms_vireid import Searcher
     from ms_vireid.config.models import MODELS
-    from ms_vireid.inference.feature_files import load_features
+    from ms_vireid.search.feature_files import load_features
 
     name, parameter, number = sys.argv[1:]
     searcher = Searcher("run", "CPU")

@@ -20,8 +20,8 @@ SECONDS = 10.0  # of a processor, that a command may take to refuse its input
 MEMORY = 2 << 30  # bytes, that it may take besides what is imported
 OUTPUTS = "stdout", "stderr"
 PRELOADED = (  # the work of all commands, which they import only when it begins
-    *("ms_vireid.engine.trainer", "ms_vireid.inference.trained_model", "ms_vireid.inference.extraction"),
-    *("ms_vireid.ablations.output", "ms_vireid.data.layout", "ms_vireid.search.sources"),
+    *("ms_vireid.engine.trainer", "ms_vireid.search.trained_model", "ms_vireid.search.extraction"),
+    *("ms_vireid.ablations.output", "ms_vireid.data.picture_paths", "ms_vireid.search.sources"),
     *("ms_vireid.search.local_gallery", "ms_vireid.search.faiss_index", "ms_vireid.exports.mindir"),
     *("ms_vireid.visualization.page", "ms_vireid.visualization.curves", "ms_vireid.visualization.maps"),
     *("ms_vireid.exports.onnx_graph", "parity.conversion"),

@@ -20,10 +20,10 @@ from PIL import Image
 from pydantic import BaseModel
 from safetensors.numpy import save_file
 
+from ms_vireid.checkpoints.mindspore_checkpoint import RECORD
+from ms_vireid.checkpoints.weights import read_checkpoint
 from ms_vireid.command.running import Parser
 from ms_vireid.config import Config
-from ms_vireid.files.mindspore_checkpoint import RECORD
-from ms_vireid.files.weights import read_checkpoint
 
 from .good import DEVICE, TRAIN
 from .test_writing import COMMANDS, TABLE

@@ -6,8 +6,8 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from ms_vireid.files.mindspore_checkpoint import RECORD
-from ms_vireid.files.weights import read_checkpoint
+from ms_vireid.checkpoints.mindspore_checkpoint import RECORD
+from ms_vireid.checkpoints.weights import read_checkpoint
 from tests.data.tree import write_folder, write_picture, write_sysu_mm01
 
 CONFIG = """

@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
+from ms_vireid.checkpoints.mindspore_checkpoint import RECORD
+from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.files.checks import sealed, unsealed
-from ms_vireid.files.mindspore_checkpoint import RECORD
-from ms_vireid.files.weights import read_checkpoint, write_checkpoint
-from tests.files.test_weights import LIES
+from tests.checkpoints.test_weights import LIES
 
 from .commands import assert_refused
 from .good import DEVICE, TRAIN, rewrite_record

@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.config import CONFIG_ROOT, MUNConfig, Setting, load_config
 from ms_vireid.data.randomness import step_key
-from ms_vireid.files.weights import COUNTER
 from ms_vireid.models import build_model
 from ms_vireid.models.base import TrainingOutputs
 from ms_vireid.models.mun import MUN

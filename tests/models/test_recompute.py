@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-from ms_vireid.backends.backend import OF_DEVICE, backend_named
+from ms_vireid.backends.choosing import OF_DEVICE, backend_named
 from ms_vireid.config import AGWConfig, MUNConfig, Setting
 from ms_vireid.models import AGW, MUN
 from ms_vireid.models.resnet import Bottleneck

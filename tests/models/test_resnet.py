@@ -6,11 +6,11 @@ import torch
 from mindspore import Tensor
 from safetensors.numpy import save_file
 
+from ms_vireid.checkpoints.layouts import torch_name
+from ms_vireid.checkpoints.pretrained import read_pretrained
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import check_config
 from ms_vireid.config.models import ResNetConfig
-from ms_vireid.files.layouts import torch_name
-from ms_vireid.files.pretrained import read_pretrained
 from ms_vireid.models import ResNet, build_model
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from parity.oracles import torchvision

@@ -5,10 +5,10 @@ import torch
 from mindspore import Tensor
 from safetensors.numpy import save_file
 
+from ms_vireid.checkpoints.layouts import torch_name
+from ms_vireid.checkpoints.pretrained import read_pretrained
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.randomness import step_key
-from ms_vireid.files.layouts import torch_name
-from ms_vireid.files.pretrained import read_pretrained
 from ms_vireid.models import VisionTransformer, create_model
 from ms_vireid.models.layers import DropPath
 from ms_vireid.models.pretrained import load_pretrained_vit

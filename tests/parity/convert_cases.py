@@ -8,17 +8,17 @@ import mindspore as ms
 import numpy as np
 import torch
 
+from ms_vireid.checkpoints.state_dict import read_state_dict
 from ms_vireid.command.names import TORCH
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config, load_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, save_checkpoint
-from ms_vireid.files.state_dict import read_state_dict
 from ms_vireid.models import build_model
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
 from parity import convert as command
 from parity.files import write as write_arrays
 from torch_ref.engine.checkpoint import save_checkpoint as save_torch_checkpoint
 from torch_ref.models import build_model as build_torch_model
-from torch_ref.optimizers import build_optimizer as build_torch_optimizer
+from torch_ref.optimizers.build import build_optimizer as build_torch_optimizer
 
 SMALL = {
     "pmt": [

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import cache
 
-from ms_vireid.backends.backend import OF_DEVICE
+from ms_vireid.backends.choosing import OF_DEVICE
 from parity import trajectory
 from parity.cases import LADDER, ONCE, run
 from parity.rungs import training

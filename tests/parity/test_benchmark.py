@@ -13,7 +13,6 @@ import torch
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.devices import host
 from parity import benchmark
 from parity.measure import sections, serving, steps, tuned, workers
 from parity.measure.workers import Work

@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MINDSPORE, TORCH
 from ms_vireid.config import CONFIG_ROOT, check_config, dump_config
 from ms_vireid.engine.checkpoint import load_checkpoint, load_model, load_parameters
-from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.models import MUN, build_model
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
 from tests.parity.convert_cases import (
     SMALL,
     TRAINING,
@@ -37,7 +37,7 @@ from torch_ref.engine.checkpoint import load_checkpoint as load_torch_checkpoint
 from torch_ref.engine.checkpoint import load_model as load_torch_model
 from torch_ref.engine.checkpoint import load_optimizer as load_torch_optimizer
 from torch_ref.models import build_model as build_torch_model
-from torch_ref.optimizers import build_optimizer as build_torch_optimizer
+from torch_ref.optimizers.build import build_optimizer as build_torch_optimizer
 
 MODELS = ["pmt", "agw", "mun"]
 

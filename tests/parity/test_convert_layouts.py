@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn import functional
 
+from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import CONFIG_ROOT, check_config
 from ms_vireid.engine.checkpoint import load_checkpoint as load_mindspore
-from ms_vireid.files.weights import read_checkpoint, write_checkpoint
 from ms_vireid.models import build_model
 from parity.oracles import timm_vit, torchvision
 from tests.parity.convert_cases import (

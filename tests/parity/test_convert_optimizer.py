@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 import torch
 
-from ms_vireid.backends.backend import backend_named
+from ms_vireid.backends.choosing import backend_named
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.models import build_model
-from ms_vireid.optimizers import build_optimizer
+from ms_vireid.optimizers.build import build_optimizer
 from parity.states import optimizer_to_mindspore, optimizer_to_torch, to_mindspore
 from torch_ref.models import build_model as build_torch_model
-from torch_ref.optimizers import build_optimizer as build_torch_optimizer
+from torch_ref.optimizers.build import build_optimizer as build_torch_optimizer
 
 SMALL = ["data.image_size=[16,16]", "model.patch_size=8", "model.embed_dim=16", "model.depth=2", "model.num_heads=2"]
 

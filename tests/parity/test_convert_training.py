@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from ms_vireid import train as ms_train
 from ms_vireid.backends.backend import Step
 from ms_vireid.command.errors import InputError
-from tests.checkpoints import PMT
 from tests.parity.convert_cases import convert
+from tests.tiny_models import PMT
 from torch_ref import train as torch_train
 from torch_ref.engine.checkpoint import load_checkpoint
 from torch_ref.losses.stage import StageLoss

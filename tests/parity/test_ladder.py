@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ms_vireid.backends.backend import OF_DEVICE
+from ms_vireid.backends.choosing import OF_DEVICE
 from ms_vireid.command.errors import InputError
 from parity import ladder
 from parity.cases import LADDER, RUNGS

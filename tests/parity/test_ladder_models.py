@@ -4,7 +4,7 @@ layers, small models and whole trainings are computed by eager and graph here to
 
 import pytest
 
-from ms_vireid.backends.backend import OF_DEVICE
+from ms_vireid.backends.choosing import OF_DEVICE
 from tests.extensive import but
 from tests.parity.ladder import check, of_rungs
 

@@ -4,7 +4,7 @@ kernels. A graph is compiled on the stand-in devices, too (tests/device); `parit
 import numpy as np
 import pytest
 
-from ms_vireid.backends.backend import OF_DEVICE
+from ms_vireid.backends.choosing import OF_DEVICE
 from parity import trajectory
 from tests.extensive import but
 from tests.parity.ladder import check, of_rungs, shorten_trainings

@@ -12,9 +12,9 @@ from torch import nn
 from ms_vireid import optimizers as mindspore_optimizers
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.data import transforms
-from ms_vireid.engine import schedule as mindspore_schedule
 from ms_vireid.losses import logarithms as mindspore_logarithms
 from ms_vireid.models.layers import GeM
+from ms_vireid.optimizers import schedule as mindspore_schedule
 from parity import states
 from parity.cases import LADDER, run
 from parity.mapping import values
@@ -62,7 +62,7 @@ def made(module, name, change):
 
 def regrouped(**changes):
     """All groups of PyTorch's parameters with these fields otherwise."""
-    original = torch_optimizers.parameter_groups
+    original = torch_optimizers.groups.parameter_groups
 
     def changed(model, config):
         return [dataclasses.replace(group, **changes) for group in original(model, config)]
@@ -139,7 +139,7 @@ def no_bias_correction(patch):
         rows = [(lr, decay, self.eps, *self.betas) for lr, decay in zip(base_lrs, self.decays, strict=True)]
         return np.array(rows, np.float32)
 
-    patch.setattr(mindspore_optimizers.AdamW, "scalars", plain)
+    patch.setattr(mindspore_optimizers.adamw.AdamW, "scalars", plain)
 
 
 def coupled_decay(patch):
@@ -147,7 +147,7 @@ def coupled_decay(patch):
         for group in optimizer.param_groups:
             group["decoupled_weight_decay"] = False
 
-    after(torch_optimizers.AdamW, couple)(patch)
+    after(torch_optimizers.adamw.AdamW, couple)(patch)
 
 
 def norm_of_each_group(patch):

@@ -4,9 +4,9 @@ import sys
 import pytest
 from mindspore import nn
 
-from ms_vireid.backends.numba.table import TABLE
+from ms_vireid.backends.numba.replacements import TABLE
 from ms_vireid.command.errors import InputError
-from ms_vireid.devices.replaceable import Replacement
+from ms_vireid.replaceable import Replacement
 from parity import cases, report
 
 BACKENDS = ("numba", "eager", "graph")

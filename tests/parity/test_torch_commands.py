@@ -9,9 +9,9 @@ import torch
 
 from ms_vireid import evaluate as ms_evaluate
 from ms_vireid import train as ms_train
+from ms_vireid.checkpoints.weights import read_checkpoint
 from ms_vireid.command import running
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.weights import read_checkpoint
 from parity import benchmark, convert, report
 from tests.data.tree import write_sysu_mm01
 from tests.parity.test_convert_training import RECIPE

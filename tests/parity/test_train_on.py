@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from ms_vireid.checkpoints.containers import weight_file
+from ms_vireid.checkpoints.layouts import torch_name
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.containers import weight_file
-from ms_vireid.files.layouts import torch_name
 from ms_vireid.models import build_model
 from parity.mapping import values
 from tests.parity.convert_cases import read, recipe, write_mindspore, write_weights

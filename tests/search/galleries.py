@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from ms_vireid.inference.feature_files import FORMAT, Features
+from ms_vireid.search.feature_files import FORMAT, Features
 
 WIDTH = 12
 EQUAL = (3, 17, 18, 40)  # rows that are the same

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.inference.feature_files import save_features
 from ms_vireid.search import faiss_index
 from ms_vireid.search.exact import search_exact
 from ms_vireid.search.faiss_index import RECALL, ROUNDING, FaissIndex, build_index, load_index, save_index
+from ms_vireid.search.feature_files import save_features
 from ms_vireid.search.result import NOTHING, nearest
 
 from .galleries import WIDTH, as_features, gallery, queries

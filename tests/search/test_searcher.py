@@ -13,17 +13,17 @@ from PIL import Image
 import ms_vireid
 from ms_vireid import evaluate as module
 from ms_vireid import extract, retrieve
+from ms_vireid.checkpoints.weights import read_checkpoint
+from ms_vireid.checkpoints.weights import write_checkpoint as save_weights
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.evaluation.reranking import rerank
 from ms_vireid.files.checks import file_checksum, unsealed
-from ms_vireid.files.weights import read_checkpoint
-from ms_vireid.files.weights import write_checkpoint as save_weights
-from ms_vireid.inference.feature_files import load_features, save_features
 from ms_vireid.models import create_model
+from ms_vireid.search.feature_files import load_features, save_features
 from ms_vireid.search.result import format_result
-from tests.checkpoints import write_checkpoint
 from tests.data.tree import write_folder
 from tests.test_train import command, refused
+from tests.tiny_models import write_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 
 from ms_vireid.data.readers import read_data
-from tests.checkpoints import tiny_config, write_checkpoint
+from tests.tiny_models import tiny_config, write_checkpoint
 
 
 @pytest.fixture(scope="package")

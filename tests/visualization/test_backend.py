@@ -20,7 +20,11 @@ figure.add_subplot().plot([1, 2])
 save_figure(figure, Path(sys.argv[2]))
 print(matplotlib.get_backend(), os.environ.get("MPLBACKEND"))
 """
-FIRST = "ms_vireid.search.sheet", "ms_vireid.tasks.visualize", "ms_vireid.visualization.page"  # to import Matplotlib
+FIRST = (
+    "ms_vireid.visualization.sheet",
+    "ms_vireid.tasks.visualize",
+    "ms_vireid.visualization.page",
+)  # to import Matplotlib
 BACKENDS = "module://matplotlib_inline.backend_inline", "TkAgg", "nonsense"
 
 

@@ -7,7 +7,7 @@ from mindspore import Tensor
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.batches import EvaluationBatches
-from ms_vireid.inference import load_trained
+from ms_vireid.search.start import load_trained
 from ms_vireid.visualization.embedding import Sample, choose_pictures, draw_embedding, project, sample
 
 

@@ -5,7 +5,7 @@ import pytest
 from mindspore import Tensor
 
 from ms_vireid.data.transforms import load_image
-from ms_vireid.inference import load_trained
+from ms_vireid.search.start import load_trained
 from ms_vireid.visualization.maps import Decoded, draw_features, feature_maps
 
 

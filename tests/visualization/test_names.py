@@ -11,7 +11,7 @@ from matplotlib import font_manager as fonts
 from matplotlib.figure import Figure
 
 from ms_vireid.command.errors import printable
-from ms_vireid.evaluation.table import format_table
+from ms_vireid.evaluation.metrics_table import format_table
 from ms_vireid.search.result import Entry, Hit, SearchResult, as_json, format_result
 from ms_vireid.visualization import figure as figure_module
 from ms_vireid.visualization.curves import draw_curves

@@ -8,9 +8,9 @@ import pytest
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.records import ImageSet
 from ms_vireid.evaluation import evaluate_ranking
+from ms_vireid.evaluation.evaluating import searched_features
 from ms_vireid.evaluation.protocol import Trial, evaluate_trials
-from ms_vireid.inference import load_trained
-from ms_vireid.inference.evaluating import searched_features
+from ms_vireid.search.start import load_trained
 from ms_vireid.visualization.figure import RIGHT, WRONG
 from ms_vireid.visualization.ranking import choose_queries, draw_ranking, find_queries, rank_queries
 

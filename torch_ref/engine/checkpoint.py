@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ms_vireid.checkpoints.weights import STATES, Checkpoint, read_checkpoint, write_checkpoint
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import TORCH
-from ms_vireid.files.weights import STATES, Checkpoint, read_checkpoint, write_checkpoint
-from torch_ref.optimizers import SGD, AdamW
+from torch_ref.optimizers.adamw import AdamW
+from torch_ref.optimizers.sgd import SGD
 
 _KEYS = {AdamW: STATES["adamw"], SGD: STATES["sgd"]}
 

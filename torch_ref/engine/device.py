@@ -5,7 +5,7 @@ import platform
 import torch
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.devices.host import processor_name
+from ms_vireid.devices.cpu import processor_name
 
 
 def choose(name: str) -> torch.device:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from torch_ref.losses.stage import StageLoss
-from torch_ref.optimizers import SGD, AdamW
+from torch_ref.optimizers.adamw import AdamW
+from torch_ref.optimizers.sgd import SGD
 
 
 def loss_scaler(amp: str | bool, device: torch.device | str) -> torch.amp.GradScaler:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.config import AGWConfig, Setting
-from ms_vireid.files.pretrained import Pretrained
 from torch_ref.models import base
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise

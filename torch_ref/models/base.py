@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from ms_vireid.files.pretrained import Pretrained
+from ms_vireid.checkpoints.pretrained import Pretrained
 
 
 class TrainingOutputs(NamedTuple):

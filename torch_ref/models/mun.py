@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.config import MUNConfig, Setting
-from ms_vireid.files.pretrained import Pretrained
 from torch_ref.models import base
 from torch_ref.models.auxiliary_generator import SCALE_RANGE
 from torch_ref.models.base import ReIDModel, TrainingOutputs

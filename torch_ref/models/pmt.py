@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.config import PMTConfig, Setting
-from ms_vireid.files.pretrained import Pretrained
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import bn_neck, identity_classifier, l2_normalise
 from torch_ref.models.pretrained import load_pretrained_vit

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ms_vireid.checkpoints.pretrained import Pretrained, read_pretrained
+from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
-from ms_vireid.files.pretrained import Pretrained, read_pretrained
-from ms_vireid.files.weights import COUNTER
 from torch_ref.models.base import ReIDModel
 from torch_ref.models.resnet import ResNet
 from torch_ref.models.vit import VisionTransformer, resize_position_embedding

@@ -16,13 +16,13 @@ from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, apply_override, check_config, dump_config
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.engine.checkpoint_config import checkpoint_config
 from ms_vireid.engine.run_folder import RunFolder, check_outside_data
-from ms_vireid.evaluation.features import first_fault
+from ms_vireid.engine.test_set import read_test_set
+from ms_vireid.evaluation.metrics_table import format_table
 from ms_vireid.evaluation.protocol import ProtocolResult, evaluate_trials, evaluated, protocol_trials, require_choices
-from ms_vireid.evaluation.table import format_table
+from ms_vireid.evaluation.ranking import first_fault
 from ms_vireid.files.writing import check_output, write_json, write_text
-from ms_vireid.inference.checkpoint_config import checkpoint_config
-from ms_vireid.inference.test_set import read_test_set
 from torch_ref.engine.batches import iterate
 from torch_ref.engine.checkpoint import load_checkpoint, load_model
 from torch_ref.engine.device import choose, in_words, round_products
@@ -78,7 +78,7 @@ def evaluate(model: nn.Module, data: ReIDData, config: Config, device: torch.dev
 
 
 def extract(model: nn.Module, images: ImageSet, config: Config, device: torch.device) -> np.ndarray:
-    """Extract the features of all pictures, float32 [N, C], as `ms_vireid.inference.features` does."""
+    """Extract the features of all pictures, float32 [N, C], as `ms_vireid.search.features` does."""
     size, value_ranges = config.data.image_size, config.data.value_ranges
     batches = EvaluationBatches(images, size, config.evaluation.batch_size, value_ranges=value_ranges)
     features = None

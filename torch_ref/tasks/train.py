@@ -23,7 +23,7 @@ from torch_ref.engine.device import choose, in_words, round_products
 from torch_ref.engine.train_step import build_step, loss_scaler
 from torch_ref.losses.stage import StageLoss
 from torch_ref.models import build_model
-from torch_ref.optimizers import build_optimizer
+from torch_ref.optimizers.build import build_optimizer
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 The kernels (`*.cu`) read like their equations; they compute in float32 on float32 or float16. Each says beside it what
 it takes, gives, and how it is launched (`OPERATOR`): from that `declarations.py` generates its arguments and the C
 function that launches it, which `build.py` compiles, and `operators.py` makes a MindSpore operator with its gradient.
-Modules by topic call these; `table.py` has all that they replace.
+Modules by topic call these; `replacements.py` has all that they replace.
 """
 
 from functools import cache
@@ -11,9 +11,9 @@ from functools import cache
 from mindspore import nn
 
 from ms_vireid.backends.cuda import build, declarations
-from ms_vireid.backends.cuda.table import TABLE
+from ms_vireid.backends.cuda.replacements import TABLE
 from ms_vireid.backends.graph import TABLES, Graph
-from ms_vireid.devices.replaceable import Table
+from ms_vireid.replaceable import Table
 
 
 @cache

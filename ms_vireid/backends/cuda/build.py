@@ -68,14 +68,14 @@ def _built_launcher() -> Path | None:
     return None
 
 
-class Compiled(NamedTuple):
+class MachineCode(NamedTuple):
     """Machine code, and the compiler's log: each kernel's registers, spills and shared memory."""
 
     code: bytes
     log: str
 
 
-def compiled(nvrtc: Path, source: str, architecture: str) -> Compiled:
+def compiled(nvrtc: Path, source: str, architecture: str) -> MachineCode:
     """Compile to machine code for an architecture such as "sm_90". Raises DeviceError if NVRTC fails."""
     library, program = ctypes.CDLL(str(nvrtc)), ctypes.c_void_p()
     use_locale = ctypes.CDLL(None).uselocale
@@ -95,7 +95,7 @@ def compiled(nvrtc: Path, source: str, architecture: str) -> Compiled:
         if library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):
             first = text("ProgramLog").partition(b"\n")[0].rstrip(b"\0").decode(errors="replace")
             raise DeviceError(f"NVRTC does not compile the CUDA kernels ({first})", "report it")
-        return Compiled(text("CUBIN"), text("ProgramLog").decode(errors="replace"))
+        return MachineCode(text("CUBIN"), text("ProgramLog").decode(errors="replace"))
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
         use_locale(before)

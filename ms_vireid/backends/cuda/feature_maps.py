@@ -13,7 +13,6 @@ from ms_vireid.backends.cuda.declarations import constants
 from ms_vireid.backends.cuda.joining import separated
 from ms_vireid.backends.cuda.operators import ABSENT, Differentiable, differentiated, operator
 from ms_vireid.config.models import check_pooled
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.models import base, mun
 from ms_vireid.models.agw import AGW, NonLocal
 from ms_vireid.models.auxiliary_generator import (
@@ -27,6 +26,7 @@ from ms_vireid.models.intermediate import PixelModality
 from ms_vireid.models.layers import GeM
 from ms_vireid.models.mun import MUN
 from ms_vireid.models.resnet import Bottleneck, ResNet
+from ms_vireid.replaceable import Replacement
 
 _depthwise, _depthwise_halves, _scaled, _gem, _max_pool, _average_pools = map(
     Differentiable, ("depthwise", "depthwise_halves", "scaled", "gem", "max_pool", "average_pools")

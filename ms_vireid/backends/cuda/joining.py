@@ -14,8 +14,8 @@ from mindspore.ops.functional import is_sequence_value_unknown
 from ms_vireid.backends import contiguous
 from ms_vireid.backends.cuda.declarations import constants
 from ms_vireid.backends.cuda.operators import made
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.models import base, mun
+from ms_vireid.replaceable import Replacement
 
 # What is not for the kernels goes to what they replace.
 _concat, _stack = ops.concat, ops.stack

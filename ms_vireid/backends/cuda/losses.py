@@ -3,9 +3,9 @@
 from mindspore import Tensor, ops
 
 from ms_vireid.backends.cuda.operators import Differentiable, differentiated
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.losses import distance, mmd, triplet
 from ms_vireid.losses.stage import StageLoss
+from ms_vireid.replaceable import Replacement
 
 _distances, _masked_mean, _hinge, _weighted_pair, _mean_discrepancies, _weighted_sum = map(
     Differentiable, ("distances", "masked_mean", "hinge", "weighted_pair", "mean_discrepancies", "weighted_sum")

@@ -9,11 +9,11 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.backends.cuda import settings
 from ms_vireid.backends.cuda.operators import ABSENT, Differentiable, differentiated, operator
 from ms_vireid.backends.graph.common import product, product_transposed
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.models import vit
 from ms_vireid.models.layers import Dropout, DropPath
 from ms_vireid.models.layers import LayerNorm as FloatLayerNorm
 from ms_vireid.models.noise import Noise, drop_limit, mask_numbers, noise_constants
+from ms_vireid.replaceable import Replacement
 
 _matmul, _matmul_transposed, _transposed_matmul = ops.MatMul(), ops.MatMul(False, True), ops.MatMul(True)
 _transposed_batches = ops.BatchMatMul(True)

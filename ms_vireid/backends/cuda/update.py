@@ -9,11 +9,12 @@ from mindspore.amp import DynamicLossScaler
 from ms_vireid.backends import half
 from ms_vireid.backends.cuda.declarations import constants
 from ms_vireid.backends.cuda.operators import ABSENT, INPLACE_LIKE, operator, operator_like
-from ms_vireid.devices.replaceable import Replacement
-from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.adamw import AdamW
 from ms_vireid.optimizers.adamw import Scalars as AdamWScalars
 from ms_vireid.optimizers.groups import Part
+from ms_vireid.optimizers.sgd import SGD
 from ms_vireid.optimizers.sgd import Scalars as SGDScalars
+from ms_vireid.replaceable import Replacement
 
 _ADAMW = {name: place for place, name in enumerate(AdamWScalars._fields)}
 _SGD = {name: place for place, name in enumerate(SGDScalars._fields)}

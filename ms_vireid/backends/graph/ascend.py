@@ -12,13 +12,13 @@ from mindspore.ops import auto_generate
 
 from ms_vireid.backends import updates
 from ms_vireid.backends.graph import common
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import vit
 from ms_vireid.models.auxiliary_generator import ResidualDepthwise
 from ms_vireid.models.layers import Dropout, DropPath, LayerNorm
 from ms_vireid.models.mun import MUN, in_parts
 from ms_vireid.models.noise import Noise, draw_noise, mask_number, mask_numbers
+from ms_vireid.replaceable import Replacement
 
 _convolution = auto_generate.Conv2DExt()
 _FUSED = 16  # channels of a head that fused attention takes, and their multiples

@@ -6,7 +6,6 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, mint, nn, ops
 
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.losses import distance, logarithms
 from ms_vireid.losses.batch import check_batch, same_labels
 from ms_vireid.losses.msel import ModalitySharedEnhancementLoss
@@ -14,6 +13,7 @@ from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import vit
 from ms_vireid.models.layers import GEM_MIN, GeM, LayerNorm
 from ms_vireid.models.noise import Noise
+from ms_vireid.replaceable import Replacement
 
 product, product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 

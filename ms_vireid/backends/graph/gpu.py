@@ -13,9 +13,9 @@ from mindspore import Parameter, Tensor, nn, ops
 from ms_vireid.backends import updates
 from ms_vireid.backends.graph import common
 from ms_vireid.backends.graph.common import product_transposed
-from ms_vireid.devices.replaceable import Replacement
 from ms_vireid.models import auxiliary_generator, layers
 from ms_vireid.models.prototypes import ModalityPrototypes, accumulated
+from ms_vireid.replaceable import Replacement
 
 
 class _Joined(nn.Cell):

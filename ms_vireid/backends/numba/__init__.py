@@ -10,9 +10,9 @@ from collections.abc import Collection
 from mindspore import nn
 
 from ms_vireid.backends.backend import Backend
-from ms_vireid.backends.contiguous import Layout
+from ms_vireid.backends.contiguous import WeightLayout
 from ms_vireid.backends.numba import base
-from ms_vireid.backends.numba.table import TABLE
+from ms_vireid.backends.numba.replacements import TABLE
 
 
 class Numba(Backend):
@@ -22,5 +22,5 @@ class Numba(Backend):
         for weight in model.get_parameters():  # aligning the optimiser's states gives no speed-up
             base.align(weight)
 
-    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> Layout:
-        return Layout(optimizer)
+    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> WeightLayout:
+        return WeightLayout(optimizer)

@@ -19,7 +19,7 @@ from mindspore.graph.api import _pynative_executor
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.devices import runtime
-from ms_vireid.devices.compiling import njit
+from ms_vireid.files.kernel_cache import njit
 
 f32 = np.float32
 STRICT = {"fastmath": {"contract"}, "error_model": "numpy"}

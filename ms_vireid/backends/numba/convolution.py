@@ -7,7 +7,7 @@ from mindspore import Tensor
 
 from ms_vireid.backends.numba.base import STRICT, Function, array, empty, f32, matmul, memory, padded_plane, threaded
 from ms_vireid.backends.numba.feature_maps import by_channel, swapped
-from ms_vireid.devices.compiling import njit
+from ms_vireid.files.kernel_cache import njit
 
 
 @njit(inline="always")

@@ -15,7 +15,7 @@ from ms_vireid.backends.numba.base import (
     threaded,
 )
 from ms_vireid.backends.numba.feature_maps import by_channel, swapped
-from ms_vireid.devices.compiling import njit
+from ms_vireid.files.kernel_cache import njit
 
 
 @njit(**STRICT)

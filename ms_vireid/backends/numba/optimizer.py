@@ -6,10 +6,10 @@ import numpy as np
 from mindspore import Tensor
 
 from ms_vireid.backends.numba.base import STRICT, array, f32, memory, threaded
-from ms_vireid.optimizers import SGD, AdamW
+from ms_vireid.optimizers.adamw import AdamW
 from ms_vireid.optimizers.adamw import Scalars as AdamWScalars
 from ms_vireid.optimizers.groups import GroupOptimizer, Part
-from ms_vireid.optimizers.sgd import Scalars
+from ms_vireid.optimizers.sgd import SGD, Scalars
 
 
 @threaded(**STRICT)

@@ -18,7 +18,7 @@ from ms_vireid.backends.numba.base import (
     rows_of,
     threaded,
 )
-from ms_vireid.devices.compiling import njit
+from ms_vireid.files.kernel_cache import njit
 
 
 @njit(**STRICT)

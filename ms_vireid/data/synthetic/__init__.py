@@ -16,7 +16,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
 from ms_vireid.data.processes import in_processes
-from ms_vireid.data.published import SYSU_CAMERAS
+from ms_vireid.data.published_sets import SYSU_CAMERAS
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 from ms_vireid.files.checks import file_checksum, read_bytes

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from ms_vireid.data.published import SYSU_INFRARED_CAMERAS
+from ms_vireid.data.published_sets import SYSU_INFRARED_CAMERAS
 from ms_vireid.data.synthetic.drawing import draw_person
-from ms_vireid.data.synthetic.people import Identity, Ink, Part, Pose, pick
+from ms_vireid.data.synthetic.people import BodyPart, Identity, Ink, Pose, pick
 
 CAMERA, SCENE = 1, 2  # random streams of a seed
 OUTDOOR_CAMERAS = (4, 5, 6)
@@ -90,8 +90,8 @@ def render(identity: Identity, camera: Camera, rng: np.random.Generator) -> Imag
     picture = camera.scene.crop((left, top, left + size[1], top + size[0]))
     for _ in range(2):
         _draw_clutter(picture, rng, camera.outdoor)
-    mask = Image.fromarray((ink != Part.BACKGROUND) * np.uint8(255))
-    colours = np.array([identity.inks[part].value(camera.infrared) for part in Part], np.uint8)
+    mask = Image.fromarray((ink != BodyPart.BACKGROUND) * np.uint8(255))
+    colours = np.array([identity.inks[part].value(camera.infrared) for part in BodyPart], np.uint8)
     picture.paste(Image.fromarray(colours[ink]), mask=mask)
     mask, shade = mask.reduce(SUPERSAMPLING), shade.reduce(SUPERSAMPLING)
     inside = np.asarray(mask.filter(ImageFilter.BoxBlur(height / 40)), np.float32) / 255

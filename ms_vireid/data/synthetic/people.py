@@ -54,7 +54,7 @@ CHOICES = {  # an identity's fields in drawing order; a repeated entry is more l
 }
 
 
-class Part(IntEnum):
+class BodyPart(IntEnum):
     """Values of the ink map. A garment's accent is its base plus one, which a pattern adds."""
 
     BACKGROUND, SKIN, HAIR, UPPER, UPPER_ACCENT, LOWER, LOWER_ACCENT, SHOES, BAG, BAG_ACCENT, HAT, SCARF = range(12)
@@ -109,13 +109,13 @@ def draw_identity(seed: int, number: int) -> Identity:
     drawn = {field: pick(rng, options) for field, options in CHOICES.items()}
     scarf = rng.random() < 0.2
     inks = {
-        Part.BACKGROUND: Ink((0, 0, 0), 0.0),
-        Part.SKIN: Ink(pick(rng, SKIN_COLOURS), SKIN_REFLECTANCE),
-        Part.HAIR: Ink(pick(rng, HAIR_COLOURS), pick(rng, HAIR_REFLECTANCES)),
-        **{part: _draw_inks(rng)[0] for part in (Part.SHOES, Part.HAT, Part.SCARF)},
+        BodyPart.BACKGROUND: Ink((0, 0, 0), 0.0),
+        BodyPart.SKIN: Ink(pick(rng, SKIN_COLOURS), SKIN_REFLECTANCE),
+        BodyPart.HAIR: Ink(pick(rng, HAIR_COLOURS), pick(rng, HAIR_REFLECTANCES)),
+        **{part: _draw_inks(rng)[0] for part in (BodyPart.SHOES, BodyPart.HAT, BodyPart.SCARF)},
     }
-    for base in (Part.UPPER, Part.LOWER, Part.BAG):
-        inks[base], inks[Part(base + 1)] = _draw_inks(rng)
+    for base in (BodyPart.UPPER, BodyPart.LOWER, BodyPart.BAG):
+        inks[base], inks[BodyPart(base + 1)] = _draw_inks(rng)
     return Identity(**drawn, scarf=scarf, inks=inks)
 
 

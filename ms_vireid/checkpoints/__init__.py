@@ -1,0 +1,1 @@
+"""Reading checkpoints without trusting them, and writing them. Imports no framework."""

@@ -1,0 +1,222 @@
+"""Feature extraction that resumes: each batch is stored beside the output as soon as it is computed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import BaseModel, Field
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.command.memory import require_memory
+from ms_vireid.command.printing import say
+from ms_vireid.command.stopping import stop_requests
+from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.records import ImageSet
+from ms_vireid.data.transforms import normalise
+from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes, read_json
+from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, reserve, write_json, write_rows
+
+if TYPE_CHECKING:
+    from ms_vireid.search.features import FeatureExtractor
+
+PARTIAL = ".partial"  # ends the name of a partial result
+STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
+LOCK = "lock"  # keeps other processes out
+
+
+class _State(BaseModel):
+    plan: dict  # the checkpoint and pictures
+    batches: int = Field(0, ge=0)  # complete in features.bin
+    checksum: str = ""  # of these batches' features
+    width: int = Field(0, ge=0, lt=2**31)  # of a feature; 0 before the first
+    broken: dict[int, str] = {}  # pictures of these batches that cannot be decoded, and why
+
+
+class _Batches(EvaluationBatches):
+    """EvaluationBatches that leave out pictures that cannot be decoded: images, indices, and {index: why} of those."""
+
+    def read(self, number: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+        index = list(map(int, self.batches[number]))
+        images = np.ndarray((len(index), 3, *self.image_size), np.float32, memory)
+        decoded, broken = [], {}
+        for i in index:
+            try:
+                pixels = self.load(i)
+                normalise(pixels, out=images[len(decoded)])
+                decoded.append(i)
+            except InputError as error:
+                broken[i] = str(error)
+        return images[: len(decoded)], np.array(decoded, np.int64), broken
+
+
+@contextmanager
+def partial_result(output: Path) -> Iterator[Path]:
+    """Make and lock the folder beside the output that stores the partial result. It is removed after the block, or
+    stays if the block fails. Raises InputError if another process has it, it holds something else, or it cannot be
+    written."""
+    partial = output.with_name(f"{output.name}{PARTIAL}")
+    try:
+        if os.path.lexists(partial):
+            _require_partial(partial)
+        partial.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
+    folder_lock = lock(partial / LOCK)
+    try:
+        yield partial
+        _remove_files(partial)
+        (partial / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # another process has started there
+            partial.rmdir()
+    finally:
+        folder_lock.release()
+
+
+def extract_resumably(
+    extractor: "FeatureExtractor", images: ImageSet, partial: Path, plan: dict, skip_broken: bool = False
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Extract as `FeatureExtractor.extract` does; also return the pictures that cannot be decoded, whose rows mean
+    nothing.
+
+    partial: a `partial_result`, which holds the array. plan: what the features depend on besides the pictures and their
+    size. Raises as `FeatureExtractor.by_batch` does, and InputError if no picture can be decoded, or, without
+    `skip_broken`, one of them, or `partial` cannot be written.
+    """
+    batches = _Batches(images, extractor.image_size, extractor.batch_size, value_ranges=extractor.value_ranges)
+    pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
+    state = _begin(partial, plan | pictures, batches)
+    if state.batches:
+        say(f"continuing from {partial}: {state.batches} of {len(batches)} batches are done")
+    every = -(-len(batches) // 10)  # ten lines of progress
+    with stop_requests() as stop, closing(extractor.by_batch(batches, state.batches)) as items:
+        for index, rows, broken in items:
+            if broken and not skip_broken:
+                raise InputError(next(iter(broken.values())))
+            if len(index):
+                if not state.width:
+                    state.width = rows.shape[1]
+                    reserve(partial / FEATURES, 4 * len(images) * state.width)
+                if rows.shape[1] != state.width:
+                    problem = f"holds features of {state.width} dimensions, the model's have {rows.shape[1]}"
+                    raise InputError(f"{partial}: {problem}; remove it")
+                write_rows(partial / FEATURES, index, np.ascontiguousarray(rows, np.float32))
+                state.checksum = _chained(state.checksum, rows)
+            state.batches += 1
+            state.broken |= broken
+            write_json(partial / STATE, state.model_dump())
+            if state.batches % every == 0 and state.batches < len(batches):
+                say(f"{state.batches} of {len(batches)} batches")
+            if stop:
+                raise KeyboardInterrupt
+    if len(state.broken) == len(images):
+        raise InputError(f"none of the {len(images)} pictures can be decoded, first: {state.broken[0]}")
+    return _rows(partial, len(images), state.width), state.broken
+
+
+def _remove_files(partial: Path) -> None:
+    for name in (FEATURES, STATE):
+        (partial / name).unlink(missing_ok=True)
+
+
+def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
+    """Read the state of a partial result with this plan, or start a new one. Raises InputError if it cannot be
+    written."""
+    state = None
+    with suppress(InputError):  # missing or damaged: start anew below
+        state = read_json(partial / STATE, _State)
+    if state and state.plan == plan and _fits(state, batches) and state.checksum == _stored(partial, state, batches):
+        return state
+    if (partial / STATE).exists() or (partial / FEATURES).exists():
+        other = "of other pictures, another checkpoint or batch size"
+        say(f"note: {partial} is {other}, or damaged; starting over")
+    try:
+        _remove_files(partial)
+    except OSError as error:
+        raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
+    state = _State(plan=plan)
+    write_json(partial / STATE, state.model_dump())
+    return state
+
+
+def _require_partial(partial: Path) -> None:
+    """Raise InputError unless this is the folder of a partial result, whole or damaged."""
+    if obstacle(partial) == FOLDER:
+        names = {path.name for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)}
+        if names <= {LOCK} or (STATE in names <= {STATE, FEATURES, LOCK} and not _is_foreign(partial)):
+            return
+    raise InputError(f"{partial}: already exists but is not a partial result; choose another --output")
+
+
+def _is_foreign(partial: Path) -> bool:
+    """Whether one of the two files is not ours: a link for example, or another program's state.json."""
+    if any(map(obstacle, (partial / STATE, partial / FEATURES))):
+        return True
+    if (partial / FEATURES).exists():
+        return False
+    try:
+        tree = json.loads(read_bytes(partial / STATE, "file", MAX_JSON_BYTES))
+    except (InputError, ValueError, RecursionError):  # damaged
+        return False
+    return not isinstance(tree, dict) or "plan" not in tree
+
+
+def _fits(state: _State, batches: EvaluationBatches) -> bool:
+    """Whether the state agrees with the batches: their number, the broken pictures, a width if any is decoded."""
+    done = {index for batch in batches.batches[: state.batches] for index in batch.tolist()}
+    return (
+        state.batches <= len(batches)
+        and state.broken.keys() <= done
+        and (state.width > 0) == (state.broken.keys() < done)
+    )
+
+
+def _stored(partial: Path, state: _State, batches: EvaluationBatches) -> str:
+    """Compute the checksum of the features on disk; "none" if the file is missing or has another size."""
+    if not state.width:
+        return ""
+    count, checksum, file = len(batches.images), "", partial / FEATURES
+    if not file.is_file() or file.stat().st_size != 4 * count * state.width:
+        return "none"
+    features = _rows(partial, count, state.width)
+    for batch in batches.batches[: state.batches]:
+        if len(index := [i for i in batch.tolist() if i not in state.broken]):
+            checksum = _chained(checksum, features[index])
+    return checksum
+
+
+def _chained(checksum: str, rows: np.ndarray) -> str:
+    """Continue the checksum of all earlier rows with float32 [n, C]."""
+    return hashlib.sha256(checksum.encode() + np.ascontiguousarray(rows, np.float32).tobytes()).hexdigest()
+
+
+def _rows(partial: Path, count: int, width: int) -> np.ndarray:
+    """Map the features into memory, or read them where the file system maps no files."""
+    path = partial / FEATURES
+    with suppress(OSError):
+        return np.memmap(path, np.float32, "c", shape=(count, width))
+    require_memory(4 * count * width, f"{path}: reading it", "choose an --output on a disk of this machine")
+    rows = np.empty((count, width), np.float32)
+    try:
+        with path.open("rb") as file:
+            file.readinto(rows)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); choose another --output") from None
+    return rows
+
+
+def _checksum(images: ImageSet) -> str:
+    """Compute a checksum of the pictures' paths, sizes, modification times and modalities."""
+    digest = hashlib.sha256()
+    for path, infrared in zip(images.paths, images.infrared, strict=True):
+        try:
+            status = path.stat()
+            about = f"{status.st_size}\t{status.st_mtime_ns}"
+        except OSError:
+            about = "gone"
+        digest.update(os.fsencode(f"{path}\t{about}\t{bool(infrared)}\n"))
+    return digest.hexdigest()

@@ -1,0 +1,330 @@
+"""Who is on a picture: documented trees, layouts that are stated, and what stays unknown."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from ms_vireid.command.errors import InputError
+from ms_vireid.config import DataConfig
+from ms_vireid.data.folder_layout import find_layout
+from ms_vireid.data.picture_paths import find_pictures, read_layout
+from ms_vireid.data.validation import walk
+from ms_vireid.search.sources import read_source
+
+MODALITIES = ("visible", "infrared")
+SYSU = ("exp/train_id.txt", *(f"cam{camera}/0001/0.jpg" for camera in range(1, 7)))
+LLCM = (
+    "idx/test_id.txt",
+    *(f"{m}/0003/0003_c06_s2_f4_{m}.jpg" for m in ("vis", "nir")),
+    *(f"test_{m}/cam1/0003/0003_c01_s2_f4_{m}.jpg" for m in ("vis", "nir")),
+)
+REGDB = ("idx/train_visible_1.txt", "Visible/7/0.bmp", "Thermal/7/0.bmp")
+
+
+def write(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+def read(root: Path, modality: str = "auto", layout: str = "auto") -> dict[str, tuple[str, str, int]]:
+    """Modality, identity and camera of each picture."""
+    pictures = find_pictures(root)
+    images, people = read_layout(root, pictures, find_layout(root, pictures, layout, modality=modality), modality)
+    rows = zip(pictures, images.infrared, people, images.cameras, strict=True)
+    return {str(path): (MODALITIES[int(infrared)], str(person), int(camera)) for path, infrared, person, camera in rows}
+
+
+def both(*paths: str) -> tuple[str, ...]:
+    return tuple(f"{modality}/{path}" for modality in MODALITIES for path in paths)
+
+
+# A tree, one of its pictures, and what this shows.
+READ = {
+    "modality/person": (both("anna/0.jpg", "ben/0.jpg"), "visible/anna/0.jpg", ("visible", "anna", -1)),
+    "in other words": (("RGB/1/0.jpg", "swir/7/0.jpg"), "swir/7/0.jpg", ("infrared", "7", -1)),
+    "one modality": (("rgb/1/0.jpg",), "rgb/1/0.jpg", ("visible", "1", -1)),
+    "beside empty folders": ((*both("1/0.jpg"), "notes/a.txt"), "visible/1/0.jpg", ("visible", "1", -1)),
+    "modality/camera/person": (both("cam3/1/0.jpg", "cam6/2/0.jpg"), "visible/cam6/2/0.jpg", ("visible", "2", 6)),
+    "SYSU-MM01": (SYSU, "cam3/0001/0.jpg", ("infrared", "0001", 3)),
+    "RegDB": (REGDB, "Thermal/7/0.bmp", ("infrared", "7", -1)),
+    "LLCM, to train on": (LLCM, LLCM[1], ("visible", "0003", 6)),
+    "LLCM, to test on": (LLCM, LLCM[4], ("infrared", "test/0003", 1)),
+}
+
+
+@pytest.mark.parametrize(("paths", "one", "row"), READ.values(), ids=READ)
+def test_documented_trees_are_read_without_a_note(tmp_path, caplog, paths, one, row):
+    assert read(write(tmp_path / "in", *paths))[one] == row
+    assert [line for line in caplog.messages if "files skipped" not in line] == []
+
+
+# Trees, and how their folders are shown.
+UNKNOWN = {
+    "person/modality/camera": (
+        tuple(f"{person:04d}/{m}/D{camera}/0.jpg" for person in range(5) for m in ("rgb", "ir") for camera in (1, 2)),
+        "0000, 0001, 0002 ..., below them ir, rgb, below them D1, D2",
+    ),
+    "split/modality/person": (
+        ("train/rgb/1/0.jpg", "val/ir/2/0.jpg"),
+        "train, val, below them ir, rgb, below them 1, 2",
+    ),
+    "modality/split/person": (both("train/1/0.jpg"), "infrared, visible, below them train, below them 1"),
+    "modality and split in one name": (("rgb_train/1/0.jpg", "ir_test/2/0.jpg"), "ir_test, rgb_train, below them 1, 2"),
+    "modality/place/person": (both("lab/1/0.jpg"), "infrared, visible, below them lab, below them 1"),
+    "place/modality/person": (("lab/rgb/1/0.jpg", "hall/rgb/1/0.jpg"), "hall, lab, below them rgb, below them 1"),
+    "a modality said twice": (
+        ("visible/RGB/anna/0.jpg", "infrared/IR/anna/0.jpg"),
+        "infrared, visible, below them IR, RGB, below them anna",
+    ),
+    "two modalities that disagree": (
+        ("visible/IR/0.jpg", "infrared/RGB/0.jpg"),
+        "infrared, visible, below them IR, RGB",
+    ),
+    "a part of SYSU-MM01": (SYSU[1:4], "cam1, cam2, cam3, below them 0001"),
+    "SYSU-MM01 without its lists": (SYSU[1:], "cam1, cam2, cam3 ..., below them 0001"),
+    "a modality and other folders": (("visible/anna/0.jpg", "more/0.jpg"), "more, visible, below them anna"),
+    "modalities alone": (both("0.jpg"), "infrared, visible"),
+    "nothing but pictures": (("b.jpg", "a.jpg"), None),
+    **{
+        f"people and {name}": (both("anna/0.jpg", f"{name}/0.jpg"), f"infrared, visible, below them {name}, anna")
+        for name in ("RGB", "Train", "Cam3", "D1", "Query", "Day 2", "Bounding_box_test", "Images")
+    },
+    "cameras alone": (both("D1/1.jpg", "D2/1.jpg"), "infrared, visible, below them D1, D2"),
+    "cameras and parts": (both("cam1/train/1.jpg"), "infrared, visible, below them cam1, below them train"),
+}
+REMEDY = "; give a --layout such as '{identity}/{modality}/{camera}/*'"
+
+
+@pytest.mark.parametrize(("paths", "levels"), UNKNOWN.values(), ids=UNKNOWN)
+def test_any_other_tree_is_refused_with_its_first_levels(tmp_path, caplog, paths, levels):
+    root = write(tmp_path, *paths)
+    known = f"{root}: is none of the trees in docs/data.md; "
+    shown = f"its folders are {levels}" if levels else "it has no folder; a picture is a.jpg"
+    with pytest.raises(InputError) as refused:
+        read(root)
+    assert str(refused.value) == f"{known}{shown}{REMEDY}, or --modality alone, to know nobody"
+    assert set(read(root, "infrared").values()) == {("infrared", "", -1)}
+    noted = [record.getMessage() for record in caplog.records]
+    assert [line.endswith(REMEDY) and line.startswith("note: nobody is known by name: ") for line in noted] == (
+        [True] if levels else []
+    )
+
+
+def test_pictures_that_the_tree_does_not_take_are_refused(tmp_path):
+    root = write(tmp_path, *both("anna/0.jpg"), "visible/0.jpg", "visible/anna/day 1/0.jpg", "notes/0.jpg")
+    said = (
+        f"{root}: pictures that the layout {{modality}}/{{identity}}/* does not take: 3 (notes/0.jpg, visible/0.jpg, "
+        "visible/anna/day 1/0.jpg); move them away, or give a --layout that takes them too: | separates its templates"
+    )
+    for modality in ("auto", "visible"):
+        with pytest.raises(InputError) as refused:
+            read(root, modality)
+        assert str(refused.value) == said
+    rows = read(root, layout="{modality}/{identity}/**|{modality}/*|notes/{identity}", modality="visible")
+    assert [identity for _, identity, _ in rows.values()] == ["anna", "0", "", "anna", "anna"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "below", "row"),
+    [
+        (both("anna/0.jpg", "ben/0.jpg"), "visible/ben", ("visible", "ben", -1)),
+        (both("anna/0.jpg", "ben/0.jpg"), "infrared", ("infrared", "ben", -1)),
+        (SYSU, "cam3", ("infrared", "0001", 3)),
+        (SYSU, "cam6/0001", ("infrared", "0001", 6)),
+        (LLCM, "test_nir/cam1/0003", ("infrared", "test/0003", 1)),
+        (both("cam3/0001/0.jpg"), "visible/cam3", ("visible", "0001", 3)),
+        (both("cam3/0001/0.jpg"), "visible/cam3/0001", ("visible", "0001", 3)),
+    ],
+)
+def test_a_folder_of_a_tree_is_read_by_those_that_lead_to_it(tmp_path, paths, below, row):
+    write(tmp_path / "in", *paths)
+    assert row in read(tmp_path / "in" / below).values()
+
+
+@pytest.mark.parametrize(
+    ("paths", "below"),
+    [
+        (both("anna/0.jpg", "train/0.jpg"), "visible/train"),
+        (both("anna/0.jpg", "train/0.jpg"), "visible/anna"),
+        (("visible/anna/0.jpg", "more/0.jpg"), "visible"),
+        (("visible/rgb/anna/0.jpg", "infrared/ir/anna/0.jpg"), "infrared"),
+        (("nir/0003/0003_c01_s1_f1_nir.jpg", "test_nir/cam1/0003/0.jpg"), "test_nir/cam1/0003"),
+    ],
+)
+def test_a_folder_of_an_unknown_tree_is_unknown(tmp_path, paths, below):
+    write(tmp_path / "in", *paths)
+    with pytest.raises(InputError, match=r"is none of the trees in docs/data\.md"):
+        read(tmp_path / "in" / below)
+
+
+STATED = {
+    "{identity}/{modality}/{camera}/*": ("1/ir/D2/0.jpg", ("infrared", "1", 2)),
+    "{identity}/{modality}/**": ("1/ir/deep/er/0.jpg", ("infrared", "1", -1)),
+    "{modality}_{split}/{identity}/*": ("rgb_train/1/0.jpg", ("visible", "1", -1)),
+    "{site}/{modality}/{identity}/*": ("paris/rgb/1/0.jpg", ("visible", "paris/1", -1)),
+    "{modality}/{split}/{identity}/*": ("rgb/train/1/0.jpg", ("visible", "1", -1)),
+    "{modality}/{identity}_c{camera}s*": ("rgb/anna_c12s1_7.jpg", ("visible", "anna", 12)),
+    "**/{modality}/{identity}.jpg": ("a/b/rgb/anna.jpg", ("visible", "anna", -1)),
+    "{modality}/{identity}": ("rgb/anna.png", ("visible", "anna", -1)),
+    "{identity}_{modality}_*": ("anna_b_rgb_0.jpg", ("visible", "anna_b", -1)),
+    "a|{modality}/**|b/{identity}": ("rgb/anna.jpg", ("visible", "", -1)),
+    "SYSU-MM01": ("cam3/0001/0.jpg", ("infrared", "0001", 3)),
+    "market1501": ("x/thermal/0002_c1s1_000451_03.jpg", ("infrared", "0002", 1)),
+    "dukemtmc": ("rgb/0002_c1_f0046182.jpg", ("visible", "0002", 1)),
+    "msmt17": ("rgb/train/0002_000_01_0303morning_0015_0.jpg", ("visible", "0002", 1)),
+    "mars": ("rgb/0002C1T0001F001.jpg", ("visible", "0002", 1)),
+}
+
+
+@pytest.mark.parametrize(("layout", "one", "row"), [(layout, *rest) for layout, rest in STATED.items()], ids=STATED)
+def test_a_layout_can_be_stated(tmp_path, layout, one, row):
+    assert DataConfig(name="folder", layout=layout).layout == layout
+    assert read(write(tmp_path, one), layout=layout) == {one: row}
+
+
+def test_a_stated_layout_fits_a_folder_within_the_tree_too(tmp_path):
+    write(tmp_path, "1/ir/D1/0.jpg", "2/rgb/D1/0.jpg")
+    for below in ("", "1", "1/ir", "1/ir/D1"):
+        assert ("infrared", "1", 1) in read(tmp_path / below, layout="{identity}/{modality}/{camera}/*").values()
+
+
+def test_a_stated_layout_that_takes_no_picture_or_not_all_is_refused(tmp_path):
+    root = write(tmp_path, "1/ir/D1/0.jpg", "2/ir/front/0.jpg")
+    with pytest.raises(InputError) as refused:
+        read(root, layout="{modality}/{identity}_*")
+    said = "takes no picture; its folders are 1, 2, below them ir, below them D1, front"
+    assert str(refused.value) == f"{root}: --layout '{{modality}}/{{identity}}_*' {said}"
+    with pytest.raises(InputError, match=r"\{camera\}/\* does not take: 1 \(2/ir/front/0.jpg\); move them away, or"):
+        read(root, layout="{identity}/{modality}/{camera}/*")
+
+
+def test_a_stated_layout_may_leave_the_modality_to_its_option(tmp_path):
+    root = write(tmp_path, "walk/anna_1.jpg")
+    with pytest.raises(InputError) as refused:
+        read(root, layout="*/{identity}_*")
+    said = (
+        "pictures whose paths say no modality: 1 (walk/anna_1.jpg); give --modality visible or infrared, or a --layout"
+    )
+    assert str(refused.value) == f"{root}: {said} with {{modality}}"
+    assert read(root, "infrared", "*/{identity}_*") == {"walk/anna_1.jpg": ("infrared", "anna", -1)}
+
+
+def test_junk_of_a_published_set_is_nobody_and_noted(tmp_path, caplog):
+    root = write(tmp_path, *both("train/0002_c1s1_000451_03.jpg", "test/-1_c3s2_000451_03.jpg"))
+    assert read(root, layout="market1501")["visible/test/-1_c3s2_000451_03.jpg"] == ("visible", "", 3)
+    nobody = "infrared/test/-1_c3s2_000451_03.jpg, visible/test/-1_c3s2_000451_03.jpg"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"note: {root}: pictures of nobody by name: 2 ({nobody})"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ("", "has an empty part"),
+        ("--", "says none of {identity}, {modality} and {camera}; give auto, sysu_mm01, regdb"),
+        ("person/modality", "says none of"),
+        ("{name}/*", "'{name}' is none of {identity}, {modality}"),
+        ("{identity", "'{' is none of"),
+        ("{identity!r}/*", "'{identity!r}' is none of"),
+        ("{modality}/{modality}", "has {modality} twice"),
+        ("{identity}{camera}/*", "put something between '{identity}' and '{camera}'"),
+        ("{identity}/***", "put something between '*' and '*'"),
+        ("/{identity}/*", "has an empty part"),
+        ("{identity}/../*", "has an empty part, or '.' or '..'"),
+        ("**/{identity}/**/x/**/y", "has more than two '**'"),
+        ("{identity}_*_*_*", "has more than 3 wildcards"),
+        ("|".join(9 * ["{identity}"]), "has 9 templates, at most 8"),
+        (301 * "a", "is longer than 300 characters"),
+        ("{identity}\n", "cannot be printed"),
+    ],
+)
+def test_what_is_no_layout_is_refused(tmp_path, layout, says):
+    with pytest.raises(InputError) as refused:
+        find_layout(write(tmp_path, "0.jpg"), [Path("0.jpg")], layout)
+    assert says in str(refused.value)
+    with pytest.raises(ValueError, match=r"layout"):
+        DataConfig(name="folder", layout=layout)
+
+
+def test_queries_are_read_as_the_tree_of_their_gallery(tmp_path):
+    vcm = [f"{i}/{m}/D{c}/0.jpg" for i in (1, 2) for m in ("rgb", "ir") for c in (1, 2)]
+    root = write(tmp_path / "in", *vcm)
+    gallery = read_source([root], "auto", "--gallery", "{identity}/{modality}/{camera}/*")
+    for query in ([root / "1/ir"], [root / "1/ir/D1/0.jpg"], [root / "1/ir/D1/0.jpg", root / "1/rgb/D2/0.jpg"]):
+        assert set(read_source(query, "auto", "--query", gallery=gallery.layout).identities) == {"1"}
+        with pytest.raises(InputError, match=r"is none of the trees in docs/data\.md"):
+            read_source(query, "auto", "--query")
+        assert set(read_source(query, "infrared", "--query").identities) == {""}
+    other = write(tmp_path / "others", *both("1/0.jpg"))
+    assert set(read_source([other], "auto", "--query", gallery=gallery.layout).identities) == {"1"}
+
+
+# links
+
+
+def test_every_name_of_a_link_is_a_picture_and_circles_are_seen(tmp_path):
+    root = write(tmp_path / "in", "0001/a.png")
+    (root / "0001/up").symlink_to("..")
+    (root / "0001/self").symlink_to(".")
+    (root / "0002").symlink_to("0001")
+    (root / "0001/b.png").symlink_to("a.png")
+    write(tmp_path / "elsewhere", "c.png")
+    (tmp_path / "elsewhere/back").symlink_to(root)
+    (root / "more").symlink_to(tmp_path / "elsewhere")
+    (root / "gone.png").symlink_to("nowhere.png")
+    (root / "round.png").symlink_to("round.png")
+    expected = ["0001/a.png", "0001/b.png", "0002/a.png", "0002/b.png", "gone.png", "more/c.png", "round.png"]
+    assert [str(path) for path in find_pictures(root)] == expected
+
+
+def test_a_maze_of_links_is_refused(tmp_path, monkeypatch):
+    for name in range(8):
+        (tmp_path / str(name)).mkdir()
+        for other in range(8):
+            (tmp_path / str(name) / str(other)).symlink_to(tmp_path / str(other))
+    monkeypatch.setattr("ms_vireid.data.validation._MOST_LINKED", 1000)
+    with pytest.raises(InputError, match=r"links lead to more than 1,000 folders; remove links"):
+        walk(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, caplog):
+    write(tmp_path, "visible/anna/0.jpg", "lost/0.jpg")
+    scandir = os.scandir
+
+    def refusing(path):
+        if os.path.basename(path) == "lost":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert walk(tmp_path).pictures == [Path("visible/anna/0.jpg")]
+    assert "folders that cannot be read are left: 1 (lost)" in caplog.text
+
+
+# spellings in Unicode
+
+
+@pytest.fixture
+def spelled():
+    return [unicodedata.normalize(form, "Zoé Åström") for form in ("NFC", "NFD")]
+
+
+def test_a_name_in_two_spellings_is_one_person_shown_as_first_read(tmp_path, spelled):
+    root = write(tmp_path, f"visible/{spelled[0]}/0.jpg", f"infrared/{spelled[1]}/0.jpg", *both("anna/0.jpg"))
+    assert {person for _, person, _ in read(root).values()} == {"anna", spelled[1]}
+
+
+def test_a_list_names_pictures_in_any_spelling(tmp_path, spelled):
+    root = write(tmp_path / "in", f"visible/{spelled[1]}/{spelled[1]}.jpg")
+    listing = tmp_path / "list.txt"
+    for line in (f"visible/{spelled[0]}/{spelled[0]}.jpg", f"visible\\{spelled[0]}\\{spelled[1]}.jpg"):
+        listing.write_text(line, encoding="utf-8")
+        assert find_pictures(root, listing) == [Path(f"visible/{spelled[1]}/{spelled[1]}.jpg")]
+    listing.write_text(f"visible/{spelled[0]}/é.jpg", encoding="utf-8")
+    with pytest.raises(InputError, match=r"lines that name no file under .*: 1 \(line 1 'visible/"):
+        find_pictures(root, listing)
