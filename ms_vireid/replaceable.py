@@ -1,10 +1,10 @@
-"""What a backend may compute otherwise is declared where it is defined, with the backends that do:
+"""Marks what a backend may override, where it is defined:
 
     @replaceable("numba", "cuda")
     def construct(self, x): ...
 
-`ms_vireid/backends` has the replacements, in one table for each backend and device, whose keys are the declared methods
-and functions themselves. `python parity/report.py --backends` prints them all. Call a declared function through its
+`ms_vireid/backends` has the replacements, in one table for each backend and device, whose keys are the marked methods
+and functions themselves. `python parity/report.py --backends` prints them all. Call a marked function through its
 module, as in `distance.masked_mean(...)`: that is where its replacement is put.
 """
 
@@ -21,10 +21,10 @@ from ms_vireid.command.names import BACKENDS
 
 @dataclass(frozen=True)
 class Replacement:
-    """What computes a method or a function otherwise.
+    """What a backend computes in the place of a method or a function.
 
-    by: the function, called with the same arguments. cost: what a step costs without it. knows: whether it computes a
-    cell with these settings; by default it computes all.
+    by: the function, called with the same arguments. cost: what a step costs without it. knows: whether it can compute
+    a cell with these settings; by default it can compute all.
     """
 
     by: Callable
@@ -37,7 +37,7 @@ Table = dict[Callable, Replacement]
 
 @dataclass(frozen=True)
 class Declaration:
-    """A declared method or function, and the backends that compute it otherwise. module: None for a method."""
+    """A marked method or function, and the backends that override it. module: None for a method."""
 
     function: Callable
     name: str
@@ -46,7 +46,7 @@ class Declaration:
 
     @property
     def now(self) -> Any:
-        """What is in its place: itself, unless somebody has put another function there."""
+        """What is in its place: itself, unless another function was put there."""
         return getattr(self.owner if self.module is None else self.module, self.name, None)
 
     @property
@@ -63,7 +63,8 @@ _complete: set[str] = set()  # backends whose tables have been checked
 
 
 def replaceable(*backends: str) -> Callable[[Callable], Callable]:
-    """Declare a method or a function. Raises ValueError unless each backend's tables replace it."""
+    """Mark a method or a function that these backends override. Raises ValueError for unknown backends, and for those
+    whose tables were checked without it."""
 
     def declare(function: Callable) -> Callable:
         method = "." in function.__qualname__
@@ -74,26 +75,26 @@ def replaceable(*backends: str) -> Callable[[Callable], Callable]:
 
 
 def declare_method(method: Callable, *backends: str) -> None:
-    """Declare a method of MindSpore's."""
+    """Mark a method of MindSpore's."""
     _declare(method, method.__name__, None, backends)
 
 
 def declare_function(module: ModuleType, name: str, *backends: str) -> None:
-    """Declare a function of MindSpore's that is called as `module.name`."""
+    """Mark a function of MindSpore's that is called as `module.name`."""
     _declare(getattr(module, name), name, module, backends)
 
 
 def _declare(function: Callable, name: str, module: ModuleType | None, backends: tuple[str, ...]) -> None:
     if not backends or not set(backends) <= set(BACKENDS) - {"eager"}:  # which replaces nothing
-        raise ValueError(f"{function.__qualname__}: is computed otherwise by {backends}, which are no such backends")
+        raise ValueError(f"{function.__qualname__}: @replaceable names unknown backends: {backends}")
     if late := _complete & set(backends):
         raise ValueError(f"{function.__qualname__}: no table of {', '.join(sorted(late))} has it")
     DECLARED[function] = Declaration(function, name, module, backends)
 
 
 def check_tables(backend: str, tables: Iterable[Table]) -> None:
-    """Raise ValueError unless a backend's tables, of all devices, have exactly what is declared for it. A table that is
-    imported after somebody has put another function in the place of a declared one gets the declared one as its key."""
+    """Raise ValueError unless a backend's tables, of all devices, have exactly what is marked for it. A table that is
+    imported after another function was put in the place of a marked one gets the marked one as its key."""
     tables = list(tables)
     for table in tables:
         for key in [key for key in table if key not in DECLARED]:
@@ -104,9 +105,7 @@ def check_tables(backend: str, tables: Iterable[Table]) -> None:
     replaced = {function for table in tables for function in table}
     declared = {function for function, declaration in DECLARED.items() if backend in declaration.backends}
     for function in replaced - declared:
-        raise ValueError(
-            f'{function.__qualname__}: {backend} replaces it, which @replaceable("{backend}") does not say'
-        )
+        raise ValueError(f'{function.__qualname__}: {backend} replaces it, but it is not @replaceable("{backend}")')
     for function in declared - replaced:
         raise ValueError(f"{function.__qualname__}: no table of {backend} has it")
     _complete.add(backend)

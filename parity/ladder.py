@@ -14,7 +14,6 @@ from functools import partial
 from itertools import groupby
 
 from ms_vireid.backends.choosing import OF_DEVICE
-from ms_vireid.command import memory
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import how_broken
@@ -23,6 +22,7 @@ from parity.cases import LADDER, ONCE, RUNGS, Outcome, backends_of, is_for_stand
 from parity.cases import run as run_case
 from parity.compare import where
 from parity.harness import Case
+from parity.memory import give_back
 from parity.processes import executor, set_up_for_comparisons
 from parity.stand_in import build
 
@@ -158,7 +158,7 @@ def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
         outcome = run_case(LADDER[number], side.backends)
         results = {side.column(backend): comparisons for backend, comparisons in outcome.results.items()}
         made.append((time.perf_counter() - begun, results))
-    memory.give_back()
+    give_back()
     return made
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid.command import memory
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.memory import available_memory
 from ms_vireid.command.running import DEVICES
 from ms_vireid.devices import runtime
+from parity.memory import give_back
 from parity.versions import torch_build
 
 # As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before
@@ -33,7 +34,7 @@ LAST = ("engine", "parity", *LADDER, "models", "losses")
 def pytest_xdist_auto_num_workers():
     """One a core, if there is memory for them."""
     cores = len(runtime.cores()) or os.cpu_count() or 1
-    return max(1, min(cores, memory.available_memory() // WORKER_BYTES))
+    return max(1, min(cores, available_memory() // WORKER_BYTES))
 
 
 def pytest_addoption(parser):
@@ -71,7 +72,7 @@ def memory_given_back():
     """Give the memory of a module's models back to the system: the loader forks its workers, and a process of gigabytes
     takes long to fork."""
     yield
-    memory.give_back()
+    give_back()
 
 
 def pytest_collection_modifyitems(config, items):

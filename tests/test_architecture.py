@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,31 +35,52 @@ TOP = {
 }
 
 
+FILES_OF_THEIR_OWN = {"replaceable"}  # at the top of ms_vireid, rooms in the drawing
+
+
 def room(name):
-    """The room of a module: a folder of ms_vireid, "commands" for what lies at its top, or another package."""
+    """The room of a module: a folder of ms_vireid or a file of its own, "commands" for what else lies at its top, or
+    another package."""
     package, *below = name.split(".")
     if package != "ms_vireid":
         return package
-    return below[0] if below and (ROOT / package / below[0]).is_dir() else "commands"
+    is_room = below and (below[0] in FILES_OF_THEIR_OWN or (ROOT / package / below[0]).is_dir())
+    return below[0] if is_room else "commands"
 
 
-def imported(path):
-    """The modules that a file imports, anywhere in it, with the names that it takes from them."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def modules():
+    """{name: path} of all modules of the three packages; a package is named as its folder."""
+    paths = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    names = (".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths)
+    return dict(zip((name.removesuffix(".__init__") for name in names), paths, strict=True))
+
+
+def imported(code, known=()):
+    """The modules that code imports, with the names that it takes from them: at the top, in functions, for a checker of
+    types, and by name. Where code does that, every text counts that names a `known` module; an f-string, all that fit.
+    """
+    by_name = "import_module(" in code or "work(" in code
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
+            assert node.level == 0, f"{ast.unparse(node)}: a relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "work" and node.args:
-            yield node.args[0].value  # the module that a command imports once its arguments are read
+        elif by_name and isinstance(node, ast.Constant | ast.JoinedStr):
+            pieces = getattr(node, "values", [node])
+            texts = [str(piece.value) if isinstance(piece, ast.Constant) else None for piece in pieces]
+            if texts and (texts[0] or "").partition(".")[0] in PACKAGES:
+                pattern = "".join(r"\w+" if text is None else re.escape(text) for text in texts)
+                yield from (name for name in known if "." in name and re.fullmatch(pattern, name))
 
 
 def imports():
-    """(importing file, what it imports) of the three packages."""
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield from ((path.relative_to(ROOT), name) for name in imported(path))
+    """(importing file, what it imports) of the three packages; but not that `__main__` names all commands, also those
+    of parity."""
+    known = modules()
+    for path in known.values():
+        names = () if path.stem == "__main__" else known
+        yield from ((path.relative_to(ROOT), name) for name in imported(path.read_text(encoding="utf-8"), names))
 
 
 def between_rooms():
@@ -89,6 +111,49 @@ def reached(arrows):
         return ends[start].union(*(below(end) for end in ends[start])) if start in ends else set()
 
     return {start: below(start) for start in list(ends)}
+
+
+def between_files(codes):
+    """{module: the modules that it imports}, of {module: its code}."""
+    found = {}
+    for module, code in codes.items():
+        found[module] = set()
+        for name in imported(code, codes):
+            while name and name not in codes:
+                name = name.rpartition(".")[0]
+            found[module] |= {name} - {"", module}
+    return found
+
+
+def circle(graph):
+    """The nodes of a circle, from one to itself; [] without one."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_files_import_each_other_in_a_circle():
+    codes = {name: path.read_text(encoding="utf-8") for name, path in modules().items()}
+    assert circle(between_files(codes)) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from parity import a",
+        "if TYPE_CHECKING:\n import parity.a",
+        "def f():\n from parity.a import name",
+        "work('parity.a')",
+        "def f():\n package = f'parity.{name}'\n import_module(package)",
+    ],
+)
+def test_a_planted_circle_is_found(code):
+    assert (
+        circle(between_files({"parity.a": "import parity.b", "parity.b": "from parity.c import x", "parity.c": code}))
+        != []
+    )
 
 
 def differences(text, found):

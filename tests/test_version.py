@@ -9,26 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid.devices import gpu
+from ms_vireid import __main__ as version
+from ms_vireid.command import checkout
+from ms_vireid.devices import gpu, runtime
 from tests.driver import Driver, Loader
 
 
 @pytest.mark.parametrize(
-    ("repository", "checkout", "named"),
+    ("repository", "project", "named"),
     [(".", "pyproject.toml", True), (".", "lib/pyproject.toml", False), ("..", "pyproject.toml", False)],
 )
-def test_a_commit_is_that_of_this_projects_checkout_alone(repository, checkout, named, tmp_path, monkeypatch):
+def test_a_commit_is_that_of_this_projects_checkout_alone(repository, project, named, tmp_path, monkeypatch):
     """Not of a repository that it is installed or unpacked in."""
     folder = tmp_path / "project"
     (folder / "lib").mkdir(parents=True)
     git = ["git", "-C", str(folder / repository), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
     (folder / "pyproject.toml").touch()
-    monkeypatch.setattr(host, "CHECKOUT", folder / checkout)
-    assert host.git_commit() is None  # nothing is committed yet
+    monkeypatch.setattr(checkout, "CHECKOUT", folder / project)
+    assert checkout.git_commit() is None  # nothing is committed yet
     subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
     said = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    assert host.git_commit() == (said if named else None)
+    assert checkout.git_commit() == (said if named else None)
 
 
 def test_changed_files_are_said_and_the_index_is_not_written(tmp_path, monkeypatch):
@@ -38,15 +40,15 @@ def test_changed_files_are_said_and_the_index_is_not_written(tmp_path, monkeypat
     file.write_text("a")
     for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "x"]):
         subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(host, "CHECKOUT", file)
+    monkeypatch.setattr(checkout, "CHECKOUT", file)
     os.utime(file, (1, 1))  # which git would write down
     before = index.read_bytes()
-    commit = host.git_commit()
+    commit = checkout.git_commit()
     assert not commit.endswith("-dirty")
     (tmp_path / "untracked").touch()
-    assert host.git_commit() == commit
+    assert checkout.git_commit() == commit
     file.write_text("b")
-    assert host.git_commit() == f"{commit}-dirty"
+    assert checkout.git_commit() == f"{commit}-dirty"
     assert index.read_bytes() == before
 
 
@@ -86,9 +88,9 @@ def test_a_gpu_is_named_with_its_cuda_and_what_is_missing_with_the_reason(monkey
     monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(()))
     libraries = Path("lib/libcudart.so.11.0"), Path("lib/libcudnn.so.8")
     monkeypatch.setattr(gpu, "find_toolkit", lambda environment: gpu.Toolkit("11.8", "the gpu extra", libraries))
-    monkeypatch.setattr(host.metadata, "version", lambda package: "1.0")
-    monkeypatch.setattr(host.runtime, "import_problem", lambda: None)
-    lines = list(host.installation())
+    monkeypatch.setattr(version.metadata, "version", lambda package: "1.0")
+    monkeypatch.setattr(runtime, "import_problem", lambda: None)
+    lines = list(version.installation())
     assert lines[3] == "Ascend: no Ascend NPU (looked for /dev/davinci*)"
     assert lines[4] == "GPU: NVIDIA A100-SXM4-40GB, compute capability 8.0; CUDA 11.8 from the gpu extra"
     assert len(lines) == 6
@@ -97,17 +99,17 @@ def test_a_gpu_is_named_with_its_cuda_and_what_is_missing_with_the_reason(monkey
 def test_without_mindspore_the_version_says_so(monkeypatch):
     """Also where there is a GPU, whose plugin is MindSpore's."""
 
-    def version(package):
+    def installed(package):
         if package == "MindSpore":
-            raise host.metadata.PackageNotFoundError(package)
+            raise version.metadata.PackageNotFoundError(package)
         return "1.0"
 
     monkeypatch.setenv("CUDA_CACHE_MAXSIZE", "1")
-    monkeypatch.setattr(host.metadata, "version", version)
+    monkeypatch.setattr(version.metadata, "version", installed)
     monkeypatch.setattr(ctypes, "CDLL", Loader(Driver(), broken=("libascendcl.so",)))
     monkeypatch.setattr(gpu.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(host.runtime, "import_problem", lambda: "ModuleNotFoundError: No module named 'mindspore'")
-    lines = list(host.installation())
+    monkeypatch.setattr(runtime, "import_problem", lambda: "ModuleNotFoundError: No module named 'mindspore'")
+    lines = list(version.installation())
     assert lines[2] == "MindSpore is not installed, NumPy 1.0"
     assert lines[4] == "GPU: MindSpore is not installed"
     assert lines[-1] == "MindSpore cannot be imported: ModuleNotFoundError: No module named 'mindspore'"

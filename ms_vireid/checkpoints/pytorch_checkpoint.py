@@ -11,20 +11,16 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from ms_vireid.command.errors import InputError, first_few
-from ms_vireid.command.memory import require_memory
+from ms_vireid.command.errors import InputError
 from ms_vireid.files.checks import open_archive
 
 PICKLED = (".pth", ".pt", ".t")  # the AGW baseline saves .t
-# Keys of a dict that contains the plain state dict.
-WRAPPERS = ("state_dict", "model", "net", "model_state", "model_state_dict", "network", "module", "weights")
-CHOOSE = "name one: --weights NAME of convert.py, or model.pretrained_weights=NAME"
-_SAVE = "save a plain state dict: torch.save(model.state_dict(), path)"
+SAVE = "save a plain state dict: torch.save(model.state_dict(), path)"
 _PLAINLY = "save plain tensors: .cpu(), .float(), .to_dense(), .dequantize(), .full_tensor()"
 _NEVER = pickle.EXT1 + pickle.EXT2 + pickle.EXT4 + pickle.DICT + pickle.INST + pickle.OBJ  # instructions of torch.save
 _MAX_INSTRUCTIONS = 1 << 20  # a ViT-B's pickle has 7 thousand, with its optimizer's state 30 thousand
@@ -67,8 +63,8 @@ class Dictionary(dict):
 
 def kind_of(value: Any) -> str:
     """Say what a value of a pickle is."""
-    kinds = {Foreign: str(value) if isinstance(value, Foreign) else "", np.ndarray: "tensor"}
-    return kinds.get(type(value)) or type(value).__name__.lower()
+    kind = "tensor" if isinstance(value, np.ndarray) else type(value).__name__.lower()
+    return value.name if isinstance(value, Foreign) else kind
 
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *flags: Any) -> np.ndarray:
@@ -132,7 +128,7 @@ class _Unpickler(pickle._Unpickler):
         """Return the name; raises InputError for a program's, and for a tensor that cannot be read."""
         named = Foreign(f"{module}.{name}")
         if _PROGRAM.fullmatch(named.name):
-            raise InputError(f"{self.path}: refers to {named.name!r}, which no weights need; it was not run; {_SAVE}")
+            raise InputError(f"{self.path}: refers to {named.name!r}, which no weights need; it was not run; {SAVE}")
         if named.name not in _CALLS and _ODD_TENSOR.fullmatch(named.name):
             raise InputError(f"{self.path}: has a tensor of {named}, which is no plain one; {_PLAINLY}")
         return named
@@ -183,23 +179,15 @@ class _Unpickler(pickle._Unpickler):
     }
 
 
-class Pickled(NamedTuple):
-    """A set of weights in a file, by name; they may share memory and be read-only. sets: names of all sets, this one's
-    first; "" is the whole file. others: further values of the file, plain ones as they are."""
+def read_pth(path: Path, is_archive: bool) -> Any:
+    """Read what a file holds, made of plain values, dictionaries, lists, tensors as read-only arrays that may share
+    memory, and a `Foreign` for anything else.
 
-    arrays: dict[str, np.ndarray]
-    sets: tuple[str, ...]
-    others: dict[str, Any]
-
-
-def read_pth(path: Path, is_archive: bool, choice: str | None = None) -> Pickled:
-    """Read a set of tensors by name: the one called `choice`, else the plain one; bfloat16 becomes float32.
-
-    A `choice` that is no set is the caller's to look for among the names. Raises ValueError, or what a damaged pickle
-    makes of Python's types, for a damaged file; InputError for what is no state dict that can be read.
+    Raises ValueError, or what a damaged pickle makes of Python's types, for a damaged file; InputError for what cannot
+    be read otherwise.
     """
     try:
-        return _chosen(path, _read_archive(path) if is_archive else _read_sequence(path), choice)
+        return _read_archive(path) if is_archive else _read_sequence(path)
     except (ArithmeticError, EOFError, RuntimeError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile) as error:
         raise ValueError(str(error) or "it ends too early") from None
 
@@ -209,7 +197,7 @@ def _read_archive(path: Path) -> Any:
         names, members = archive.namelist(), archive.infolist()
         pickles = [name for name in names if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1 or any(name.endswith("/constants.pkl") for name in names):
-            raise InputError(f"{path}: is a zip archive, but no file of torch.save (TorchScript is a program); {_SAVE}")
+            raise InputError(f"{path}: is a zip archive, but no file of torch.save (TorchScript is a program); {SAVE}")
         # PyTorch compresses nothing; what is packed or overlaps could be of any size.
         is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
         if is_packed or sum(member.file_size for member in members) > path.stat().st_size or len({*names}) < len(names):
@@ -229,7 +217,7 @@ def _read_archive(path: Path) -> Any:
 def _read_sequence(path: Path) -> Any:
     pickled = _Unpickler(path.read_bytes(), path)
     if (pickled.load(), pickled.load()) != (0x1950A86A20F9469CFC6C, 1001):
-        raise InputError(f"{path}: is a pickle, but not torch.save's; {_SAVE}")
+        raise InputError(f"{path}: is a pickle, but not torch.save's; {SAVE}")
     pickled.order = ">" if pickled.load()["little_endian"] is False else "<"
     loaded, keys, content, start = pickled.load(), pickled.load(), pickled.file.getbuffer(), pickled.file.tell()
     for key in keys:
@@ -244,41 +232,8 @@ def _read_sequence(path: Path) -> Any:
     return loaded
 
 
-def _chosen(path: Path, loaded: Any, choice: str | None) -> Pickled:
-    if not isinstance(loaded, dict):
-        raise InputError(f"{path}: holds a {kind_of(loaded)}, not a state dict (tensors by name); {_SAVE}")
-    inside = {"": loaded} | {name: held for name, held in loaded.items() if name and type(name) is str}
-    distinct = {id(held): held for held in inside.values()}  # a pickle may use one value many times
-    are_sets = {number: _is_set(held) for number, held in distinct.items()}
-    sets = [name for name, held in inside.items() if are_sets[id(held)]]
-    plain = [name for name in sets if name in WRAPPERS] or [name for name in sets if not name]
-    chosen = [choice] if choice in sets else sets if len(sets) == 1 else plain
-    if sets and len(chosen) != 1:
-        asked = f"no {choice!r} among its sets of weights" if choice else "several sets of weights"
-        raise InputError(f"{path}: holds {asked} ({first_few(sets)}); {CHOOSE}")
-    opaque = {name: loaded[name] for name in WRAPPERS if isinstance(loaded.get(name), Foreign)}
-    if not sets or (opaque and chosen[0] not in (choice, *WRAPPERS)):
-        kinds = dict.fromkeys(f"{name} is a {kind_of(value)}" for name, value in (opaque or loaded).items())
-        problem = f"holds no plain state dict (tensors by name): {first_few(list(kinds)) or 'nothing'}"
-        raise InputError(f"{path}: {problem}; {_SAVE}")
-    arrays = {name: value for name, value in inside[chosen[0]].items() if isinstance(value, np.ndarray)}
-    others = {name: value for name, value in inside[chosen[0]].items() if name not in arrays}
-    others |= {str(name): value for name, value in loaded.items() if chosen[0] and name != chosen[0]}
-    # Tensors that share a storage need more memory than the file.
-    size = sum(array.size * max(array.itemsize, 4) for array in arrays.values())
-    require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
-    arrays = {name: _array(value) for name, value in arrays.items()}
-    return Pickled(arrays, (*chosen, *(name for name in sets if name not in chosen)), others)
-
-
-def _is_set(held: Any) -> bool:
-    """Whether a value is a dict of tensors by name."""
-    has_tensors = isinstance(held, dict) and any(isinstance(one, np.ndarray) and one.ndim for one in held.values())
-    return has_tensors and all(type(name) is str for name in held)
-
-
-def _array(tensor: np.ndarray) -> np.ndarray:
-    """Make an array of its own, of a type that NumPy computes with."""
+def plain_array(tensor: np.ndarray) -> np.ndarray:
+    """Make an array of its own, of a type that NumPy computes with; bfloat16 becomes float32."""
     native = tensor.dtype.newbyteorder("=")
     if native.kind == "b":
         return tensor.view("u1") != 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ms_vireid.checkpoints.layouts import CheckpointLayout, detect, torch_name
-from ms_vireid.checkpoints.pytorch_checkpoint import CHOOSE
+from ms_vireid.checkpoints.weight_sets import CHOOSE
 from ms_vireid.checkpoints.weights import COUNTER, PER_DEVICE, STATES, is_square, read_checkpoint
 from ms_vireid.command.errors import SHOWN, InputError, first_few, summary
 from ms_vireid.files.checks import note

@@ -20,7 +20,8 @@ from safetensors.numpy import save_file
 
 from ms_vireid.checkpoints.containers import ARCHIVE, CKPT, SAFETENSORS, container
 from ms_vireid.checkpoints.mindspore_checkpoint import RECORD, read_ckpt, write_ckpt
-from ms_vireid.checkpoints.pytorch_checkpoint import Pickled, kind_of, read_pth, widened
+from ms_vireid.checkpoints.pytorch_checkpoint import kind_of, read_pth, widened
+from ms_vireid.checkpoints.weight_sets import Pickled, choose_set
 from ms_vireid.command.errors import InputError, refuse, refuse_unfit
 from ms_vireid.command.memory import require_memory
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH
@@ -108,7 +109,7 @@ def is_square(name: str) -> bool:
 def read_checkpoint(path: Path | str, framework: str | None = None, choice: str | None = None) -> Checkpoint:
     """Read a file of weights; bfloat16 becomes float32.
 
-    framework: whose names it must have; None accepts either's. choice: the set of weights, as `read_pth` takes it.
+    framework: whose names it must have; None accepts either's. choice: the set of weights, as `choose_set` takes it.
 
     Raises InputError if the file is missing, damaged or has another format; if memory does not suffice; for types that
     NumPy lacks, names that cannot be printed, a record of another version, or the other framework's names.
@@ -132,7 +133,7 @@ def _read_file(path: Path, choice: str | None) -> Checkpoint:
         elif kind == CKPT:
             (arrays, text), framework = read_ckpt(path), MINDSPORE
         else:
-            pickled, framework = read_pth(path, kind == ARCHIVE, choice), TORCH
+            pickled, framework = choose_set(path, read_pth(path, kind == ARCHIVE), choice), TORCH
             arrays, text = pickled.arrays, _pickled_record(pickled)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}); copy it to a disk of this machine") from None

@@ -1,9 +1,6 @@
 """How much memory is available, and an error before more than that is requested."""
 
-import ctypes
-import gc
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,14 +32,6 @@ def _reclaimable(statistics: Path, name: str) -> int:
         if match := re.search(rf"^{name} (\d+)$", statistics.read_text(encoding="ascii"), re.MULTILINE):
             return int(match[1])
     return 0
-
-
-def give_back() -> None:
-    """Return unused memory to the system. The C library would keep it: gigabytes after models of full size."""
-    gc.collect()
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # a C library without it
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def require_memory(size: int, doing: str, remedy: str) -> None:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from ms_vireid.checkpoints.containers import MODEL
 from ms_vireid.checkpoints.weights import Checkpoint, Fraction
+from ms_vireid.command.checkout import git_commit
 from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.command.memory import require_memory
 from ms_vireid.command.running import project_version
@@ -23,7 +24,7 @@ from ms_vireid.config import FREE_KEYS, Config, DataConfig, expand_user
 from ms_vireid.config.reading import check_config, differing_keys, dump_config, flat, save_config
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.synthetic import MARKER
-from ms_vireid.devices.cpu import git_commit, processor_name
+from ms_vireid.devices.cpu import processor_name
 from ms_vireid.evaluation.ranking import mean_and_deviation
 from ms_vireid.files.checks import file_checksum, open_file, read_json, sealed, unsealed
 from ms_vireid.files.writing import (

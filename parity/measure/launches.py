@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from ms_vireid.command.running import run, work
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import runtime
-from parity.measure.workers import CLASSES, MODELS
+from parity.measure.work import CLASSES, MODELS
 from parity.stand_in import DEVICES, build
 
 LIMIT_S = 1800.0  # of a row

@@ -17,7 +17,7 @@ from ms_vireid.models import build_model
 from ms_vireid.optimizers.build import build_optimizer
 from ms_vireid.search.features import FeatureExtractor
 from parity.mapping import counters, twins, values
-from parity.measure.workers import RUN_STEPS, WARM_UP, Work
+from parity.measure.work import RUN_STEPS, WARM_UP, Work
 
 
 def device_peaks() -> list[int]:

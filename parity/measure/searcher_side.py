@@ -12,16 +12,15 @@ from ms_vireid.exports import onnx_graph
 from ms_vireid.exports.verification import ExportRequest, modalities_of
 from ms_vireid.models import build_model
 from ms_vireid.search.start import load_trained
-from parity.measure.serving import GRAPH
-from parity.measure.workers import Work
+from parity.measure.work import Work
 
 
-def begin(work: Work, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Write a checkpoint and its graph into a folder. Returns a function from a picture, uint8 [H, W, 3], to its
+def begin(work: Work, graph: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Write a graph, and its checkpoint beside it. Returns a function from a picture, uint8 [H, W, 3], to its
     feature, float32 [1, C]."""
-    config, checkpoint = work.load(), folder / "model.safetensors"
+    config, checkpoint = work.load(), graph.with_name("model.safetensors")
     save_checkpoint(checkpoint, build_model(config).get_parameters(), {"config": dump_config(config), "epoch": 1})
     (trained,) = load_trained([checkpoint])
-    onnx_graph.write(ExportRequest(trained, modalities_of(trained, None)[0]), folder / GRAPH)
+    onnx_graph.write(ExportRequest(trained, modalities_of(trained, None)[0]), graph)
     searcher = Searcher(checkpoint, device=work.device, backend=config.train.backend)
     return lambda picture: searcher.features(picture, "visible").features

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from parity.measure import galleries, launches, serving, steps
-from parity.measure.workers import MODELS
+from parity.measure.work import MODELS
 
 WIDTH = 34  # of a row's name
 

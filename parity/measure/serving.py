@@ -16,7 +16,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.data.transforms import fitted, normalise
 from ms_vireid.devices import runtime
 from parity.measure.steps import Rows
-from parity.measure.workers import CLASSES, MODELS, Work
+from parity.measure.work import CLASSES, MODELS, Work
 from parity.processes import OneProcess
 
 THREADS = (1, 4, 16)
@@ -70,7 +70,7 @@ def _begin_searcher(work: Work) -> None:
     global _answer
     runtime.set_up(work.device)
     # Only now: it imports mindspore.
-    _answer = import_module("parity.measure.searcher_side").begin(work, Path(work.folder))
+    _answer = import_module("parity.measure.searcher_side").begin(work, Path(work.folder) / GRAPH)
 
 
 def _begin_onnx_runtime(work: Work) -> None:

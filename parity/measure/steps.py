@@ -11,7 +11,8 @@ from dataclasses import replace
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from parity.measure.workers import CLASSES, FRAMEWORKS, MODELS, Work, Worker
+from parity.measure.work import CLASSES, MODELS, Work
+from parity.measure.workers import FRAMEWORKS, Worker
 
 Rows = Iterator[tuple[str, dict]]
 

@@ -11,7 +11,7 @@ from ms_vireid.data.batches import behind
 from ms_vireid.data.randomness import step_key
 from parity import stand_in
 from parity.measure import tuned
-from parity.measure.workers import RUN_STEPS, WARM_UP, Work
+from parity.measure.work import RUN_STEPS, WARM_UP, Work
 from torch_ref.engine.device import round_products
 from torch_ref.engine.train_step import build_step, loss_scaler
 from torch_ref.losses.stage import StageLoss

@@ -13,9 +13,10 @@ import torch
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
+from ms_vireid.devices import cpu
 from parity import benchmark
 from parity.measure import sections, serving, steps, tuned, workers
-from parity.measure.workers import Work
+from parity.measure.work import Work
 from tests.extensive import extensive
 from torch_ref import models as torch_models
 
@@ -169,10 +170,10 @@ def test_a_measurement_of_several_steps_gives_the_seconds_of_one(monkeypatch):
 
 
 def test_the_machines_instruction_sets_are_named(monkeypatch):
-    monkeypatch.setattr(host, "_cpuinfo", lambda name: "fpu avx2 avx512f")
-    monkeypatch.setattr(host, "CAPS", ("ONEDNN_MAX_CPU_ISA",))
+    monkeypatch.setattr(cpu, "_cpuinfo", lambda name: "fpu avx2 avx512f")
+    monkeypatch.setattr(cpu, "CAPS", ("ONEDNN_MAX_CPU_ISA",))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert host.instruction_sets() == "AVX2 and AVX-512, ONEDNN_MAX_CPU_ISA=AVX2"
+    assert cpu.instruction_sets() == "AVX2 and AVX-512, ONEDNN_MAX_CPU_ISA=AVX2"
 
 
 def test_figures_are_printed_and_written(monkeypatch, capsys, tmp_path):

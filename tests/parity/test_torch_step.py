@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from parity.measure import torch_step as package
 from parity.measure.torch_step import Autocast, torch_step
-from parity.measure.workers import CLASSES
+from parity.measure.work import CLASSES
 
 RESNET = ("model.layers=[1,1,1,1]", "model.width=8", "data.image_size=[96,48]")
 SMALL = {
