@@ -11,7 +11,6 @@ import mindspore as ms
 import numpy as np
 import torch
 
-from ms_vireid import optimizers as mindspore_optimizers
 from ms_vireid.backends.choosing import backend_named
 from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.config import CONFIG_ROOT, Config, load_config
@@ -21,6 +20,7 @@ from ms_vireid.engine import train_step as mindspore_step
 from ms_vireid.engine.plan import Plan
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.models.base import visible_rows
+from ms_vireid.optimizers.build import build_optimizer as mindspore_optimizer
 from parity.compare import (
     EXACT,
     HALF,
@@ -36,10 +36,10 @@ from parity.compare import (
 from parity.fall import CALM, GrayBatches, on_the_edge, remember_calm_steps
 from parity.mapping import values
 from parity.states import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
-from torch_ref import optimizers as torch_optimizers
 from torch_ref.engine import train_step as torch_step
 from torch_ref.models import build_model as torch_model
 from torch_ref.models.base import TrainingOutputs
+from torch_ref.optimizers.build import build_optimizer as torch_optimizer
 
 STEPS = 20
 STARTS = 6  # of a training in half precision, at most: see `compare_half_training`
@@ -190,7 +190,7 @@ class MindSporeTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int, backend: str, amp: str | bool = False):
         super().__init__(config, batches, first)
         self.model = mindspore_model(config).set_train()
-        self.optimizer = mindspore_optimizers.build.build_optimizer(self.model, config)
+        self.optimizer = mindspore_optimizer(self.model, config)
         self.groups = self.optimizer.groups
         self.backend = backend_named(backend, amp)
         self.scaler = mindspore_step.loss_scaler(amp)
@@ -222,7 +222,7 @@ class TorchTraining(Training):
     def __init__(self, config: Config, batches: TrainingBatches, first: int):
         super().__init__(config, batches, first)
         self.model = torch_model(config).train()
-        self.optimizer = torch_optimizers.build.build_optimizer(self.model, config)
+        self.optimizer = torch_optimizer(self.model, config)
         self.groups = self.optimizer.groups
 
     def enter(self, *losses) -> None:

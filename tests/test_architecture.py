@@ -24,7 +24,8 @@ FRAMEWORK_FREE = (
     *("ms_vireid.data.readers", "ms_vireid.devices.runtime", "ms_vireid.engine.checkpoint_config"),
     *("ms_vireid.engine.plan", "ms_vireid.engine.process_group"),
     *("ms_vireid.engine.run_folder", "ms_vireid.optimizers.schedule", "ms_vireid.engine.training_data"),
-    *("ms_vireid.evaluation", "ms_vireid.checkpoints.weights"),
+    *("ms_vireid.engine.test_set", "ms_vireid.evaluation", "ms_vireid.evaluation.evaluating"),
+    *("ms_vireid.checkpoints.weights", "ms_vireid.search.start"),
     "parity.measure.sections",
 )
 

@@ -57,7 +57,7 @@ RANGES = "data.sixteen_bit={infrared: [20.5, 300.25], infrared/3: [1000, 52000],
 
 
 def stored_in(path):
-    """What was stored with the graph (`ms_vireid.exports.verification.describe`)."""
+    """What was stored with the graph (`ms_vireid.exports.description.describe`)."""
     if path.suffix == ".onnx":
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return session.get_modelmeta().custom_metadata_map

@@ -28,13 +28,13 @@ def read_test_set(
     another: Sequence[str] = (),
     layout: str | None = None,
 ) -> tuple[Config, ReIDData, bool]:
-    """Read the data set to test a model on; return it after `trained` with this set's keys, and whether it is the one
-    that the model was trained on. People whom it was trained on are left out.
+    """Read the data set to test a model on, without people whom the model was trained on. Returns `trained` with this
+    set's keys, the set, and whether the model was trained on it.
 
-    trained, meta: the checkpoint's configuration and record. root: the set's folder (default: the run's). another: name
-    of another set, then `data.key=value` with keys of READ; it is searched as the schema's defaults say, and all people
-    of folders that the model was not trained on are tested on. layout: how the pictures of folders lie (default: the
-    run's, or of others found out).
+    trained, meta: the checkpoint's configuration and record. root: the set's folder (default: the run's). another: the
+    name of another set, then `data.key=value` for keys of READ. Its protocol has the schema's defaults, and everybody
+    in a folder is tested on, unless the model was trained on that folder. layout: of the pictures in a folder (default:
+    the run's; for another folder it is found).
 
     Raises InputError as `data_config` and the reader do, for a key that cannot be chosen, and for a test picture that
     cannot be read.
@@ -71,15 +71,16 @@ def read_test_set(
 
 
 def _trained_on(data: ReIDData, run: RunFolder, meta: dict) -> bool:
-    """Whether the model was trained on these folders, also if nothing says on which."""
+    """Whether the model was trained on this folder; if nothing says on which, it may have been."""
     record = run.read_record().data if run.has_run() else None
-    known = [meta.get("data_checksum"), record and record.checksum]
-    return data.checksum in known or not any(known) or bool(record and data.root.resolve() == Path(record.root))
+    checksums = [meta.get("data_checksum"), record and record.checksum]
+    same_root = record is not None and data.root.resolve() == Path(record.root)
+    return data.checksum in checksums or not any(checksums) or same_root
 
 
 def _unseen(data: ReIDData, meta: dict, unchanged: bool = False) -> ReIDData:
-    """Leave out the people whom the model was trained on, by the record of its pictures. unchanged: the set is as in
-    the training, so that those to test on are others, unless the first weights had been trained on them."""
+    """Leave out the people whom the model was trained on, by the digests of its pictures. unchanged: the set is as it
+    was in the training, whose test people can only have been among those that the first weights were trained on."""
     seen = joined(*(meta.get(key, "") for key in ("seen_before", "seen")[: 1 if unchanged else 2]))
     test = unseen(data.test, seen, data.root)
     return dataclasses.replace(data, test=test, train=data.train if unchanged else unknown(data.train, seen))
@@ -94,8 +95,8 @@ def _read(config: Config) -> ReIDData:
 
 
 def another_set(trained: Config, root: str | Path | None, name: str, *overrides: str) -> Config:
-    """Return the configuration with the data section and the search of another set, all of whose people are tested on
-    if it is a folder. Raises InputError as `read_test_set`."""
+    """Return the configuration with the data section and the protocol of another set; everybody in a folder is tested
+    on. Raises InputError as `read_test_set`."""
     for word in overrides:
         if not word.startswith(tuple(f"data.{key}{end}" for key in READ for end in "=.")):
             keys = ", ".join(f"data.{key}" for key in READ)

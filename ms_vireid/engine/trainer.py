@@ -1,14 +1,15 @@
 """The training loop."""
 
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 from mindspore import Tensor
 
 from ms_vireid.backends.backend import Backend, Step
+from ms_vireid.command.errors import FULL, InputError
 from ms_vireid.command.progress import progress
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, StageConfig
@@ -16,13 +17,11 @@ from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.loader import iterate
 from ms_vireid.data.records import ReIDData
 from ms_vireid.devices.turns import DEVICE
-from ms_vireid.engine.checkpoint import load_checkpoint, load_model
+from ms_vireid.engine.checkpoint import TrainingState, load_checkpoint, load_model
 from ms_vireid.engine.log import TrainingLog
-from ms_vireid.engine.out_of_memory import explained, smaller_steps
 from ms_vireid.engine.plan import Plan, Planned, every
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
-from ms_vireid.engine.state import TrainingState
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.losses.stage import StageLoss
@@ -89,7 +88,7 @@ class Trainer:
             items = self.group.items(batches)
             for images, labels in progress(items, steps, "training", " images", self.batches.batch_size, state.step):
                 planned = self.plan(state.step)
-                with DEVICE, explained(f"training step {state.step + 1} of {len(images)} images", remedy):
+                with DEVICE, explain_out_of_memory(f"training step {state.step + 1} of {len(images)} images", remedy):
                     log.queue(self.queue_step(planned, images, labels))
                     self.group.average_statistics()
                 state.step += 1
@@ -137,7 +136,7 @@ class Trainer:
 
     def _end_epoch(self, epoch: int, evaluate: Callable[[], ProtocolResult] | None) -> None:
         train, state = self.config.train, self.state
-        if train.evaluate_every and epoch % train.evaluate_every == 0:
+        if every(epoch, train.evaluate_every):
             started_at = time.perf_counter()
             metrics = evaluate().mean
             self.log.write_evaluation(state.step, epoch, metrics, time.perf_counter() - started_at)
@@ -146,3 +145,29 @@ class Trainer:
                 state.save_weights(self.run.model, epoch)
         if epoch in train.keep_epochs:
             state.save_weights(self.run.kept(epoch), epoch)
+
+
+@contextmanager
+def explain_out_of_memory(doing: str, remedy: str) -> Iterator[None]:
+    """Raise InputError if the device runs out of memory in the block, which is `doing` this; other errors pass."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not FULL.search(str(error)):
+            raise
+        raise InputError(f"out of memory in {doing}; try {remedy}") from error
+
+
+def smaller_steps(config: Config, backend: Backend) -> str:
+    """Suggest settings for a step that needs less memory: first those that change no result, then smaller batches."""
+    train = config.train
+    settings = []
+    if backend.compiled:
+        settings.append("train.backend=eager")
+    if not train.recompute:
+        settings.append("train.recompute=true")
+    for key in ("num_identities", "num_instances"):
+        if (current := getattr(train, key)) > 2:
+            settings.append(f"train.{key}={max(current // 2, 2)} (now {current})")
+            break
+    return " or ".join(settings) or "smaller pictures (data.image_size) or a device with more memory"

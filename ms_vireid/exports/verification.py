@@ -19,8 +19,9 @@ from ms_vireid.command.running import project_version
 from ms_vireid.config import dump_config
 from ms_vireid.data.records import image_set
 from ms_vireid.data.transforms import normalise
-from ms_vireid.exports.description import describe, draw, write_samples
+from ms_vireid.exports.description import describe
 from ms_vireid.exports.prepare import prepare
+from ms_vireid.exports.samples import draw, write_samples
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import atomic_write
 from ms_vireid.search.trained_model import TrainedModel

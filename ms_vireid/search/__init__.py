@@ -1,1 +1,1 @@
-"""Search in galleries of features: exact, with FAISS, or in Milvus; results as a table, JSON or a contact sheet."""
+"""Trained models, features of pictures and their files, and search in them: exact, with FAISS, or in Milvus."""

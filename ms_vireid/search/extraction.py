@@ -129,7 +129,7 @@ def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
     state = None
     with suppress(InputError):  # missing or damaged: start anew below
         state = read_json(partial / STATE, _State)
-    if state and state.plan == plan and _fits(state, batches) and state.checksum == _stored(partial, state, batches):
+    if state and state.plan == plan and _fits(partial, state, batches):
         return state
     if (partial / STATE).exists() or (partial / FEATURES).exists():
         other = "of other pictures, another checkpoint or batch size"
@@ -165,28 +165,21 @@ def _is_foreign(partial: Path) -> bool:
     return not isinstance(tree, dict) or "plan" not in tree
 
 
-def _fits(state: _State, batches: EvaluationBatches) -> bool:
-    """Whether the state agrees with the batches: their number, the broken pictures, a width if any is decoded."""
+def _fits(partial: Path, state: _State, batches: EvaluationBatches) -> bool:
+    """Whether the state and the features on disk fit each other and the batches."""
     done = {index for batch in batches.batches[: state.batches] for index in batch.tolist()}
-    return (
-        state.batches <= len(batches)
-        and state.broken.keys() <= done
-        and (state.width > 0) == (state.broken.keys() < done)
-    )
-
-
-def _stored(partial: Path, state: _State, batches: EvaluationBatches) -> str:
-    """Compute the checksum of the features on disk; "none" if the file is missing or has another size."""
-    if not state.width:
-        return ""
+    has_features = state.broken.keys() < done
+    if state.batches > len(batches) or not state.broken.keys() <= done or (state.width > 0) != has_features:
+        return False
     count, checksum, file = len(batches.images), "", partial / FEATURES
-    if not file.is_file() or file.stat().st_size != 4 * count * state.width:
-        return "none"
-    features = _rows(partial, count, state.width)
-    for batch in batches.batches[: state.batches]:
-        if len(index := [i for i in batch.tolist() if i not in state.broken]):
-            checksum = _chained(checksum, features[index])
-    return checksum
+    if has_features:
+        if not file.is_file() or file.stat().st_size != 4 * count * state.width:
+            return False
+        features = _rows(partial, count, state.width)
+        for batch in batches.batches[: state.batches]:
+            if len(index := [i for i in batch.tolist() if i not in state.broken]):
+                checksum = _chained(checksum, features[index])
+    return state.checksum == checksum
 
 
 def _chained(checksum: str, rows: np.ndarray) -> str:

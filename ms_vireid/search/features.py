@@ -1,4 +1,4 @@
-"""Features of pictures, by a trained model's forward passes."""
+"""A model's forward passes over pictures, and the features that they give."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -37,7 +37,7 @@ class FeatureExtractor:
     """A model, and the backend that computes its L2-normalised BNNeck features.
 
     image_size: (H, W). batch_size: pictures at a time. workers: processes that decode them; 0: this one does.
-    value_ranges: of pictures of 16 or 32 bits.
+    value_ranges: of pictures of 16 or 32 bits. group: the processes that share `extract`.
     """
 
     model: ReIDModel
@@ -46,12 +46,15 @@ class FeatureExtractor:
     batch_size: int
     workers: int = 0
     value_ranges: ValueRanges = FULL
+    group: ProcessGroup = ALONE
     _queues: dict[str, RequestQueue] = field(default_factory=dict, init=False)  # by kind of picture
 
     @classmethod
-    def configured(cls, model: ReIDModel, backend: Backend, config: Config) -> "FeatureExtractor":
-        data = config.data
-        return cls(model, backend, data.image_size, config.evaluation.batch_size, data.workers, data.value_ranges)
+    def configured(
+        cls, model: ReIDModel, backend: Backend, config: Config, group: ProcessGroup = ALONE
+    ) -> "FeatureExtractor":
+        data, size = config.data, config.evaluation.batch_size
+        return cls(model, backend, data.image_size, size, data.workers, data.value_ranges, group)
 
     @property
     def ahead(self) -> int:
@@ -78,7 +81,7 @@ class FeatureExtractor:
 
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:
         """Yield for each batch from `start` on: indices int [n], features float32 [n, C] (None for an empty batch), and
-        the rest of the batch. The model returns to its mode, training or evaluation, even if the iterator is closed.
+        the rest of the batch. Afterwards the model is in training mode again if it was, even if the iterator is closed.
 
         Raises InputError for a picture that cannot be decoded and as `checked` does, and KeyboardInterrupt on Ctrl-C
         or SIGTERM, after the current batch.
@@ -99,29 +102,24 @@ class FeatureExtractor:
                 self.model.set_train()
 
     def extract(
-        self,
-        images: ImageSet,
-        version: CorruptedVersion | None = None,
-        group: ProcessGroup = ALONE,
-        flip: bool = False,
-        renormalise: bool = False,
+        self, images: ImageSet, version: CorruptedVersion | None = None, flip: bool = False, renormalise: bool = False
     ) -> np.ndarray:
-        """Extract the features of all pictures: float32 [N, C] in the order of `images`. Raises as `by_batch` does.
+        """Extract the features of all pictures, in each process of the group: float32 [N, C] in the order of `images`.
+        Raises as `by_batch` does.
 
-        version: corrupts the visible pictures. group: the processes that share the work; each gets all features.
-        flip: average each picture's feature with its mirror image's; this ranks as their sum, which LLCM's authors
-        take. renormalise: normalise that mean, as in CAJ's release.
+        version: corrupts the visible pictures. flip: average each picture's feature with its mirror image's; this ranks
+        as their sum, which LLCM's authors take. renormalise: normalise that mean, as in CAJ's release.
         """
         batches = EvaluationBatches(
-            images, self.image_size, self.batch_size, version, group.rank, group.world_size, self.value_ranges
+            images, self.image_size, self.batch_size, version, self.group.rank, self.group.world_size, self.value_ranges
         )
         features = None
-        with group.together():
+        with self.group.together():
             for index, rows in self.by_batch(batches, flip=flip):
                 if features is None:
                     features = np.zeros((len(images), rows.shape[1]), np.float32)
                 features[index] = rows
-        features = group.merge_rows(features)
+        features = self.group.merge_rows(features)
         if renormalise:
             features = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
         return features

@@ -1,4 +1,4 @@
-"""Requests for features, from any thread. Those that wait at the same moment are computed as one batch."""
+"""Requests for features, from any thread. Those that wait together are computed as one batch."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from ms_vireid.devices.turns import DEVICE
 
 
 class RequestQueue:
-    """Pictures of one kind that wait for a thread to have the device.
+    """Pictures of one kind that wait for the device.
 
-    features: queues those of at most `batch_size` pictures, float32 [n, 3, H, W], as `Computation.features` makes it.
+    features: queues the features of at most `batch_size` pictures, float32 [n, 3, H, W]; from `Computation.features`.
     """
 
     def __init__(self, features: Callable[[np.ndarray], Queued], batch_size: int):
@@ -21,8 +21,8 @@ class RequestQueue:
         self._waiting: deque[Request] = deque()
 
     def put(self, pixels: np.ndarray) -> "Request":
-        """Begin to compute the features of these pictures, unless another thread has the device: then reading them
-        does. The array may change afterwards."""
+        """Begin to compute the features of these pictures or, while another thread has the device, leave that to the
+        first read. The array may change afterwards."""
         request = Request(self, pixels)
         if DEVICE.take(wait=False):
             try:
@@ -36,7 +36,7 @@ class RequestQueue:
         return request
 
     def launch(self, request: "Request") -> None:
-        """Compute what waits, up to this request's batch. The caller has the device."""
+        """Compute batches until this request is in one. The caller has the device."""
         while request.batch is None:
             self._launch()
 
@@ -50,9 +50,10 @@ class RequestQueue:
         except Exception as error:
             batch = Batch(error=error)
         start = 0
-        for request, its in zip(requests, pixels, strict=True):
-            request.rows, request.batch, request.pixels = slice(start, start + len(its)), batch, None
-            start += len(its)
+        for request in requests:
+            end = start + len(request.pixels)
+            request.rows, request.batch, request.pixels = slice(start, end), batch, None
+            start = end
 
     def _fitting(self) -> "list[Request]":
         """The requests that fit a batch, in order, at least one."""
@@ -66,7 +67,7 @@ class RequestQueue:
 
 
 class Batch:
-    """What was computed together, or the error that this ended with."""
+    """Features that were computed together, or the error that stopped this."""
 
     def __init__(self, queued: Queued | None = None, error: Exception | None = None):
         self._queued = queued

@@ -8,6 +8,7 @@ import numpy as np
 
 from ms_vireid.backends.backend import Backend
 from ms_vireid.backends.choosing import choose
+from ms_vireid.checkpoints.containers import weight_file
 from ms_vireid.command.running import project_version
 from ms_vireid.config import Config, dump_config, expand_user
 from ms_vireid.data.records import ImageSet, ReIDData
@@ -22,7 +23,6 @@ from ms_vireid.models import build_model
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.search.feature_files import FORMAT
 from ms_vireid.search.features import FeatureExtractor
-from ms_vireid.search.start import checkpoint_file
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def load(paths: Sequence[Path | str], backend: Backend | None = None, inference:
 
     backend: computes them (default: `eager`). inference: leave out the parts that only training needs.
     """
-    checkpoints = [load_checkpoint(checkpoint_file(path)) for path in paths]
+    checkpoints = [load_checkpoint(weight_file(Path(path))) for path in paths]
     configs = [checkpoint_config(checkpoint) for checkpoint in checkpoints]
     backend, trained = backend or choose("eager"), []
     for checkpoint, config in zip(checkpoints, configs, strict=True):

@@ -75,7 +75,7 @@ def _auxiliary_features(trained: TrainedModel, images: ImageSet) -> np.ndarray:
     return features
 
 
-def project(features: np.ndarray, dimensions: int, method: str = "tsne", seed: int = 0) -> np.ndarray:
+def project(features: np.ndarray, dimensions: int, method: str = "tsne") -> np.ndarray:
     """Project to the principal components ("pca"), or by t-SNE, which starts from them (van der Maaten and Hinton
     2008): float32 [N, dimensions]. Raises InputError for fewer than five features."""
     if len(features) < 5:
@@ -83,7 +83,7 @@ def project(features: np.ndarray, dimensions: int, method: str = "tsne", seed: i
     if method == "pca":
         return PCA(dimensions, svd_solver="full").fit_transform(features)
     perplexity = min(PERPLEXITY, len(features) / 5)
-    return TSNE(dimensions, perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    return TSNE(dimensions, perplexity=perplexity, init="pca", random_state=0).fit_transform(features)
 
 
 @styled

@@ -131,18 +131,21 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
     all weights and states (true), none (false), or only some (None), and the loss's scale after it."""
     from mindspore import Parameter, Tensor, nn
 
-    from ms_vireid import optimizers
     from ms_vireid.backends import half
     from ms_vireid.backends.choosing import backend_named
     from ms_vireid.engine.train_step import loss_scaler
+    from ms_vireid.optimizers.adamw import AdamW
+    from ms_vireid.optimizers.groups import ParameterGroup
+    from ms_vireid.optimizers.sgd import SGD
 
     rng = np.random.default_rng(0)
     weights = [
         Parameter(Tensor(rng.normal(size=shape).astype(np.float32)), name=f"{shape}") for shape in [(3, 4), (130,)]
     ]
-    groups = [optimizers.groups.ParameterGroup("full", 1.0, tuple(weights))]
-    options = {"AdamW": ((0.9, 0.999), 1e-8, 0.1), "SGD": (0.9, True, 0.1)}[name]
-    optimizer = getattr(optimizers, name)(groups, *options)
+    groups = [ParameterGroup("full", 1.0, tuple(weights))]
+    optimizers = {"AdamW": (AdamW, (0.9, 0.999), 1e-8, 0.1), "SGD": (SGD, 0.9, True, 0.1)}
+    kind, *options = optimizers[name]
+    optimizer = kind(groups, *options)
     computation, scaler = (
         backend_named("cuda", "float16").accelerate(nn.Cell(), None, optimizer),
         loss_scaler("float16"),

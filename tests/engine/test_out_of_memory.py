@@ -15,7 +15,7 @@ from ms_vireid.backends.choosing import backend_named
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
-from ms_vireid.engine.out_of_memory import explained, smaller_steps
+from ms_vireid.engine.trainer import explain_out_of_memory, smaller_steps
 from tests.tiny_models import DATA, RECIPES
 
 COLUMN = np.ones((1 << 22, 1), np.float32)  # 16 MiB, whose products with each other take 64 TiB
@@ -37,7 +37,10 @@ def in_a_graph():
 
 @pytest.mark.parametrize("fill", [in_pynative, in_a_graph])
 def test_mindspores_refusal_of_memory_is_one_line(fill):
-    with pytest.raises(InputError, match=r"^out of memory in the test; try less$"), explained("the test", "less"):
+    with (
+        pytest.raises(InputError, match=r"^out of memory in the test; try less$"),
+        explain_out_of_memory("the test", "less"),
+    ):
         fill()
 
 
@@ -55,7 +58,7 @@ ON_GPU = [
 
 @pytest.mark.parametrize("text", ON_GPU)
 def test_a_gpus_refusal_of_memory_is_one_line(text):
-    with pytest.raises(InputError, match="out of memory"), explained("the test", "less"):
+    with pytest.raises(InputError, match="out of memory"), explain_out_of_memory("the test", "less"):
         raise RuntimeError(text)
 
 
@@ -80,7 +83,7 @@ def test_the_installed_gpu_plugin_words_it_so():
     ],
 )
 def test_other_errors_pass(error):
-    with pytest.raises(type(error), match=str(error).replace("[", r"\[")), explained("the test", "less"):
+    with pytest.raises(type(error), match=str(error).replace("[", r"\[")), explain_out_of_memory("the test", "less"):
         raise error
 
 

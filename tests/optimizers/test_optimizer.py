@@ -14,7 +14,7 @@ from tests.extensive import but
 
 BACKENDS = OF_DEVICE["CPU"]
 
-BETAS, EPS, DECAY = (0.9, 0.999), 1e-8, 0.1
+BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 def small_model():

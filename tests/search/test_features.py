@@ -8,6 +8,7 @@ from ms_vireid.backends.backend import Queued
 from ms_vireid.backends.choosing import backend_named
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.readers import read_folder
+from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.search import features
 from ms_vireid.search.features import FeatureExtractor
 
@@ -72,6 +73,24 @@ def test_a_graphs_next_batch_is_queued_before_the_last_one_is_read(test_set, mon
     monkeypatch.setattr(extractor, "queue", lambda pixels, modality: done.append("queue") or Queued(None, len(pixels)))
     list(extractor.by_batch(EvaluationBatches(test_set, SIZE, 2)))
     assert done == order.split()
+
+
+class OneOfTwo(ProcessGroup):
+    """A process that keeps to itself what it computed, so that two add up to the whole."""
+
+    world_size = 2
+
+    def __init__(self, rank):
+        self.rank = rank
+
+
+def test_the_processes_of_a_group_share_the_pictures(test_set):
+    alone, *shares = (
+        FeatureExtractor(UnitPixels(), backend_named("eager"), SIZE, 2, group=group).extract(test_set)
+        for group in (ProcessGroup(), OneOfTwo(0), OneOfTwo(1))
+    )
+    assert [share.any(axis=1).sum() for share in shares] == [len(test_set) // 2] * 2
+    np.testing.assert_array_equal(sum(shares), alone)
 
 
 @pytest.mark.parametrize(("by_modality", "graphs"), [(True, ["infrared", "visible"]), (False, ["all"])])
