@@ -15,19 +15,16 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ms_vireid.backends import proven
-from ms_vireid.backends.contiguous import ContiguousWeights, WeightLayout
+from ms_vireid.backends.contiguous import WeightLayout
 from ms_vireid.backends.half import HalfWeights
-from ms_vireid.backends.reading import code_of_method, hooked, qualified, replaced
-from ms_vireid.backends.replacing import Left, functions_in_place, install
+from ms_vireid.backends.reading import hooked, qualified
+from ms_vireid.backends.replacing import KeptAsWritten, functions_in_place, install
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.devices import runtime
 from ms_vireid.devices.staging import Staging, to_device
 from ms_vireid.devices.turns import DEVICE
-from ms_vireid.optimizers.groups import GroupOptimizer
 from ms_vireid.replaceable import Table
-
-ELEMENTWISE = (GroupOptimizer.construct, GroupOptimizer.clip)  # what buffers of weights stand for besides an update
 
 
 class Backend:
@@ -38,38 +35,43 @@ class Backend:
     """
 
     compiled = False  # whether a step is one graph, queued as a whole
-    tables: Mapping[str, Table]  # by device
+    tables: Mapping[str, Table]  # its replacements, by device
 
     def __init__(self, amp: str | bool = False):
         self.half_dtype = getattr(ms, amp) if amp else None
-        self.left: list[str] = []  # lines that say what runs as it is written
+        self.notes: list[str] = []  # what was printed about code that has no replacement
         self._computations: WeakKeyDictionary[nn.Cell, Computation] = WeakKeyDictionary()
 
     def __str__(self) -> str:
         return type(self).__name__.lower()
 
     def table_for(self, model: nn.Cell) -> Table:
-        """What this backend computes otherwise of a model on the current device."""
+        """The replacements for a model on the current device."""
         return self.tables[ms.get_context("device_target")]
+
+    @property
+    def records(self) -> proven.Records:
+        """What the replacements on the current device were proven against."""
+        return proven.record().get(str(self), {}).get(ms.get_context("device_target"), {})
 
     @DEVICE
     def accelerate(
         self, model: nn.Cell, loss: nn.Cell | None = None, optimizer: nn.Cell | None = None
     ) -> "Computation":
-        """Install the model's table in it, its loss and its optimiser, and return their computation, the same at each
-        call. Load weights first; call it again after loading others.
+        """Put this backend's replacements into a model, its loss and its optimiser, and return their computation: the
+        same one each time. Load weights first; call it again after loading others.
 
-        What a row does not stand for runs as it is written, and a line says so (`left`). Raises InputError for a hook
-        where a graph would not call it.
+        Code that no replacement was proven against runs as it is written, and a note says so. Raises InputError for a
+        hook where a graph would not call it.
         """
         DEVICE.begin_use()
-        table, rows = self.table_for(model), self.rows
+        table = self.table_for(model)
         cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
         if self.compiled:
             self._refuse_hooks(model, loss)
-        functions, left = proven.known_functions(rows, table)
-        left = [Left(qualified(key), reason, table[key].cost) for key, reason in left] + install(cells, table, rows)
-        self._tell(left)
+        functions, unproven = proven.known_functions(self.records, table)
+        kept = [KeptAsWritten(qualified(key), reason, table[key].cost) for key, reason in unproven]
+        self.note(kept + install(cells, table, self.records))
         for cell in getattr(model, "recomputed", ()):
             cell.recompute(output_recompute=True)
         self.finish_setup(model, cells)
@@ -79,30 +81,20 @@ class Backend:
         self._computations[model].functions = functions
         return self._computations[model]
 
-    @property
-    def rows(self) -> proven.Rows:
-        """What this backend's replacements on the current device were proven against."""
-        return proven.record().get(str(self), {}).get(ms.get_context("device_target"), {})
-
     def finish_setup(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
-        """Do what else this backend does to a model."""
+        """What this backend does to a model besides."""
         if any(isinstance(cell, nn.Conv2d) for cell in cells):
             runtime.cap_convolutions()
 
     def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> WeightLayout:
-        """Decide where an optimiser's weights are: in buffers only if the update is the same for each element of a
-        weight, as far as that is known. separate: names of those that have copies in half precision."""
-        for key in ELEMENTWISE:
-            if reason := proven.difference(self.rows, key, code_of_method(optimizer, key.__name__)):
-                self._tell([Left(qualified(key), reason, "weights are updated one by one")])
-                return WeightLayout(optimizer)
-        return ContiguousWeights(optimizer, separate) if "update" in replaced(optimizer) else WeightLayout(optimizer)
+        """Lay out an optimiser's weights in memory. separate: names of those that have copies in half precision."""
+        return WeightLayout(optimizer)
 
-    def _tell(self, left: list[Left]) -> None:
-        """Print what runs as it is written, each line once."""
-        for line in map(str, left):
-            if line not in self.left:
-                self.left.append(line)
+    def note(self, kept: list[KeptAsWritten]) -> None:
+        """Print each of these lines once."""
+        for line in map(str, kept):
+            if line not in self.notes:
+                self.notes.append(line)
                 if runtime.is_local_main():
                     say(f"note: {line}")
 
@@ -239,14 +231,14 @@ class Step:
 
 
 class Queued(NamedTuple):
-    """Queued features, [at least count, C]."""
+    """Queued features: [n, C], of which the first `count` are wanted."""
 
-    rows: Tensor
+    features: Tensor
     count: int
 
     def read(self) -> np.ndarray:
         """Wait for the features: float32 [count, C]."""
-        return self.rows.asnumpy()[: self.count]
+        return self.features.asnumpy()[: self.count]
 
 
 def _packed(labels: np.ndarray, key: int, progress: float, scalars: np.ndarray) -> np.ndarray:

@@ -24,11 +24,11 @@ from ms_vireid.backends.reading import (
 from ms_vireid.replaceable import DECLARED, Replacement, Table
 
 RECORD = Path(__file__).with_name("proven.json")
-Rows = dict[str, dict[str, Any]]  # by the name of what is replaced: its functions' digests, and its parts' classes
+Records = dict[str, dict[str, Any]]  # by the name of what is replaced: its functions' digests, and its parts' classes
 
 
 @cache
-def record() -> dict[str, dict[str, Rows]]:
+def record() -> dict[str, dict[str, Records]]:
     """The record of each backend and device."""
     return json.loads(RECORD.read_text(encoding="utf-8"))
 
@@ -41,21 +41,21 @@ def read(cell: Any, key: Callable, replacement: Replacement | None = None) -> Co
     return code_of_method(cell, DECLARED[key].name, delegated)
 
 
-def difference(rows: Rows, key: Callable, code: Code) -> str | None:
+def difference(records: Records, key: Callable, code: Code) -> str | None:
     """What differs from the record, as the end of a sentence; None if nothing does."""
-    row = rows.get(qualified(key))
-    if row is None:
+    known = records.get(qualified(key))
+    if known is None:
         return "nothing is on record of it"
     if code.hooked:
         return f"its {code.hooked[0]} has a hook" if code.hooked[0] else "it has a hook"
     for path, classes in code.parts.items():
-        if unknown := classes - set(row["parts"].get(path, ())):
+        if unknown := classes - set(known["parts"].get(path, ())):
             return f"{f'its {path}' if path else 'it'} is a {in_words(min(unknown))}"
     for name, digest in code.functions.items():
-        if row["functions"].get(name) != digest:
+        if known["functions"].get(name) != digest:
             if digest == NO_SOURCE:
                 return f"{in_words(name)} is not what its file says"
-            return f"{in_words(name)} {'has changed' if name in row['functions'] else 'is called in its place'}"
+            return f"{in_words(name)} {'has changed' if name in known['functions'] else 'is called in its place'}"
     return None
 
 
@@ -83,13 +83,13 @@ def recorded(codes: list[Code]) -> dict[str, Any]:
     }
 
 
-def write(rows: dict[str, dict[str, Rows]]) -> None:
+def write(records: dict[str, dict[str, Records]]) -> None:
     """Write the record of all backends and devices."""
-    RECORD.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    RECORD.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     record.cache_clear()
 
 
-def known_functions(rows: Rows, table: Table) -> tuple[dict[Callable, Callable], list[tuple[Callable, str]]]:
+def known_functions(records: Records, table: Table) -> tuple[dict[Callable, Callable], list[tuple[Callable, str]]]:
     """A table's functions that are no methods: those that stand for what is there, and why the others do not."""
     known, left = {}, []
     for key, replacement in table.items():
@@ -99,7 +99,7 @@ def known_functions(rows: Rows, table: Table) -> tuple[dict[Callable, Callable],
         if place.now is not key:
             reason = f"{in_words(qualified(place.now))} is called in its place"
         else:
-            reason = difference(rows, key, read(None, key))
+            reason = difference(records, key, read(None, key))
         if reason is None:
             known[key] = replacement.by
         else:

@@ -14,7 +14,7 @@ from ms_vireid.replaceable import DECLARED, Replacement, Table
 REMEDY = "docs/extending.md#an-edit-is-left-to-mindspores-operators says how to get the speed back"
 
 
-class Left(NamedTuple):
+class KeptAsWritten(NamedTuple):
     """A kind of cell, or a function, that runs as it is written. cost: of a step, where that is known."""
 
     name: str
@@ -27,12 +27,12 @@ class Left(NamedTuple):
         return f"{name} runs as it is written, without its kernel{cost}: {self.reason}; {REMEDY}"
 
 
-def install(cells: Sequence[nn.Cell], table: Table, rows: proven.Rows) -> list[Left]:
+def install(cells: Sequence[nn.Cell], table: Table, records: proven.Records) -> list[KeptAsWritten]:
     """Replace each cell's methods, also inherited ones, by the table's functions, where these stand for what the cell
-    runs, and no others. cells: parents before their parts. Returns the kinds of cell that are left, but not parts of
+    runs, and no others. cells: parents before their parts. Returns the kinds of cell that are kept, but not parts of
     what is replaced."""
     methods = [(key, DECLARED[key]) for key in table if DECLARED[key].module is None]
-    left, within = {}, set()
+    kept, within = {}, set()
     for cell in cells:
         attributes = vars(cell)
         for name in attributes.pop(REPLACED, ()):
@@ -45,21 +45,21 @@ def install(cells: Sequence[nn.Cell], table: Table, rows: proven.Rows) -> list[L
             is_of = of_cell is key or (isinstance(owner, type) and isinstance(cell, owner))
             if not is_of or (of_cell is not key and of_cell in table):
                 continue
-            code, reason = _difference(cell, key, table[key], rows)
+            code, reason = _difference(cell, key, table[key], records)
             if reason is None:
                 installed.append((declared.name, table[key]))
                 within |= code.cells.keys() - {id(cell)}
             elif id(cell) not in within:
-                left.setdefault(key, Left(qualified(key), reason, table[key].cost))
+                kept.setdefault(key, KeptAsWritten(qualified(key), reason, table[key].cost))
         for name, replacement in installed:
             setattr(cell, name, MethodType(replacement.by, cell))
         if installed:
             vars(cell)[REPLACED] = tuple(name for name, _ in installed)
-    return list(left.values())
+    return list(kept.values())
 
 
 def _difference(
-    cell: nn.Cell, key: Callable, replacement: Replacement, rows: proven.Rows
+    cell: nn.Cell, key: Callable, replacement: Replacement, records: proven.Records
 ) -> tuple[Code | None, str | None]:
     """What a cell runs, and why the replacement does not stand for it; None if it does."""
     if (now := getattr(type(cell), DECLARED[key].name)) is not key:
@@ -67,7 +67,7 @@ def _difference(
             return None, f"{proven.in_words(qualified(type(cell)))} has its own"
         return None, f"{proven.in_words(qualified(now))} is called in its place"
     code = proven.read(cell, key, replacement)
-    reason = proven.difference(rows, key, code)
+    reason = proven.difference(records, key, code)
     if reason is None and replacement.knows is not None and not replacement.knows(cell):
         reason = "its kernel knows other settings"
     return code, reason

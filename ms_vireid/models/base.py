@@ -14,9 +14,9 @@ from ms_vireid.replaceable import replaceable
 class TrainingOutputs(NamedTuple):
     """The outputs of a model in training for a batch of 2PK rows, visible half first, or of 3PK (`visible_rows`).
 
-    A model returns a plain tuple in this order, up to the last output that it has: MindSpore's compiler hangs on a
-    NamedTuple that is unpacked. Outputs with defaults belong to an auxiliary modality, whose row i shows the identity
-    of row i of both others.
+    A model returns a plain tuple in this order, up to the last output that it has: no gradient passes through a
+    NamedTuple that a graph makes (MindSpore 2.10). Outputs with defaults belong to an auxiliary modality, whose row i
+    shows the identity of row i of both others.
     """
 
     logits: Tensor  # [2PK, num_classes]

@@ -126,13 +126,14 @@ class MUN(ReIDModel):
             return logits, pooled, normalised
         prototypes = self._prototypes(pooled, rows, labels, progress)
         features = in_parts(pooled, rows)
-        outputs = logits, ops.cat(features[: self.parts]), normalised[: images.shape[0]]
-        outputs += features[0], features[last], features[-1]  # v, r and a
-        outputs += of_visible[-1], of_infrared[-1]  # C_v(a) and C_r(a)
-        outputs += in_parts(prototypes.reshape(3 * rows, self.embed_dim), rows)
-        if self.auxiliary_classifier is not None:
-            outputs += (self.auxiliary_classifier(classified[images.shape[0] :]),)
-        return outputs
+        pooled, bnneck = ops.cat(features[: self.parts]), normalised[: images.shape[0]]
+        visible, infrared, auxiliary = features[0], features[last], features[-1]
+        visible_logits, infrared_logits = of_visible[-1], of_infrared[-1]  # C_v(a) and C_r(a)
+        prototypes = in_parts(prototypes.reshape(3 * rows, self.embed_dim), rows)  # of v, r and a
+        outputs = logits, pooled, bnneck, visible, infrared, auxiliary, visible_logits, infrared_logits, *prototypes
+        if self.auxiliary_classifier is None:
+            return outputs
+        return *outputs, self.auxiliary_classifier(classified[images.shape[0] :])  # auxiliary_logits
 
     @replaceable("cuda")
     def pooled_and_normalised(self, images: Tensor, key: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,6 @@
-"""Which backend is taken on a GPU with and without what its CUDA kernels need."""
+"""Which backend is taken with and without what kernels need."""
+
+import sys
 
 import pytest
 
@@ -27,7 +29,7 @@ def test_auto_takes_the_cuda_kernels(monkeypatch):
 
 def test_without_them_auto_takes_the_graph_and_says_why(without_compiler, capsys):
     assert choosing.choose("auto") == "graph"
-    assert capsys.readouterr().out == "note: no CUDA kernels, slower: there is no C compiler; install gcc\n"
+    assert capsys.readouterr().out == "note: backend graph, slower than cuda: there is no C compiler; install gcc\n"
     assert choosing.choose("graph") == "graph"
     assert capsys.readouterr().out == ""
 
@@ -36,3 +38,12 @@ def test_where_they_are_asked_for_it_is_one_line(without_compiler):
     line = r"^--backend cuda: there is no C compiler; install gcc, or use backend graph$"
     with pytest.raises(InputError, match=line):
         choosing.choose("cuda", option="--backend ")
+
+
+def test_on_a_cpu_auto_takes_eager_if_the_kernels_folder_is_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ms_vireid.backends.numba", None)  # as if there were none
+    assert str(choosing.choose("auto")) == "eager"
+    line = "ms_vireid/backends/numba is missing; reinstall ms_vireid"
+    assert capsys.readouterr().out == f"note: backend eager, slower than numba: {line}\n"
+    with pytest.raises(InputError, match=f"^train.backend=numba: {line}, or use backend eager$"):
+        choosing.choose("numba")

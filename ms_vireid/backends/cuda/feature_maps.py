@@ -566,9 +566,7 @@ def _knows_intermediate(generator: AuxiliaryGenerator | PixelModality | None) ->
     return all(map(knows_intra_modality, learners)) and knows_cross_modality(generator.cross_learner)
 
 
-# Costs: launches of a step. Kernels for channels before places took, in ms of a step in float32 / float16 on an H100:
-# BatchNorm, ReLU and additions with their gradients, AGW 11.1 / 6.8 for 19.3 / 10.9; depth-wise convolutions, MUN 3.9 /
-# 3.6 for 7.0 / 12.2.
+# Costs: launches of a step.
 TABLE = {
     # The whole way from pictures: channels are turned once.
     AGW.pooled: Replacement(agws_pooled, "without any kernel AGW: 727 launches for 431", knows_agw),

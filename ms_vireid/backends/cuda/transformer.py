@@ -1,6 +1,7 @@
 """A ViT's block by the CUDA kernels, forward and backward as one cell."""
 
 from functools import cache
+from typing import NamedTuple
 
 import mindspore as ms
 import numpy as np
@@ -22,8 +23,34 @@ _transposed_batches = ops.BatchMatMul(True)
 # of the time of 211 (0.058 for 0.201 ms, 0.044 for 0.183, 0.044 for 0.170); in float32 those of 212 and 216 are slower.
 PADDED_TO = {ms.float16: 8, ms.float32: 1}
 
-# What `Noise` starts from: of its rows [N * T] and columns [C], and the factors. Within a ViT alone.
-Starts = tuple[tuple[Tensor, Tensor], Tensor]
+# The noise, or what its rows [N * T] and columns [C] start from, the others ABSENT; and the factors of drop paths.
+Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Drop(NamedTuple):
+    """What a dropout's kernel drops, and the layer of the drop path behind it."""
+
+    limit: int
+    scale: float
+    layer: int = 0
+
+
+class Settings(NamedTuple):
+    """The numbers of a block. padded: tokens T'."""
+
+    heads: int
+    padded: int
+    epsilons: tuple[float, float]
+    proj_drop: Drop
+    drop1: Drop
+    drop2: Drop
+
+
+@ops.constexpr
+@cache
+def _settings(heads: int, padded: int, epsilons: tuple[float, float], drops: tuple[tuple, ...]) -> Settings:
+    """A constant of the graph: a NamedTuple that a graph makes itself has no gradient (MindSpore 2.10)."""
+    return Settings(heads, padded, epsilons, *(Drop(*numbers) for numbers in drops))
 
 
 @ops.constexpr
@@ -59,10 +86,8 @@ def _of_weight(gradient: Tensor, x: Tensor) -> Tensor:
 class Block(nn.Cell):
     """x + attention(norm(x)), then x + MLP(norm(x)), of x [N, T, D]; and the gradients.
 
-    starts: what the noise is or starts from, as `Masks` of the kernels, without multipliers. multipliers: of the
-    dropouts after the projection and both layers of the MLP. drops: their numbers, with the layer of the drop path
-    behind the first and the last. factors: of drop path, [layers, N], for both. epsilons: of both LayerNorms. places:
-    heads and padded tokens T'.
+    noise: as `Drawn`, with the factors [layers, N] of either drop path. multipliers: of the masks of the dropouts after
+    the projection and both layers of the MLP; ABSENT if nothing is dropped.
 
     recomputes: keep x alone for the gradients.
     """
@@ -71,19 +96,18 @@ class Block(nn.Cell):
         super().__init__()
         self.recomputes = recomputes
 
-    def construct(self, x, weights, starts, multipliers, factors, drops, epsilons, places):
+    def construct(self, x, weights, noise, multipliers, settings):
         """Returns the output, and what the gradients need."""
-        outputs = _forward(x, weights, starts, multipliers, factors, drops, epsilons, places)
+        outputs = _forward(x, weights, noise, multipliers, settings)
         return outputs[:1] if self.recomputes else outputs
 
-    def bprop(self, x, weights, starts, multipliers, factors, drops, epsilons, places, out, gradients):
+    def bprop(self, x, weights, noise, multipliers, settings, out, gradients):
         gradient = gradients[0]
         if self.recomputes:
             x = ops.depend(x, gradient)  # begins when the gradient is there, not right after the forward pass
-            out = _forward(x, weights, starts, multipliers, factors, drops, epsilons, places)
-        grad_x, grad_weights = _backward(gradient, x, weights, starts, multipliers, factors, drops, places, out)
-        constants = _no_gradients(starts), _no_gradients(multipliers), _no_gradients(factors)
-        return grad_x, grad_weights, *constants, 0, 0, 0
+            out = _forward(x, weights, noise, multipliers, settings)
+        grad_x, grad_weights = _backward(gradient, x, weights, noise, multipliers, settings, out)
+        return grad_x, grad_weights, _no_gradients(noise), _no_gradients(multipliers), 0
 
 
 def _no_gradients(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -93,41 +117,41 @@ def _no_gradients(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return zeros
 
 
-def _forward(x, weights, starts, multipliers, factors, drops, epsilons, places):
+def _forward(x, weights, noise, multipliers, settings):
     gamma1, beta1, qkv, qkv_bias, proj, proj_bias, gamma2, beta2, fc1, fc1_bias, fc2, fc2_bias = weights
+    *starts, factors1, factors2 = noise
     proj_mask, mask1, mask2 = (*starts, multipliers[0]), (*starts, multipliers[1]), (*starts, multipliers[2])
-    proj_drop, drop1, drop2 = drops
-    (heads, padded), tokens = places, x.shape[1]
+    heads, padded, tokens = settings.heads, settings.padded, x.shape[1]
 
-    norm1, mean1, scale1 = operator("layer_norm", eps=epsilons[0])(x, gamma1, beta1)
+    norm1, mean1, scale1 = operator("layer_norm", eps=settings.epsilons[0])(x, gamma1, beta1)
     query, key, value = operator("split_heads", heads=heads, padded=padded)(_product(norm1, qkv), qkv_bias)
     attention = operator("softmax", tokens=tokens)(product_transposed(query, key))  # [N, heads, T', T']
     merged = operator("merge_heads", tokens=tokens)(product(attention, value))
     branch = _product(merged, proj)
-    middle = _added("residual", proj_drop)(x, branch, proj_bias, factors[0], *proj_mask)
+    middle = _added("residual", settings.proj_drop)(x, branch, proj_bias, factors1, *proj_mask)
 
-    norm2, mean2, scale2 = operator("layer_norm", eps=epsilons[1])(middle, gamma2, beta2)
+    norm2, mean2, scale2 = operator("layer_norm", eps=settings.epsilons[1])(middle, gamma2, beta2)
     hidden = _product(norm2, fc1)
-    activated = _dropped("gelu", drop1)(hidden, fc1_bias, *mask1)
+    activated = _dropped("gelu", settings.drop1)(hidden, fc1_bias, *mask1)
     branch = _product(activated, fc2)
-    out = _added("residual", drop2)(middle, branch, fc2_bias, factors[1], *mask2)
+    out = _added("residual", settings.drop2)(middle, branch, fc2_bias, factors2, *mask2)
     return out, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated
 
 
-def _backward(gradient, x, weights, starts, multipliers, factors, drops, places, kept):
+def _backward(gradient, x, weights, noise, multipliers, settings, kept):
     """What follows a weight's gradient depends on it: otherwise a graph puts it off, and keeps what it needs."""
     gamma1, beta1, qkv, _, proj, _, gamma2, beta2, fc1, fc1_bias, fc2, _ = weights
+    *starts, factors1, factors2 = noise
     proj_mask, mask1, mask2 = (*starts, multipliers[0]), (*starts, multipliers[1]), (*starts, multipliers[2])
-    proj_drop, drop1, drop2 = drops
-    (heads, padded), tokens = places, x.shape[1]
+    heads, padded, tokens = settings.heads, settings.padded, x.shape[1]
     _, mean1, scale1, query, key, value, attention, merged, middle, mean2, scale2, hidden, activated = kept
     layer_norm_gradient = operator("layer_norm_gradient")
 
-    grad_branch, fc2_parts = _added("residual_gradient", drop2)(gradient, factors[1], *mask2)
+    grad_branch, fc2_parts = _added("residual_gradient", settings.drop2)(gradient, factors2, *mask2)
     grad_fc2 = _of_weight(grad_branch, activated)
     grad_branch = ops.depend(grad_branch, grad_fc2)
     grad_activated = _of_input(grad_branch, fc2)
-    grad_hidden, fc1_parts = _dropped("gelu_gradient", drop1)(grad_activated, hidden, fc1_bias, *mask1)
+    grad_hidden, fc1_parts = _dropped("gelu_gradient", settings.drop1)(grad_activated, hidden, fc1_bias, *mask1)
     grad_norm2 = _of_input(grad_hidden, fc1)
     grad_middle, norm2, gamma2_parts, beta2_parts = layer_norm_gradient(
         grad_norm2, middle, gamma2, mean2, scale2, beta2, gradient
@@ -135,7 +159,7 @@ def _backward(gradient, x, weights, starts, multipliers, factors, drops, places,
     grad_fc1 = _of_weight(grad_hidden, norm2)
     grad_middle = ops.depend(grad_middle, grad_fc1)
 
-    grad_branch, proj_parts = _added("residual_gradient", proj_drop)(grad_middle, factors[0], *proj_mask)
+    grad_branch, proj_parts = _added("residual_gradient", settings.proj_drop)(grad_middle, factors1, *proj_mask)
     grad_proj = _of_weight(grad_branch, merged)
     grad_branch = ops.depend(grad_branch, grad_proj)
     grad_merged = _of_input(grad_branch, proj)
@@ -161,12 +185,12 @@ def _backward(gradient, x, weights, starts, multipliers, factors, drops, places,
     return grad_x, grad_attention_weights + grad_mlp_weights
 
 
-def _dropped(name: str, drop: tuple[int, float]) -> ops.Custom:
-    return operator(name, limit=drop[0], scale=drop[1])
+def _dropped(name: str, drop: Drop) -> ops.Custom:
+    return operator(name, limit=drop.limit, scale=drop.scale)
 
 
-def _added(name: str, drop: tuple[int, float, int]) -> ops.Custom:
-    return operator(name, limit=drop[0], scale=drop[1], layer=drop[2])
+def _added(name: str, drop: Drop) -> ops.Custom:
+    return operator(name, limit=drop.limit, scale=drop.scale, layer=drop.layer)
 
 
 def _sums(like: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -210,13 +234,17 @@ def _drops(layer: Dropout) -> bool:
 def dropout(self: Dropout, x: Tensor, noise: Noise | None) -> Tensor:
     if _drops(self) and (x.dtype not in _FLOATS or x.size != self.parts * noise[0].size or x.size == 0):
         return Dropout.construct(self, x, noise)
-    return _with_dropout(self, x, noise)
+    return _with_dropout(self, x, _drawn(noise))
 
 
-def _with_dropout(layer: Dropout, x: Tensor, noise: Noise | Starts | None) -> Tensor:
+def _drawn(noise: Noise | None) -> Drawn | None:
+    return None if noise is None else (noise[0], ABSENT, ABSENT, noise[1])
+
+
+def _with_dropout(layer: Dropout, x: Tensor, noise: Drawn | None) -> Tensor:
     if not _drops(layer):
         return x
-    mask = (*_starts(noise), _multipliers(layer.number, layer.parts))
+    mask = (*noise[:3], _multipliers(layer.number, layer.parts))
     return differentiated(_dropout, x, *mask, limit=layer.limit, scale=layer.scale)[0]
 
 
@@ -226,16 +254,11 @@ def encoded(self: vit.VisionTransformer, x: Tensor, key: Tensor | None) -> Tenso
     if self.training and self.stochastic:
         constants = noise_constants(x.shape, self.path_rates, self.pos_drop.rate, self.shard)
         rows, factors = operator("draw_starts")(key, *constants[:-1])
-        noise = (ops.stop_gradient(rows), constants[-1]), ops.stop_gradient(factors).astype(x.dtype)
+        noise = ABSENT, ops.stop_gradient(rows), constants[-1], ops.stop_gradient(factors).astype(x.dtype)
     x = _with_dropout(self.pos_drop, x, noise)
     for each in self.blocks:
         x = _computed(each, _recomputed_block if self.training and self.recompute_blocks else _block, x, noise)
     return x
-
-
-def _starts(noise: Noise | Starts) -> tuple[Tensor, Tensor, Tensor]:
-    """The noise, and what its rows and columns start from: one or the other."""
-    return (ABSENT, *noise[0]) if isinstance(noise[0], tuple) else (noise[0], ABSENT, ABSENT)
 
 
 def _limit_and_scale(layer: Dropout) -> tuple[int, float]:
@@ -243,11 +266,11 @@ def _limit_and_scale(layer: Dropout) -> tuple[int, float]:
     return (layer.limit, layer.scale) if _drops(layer) else (_LEAST_LIMIT, 1.0)
 
 
-def _factors(path: DropPath, noise: Noise | Starts | None) -> Tensor:
-    return noise[1] if path.training and path.changes else ABSENT
+def _factors(path: DropPath, noise: Drawn | None) -> Tensor:
+    return noise[3] if path.training and path.changes else ABSENT
 
 
-def _computed(block: vit.Block, cell: Block, x: Tensor, noise: Noise | Starts | None) -> Tensor:
+def _computed(block: vit.Block, cell: Block, x: Tensor, noise: Drawn | None) -> Tensor:
     attention, mlp = block.attn, block.mlp
     weights = (
         *(block.norm1.gamma, block.norm1.beta, attention.qkv.weight, attention.qkv.bias),
@@ -256,7 +279,7 @@ def _computed(block: vit.Block, cell: Block, x: Tensor, noise: Noise | Starts | 
     )
     starts, multipliers = (ABSENT,) * 3, (ABSENT,) * 3
     if _drops(attention.proj_drop) or _drops(mlp.drop1) or _drops(mlp.drop2):
-        starts = _starts(noise)
+        starts = noise[:3]
         multipliers = (
             _multipliers(attention.proj_drop.number, attention.proj_drop.parts),
             _multipliers(mlp.drop1.number, mlp.drop1.parts),
@@ -267,13 +290,14 @@ def _computed(block: vit.Block, cell: Block, x: Tensor, noise: Noise | Starts | 
         _limit_and_scale(mlp.drop1),
         (*_limit_and_scale(mlp.drop2), block.drop_path2.layer),
     )
+    epsilons = block.norm1.epsilon, block.norm2.epsilon
+    settings = _settings(attention.num_heads, _padded(x.shape[1], x.dtype), epsilons, drops)
     factors = _factors(block.drop_path1, noise), _factors(block.drop_path2, noise)
-    epsilons, places = (block.norm1.epsilon, block.norm2.epsilon), (attention.num_heads, _padded(x.shape[1], x.dtype))
-    return cell(x, weights, starts, multipliers, factors, drops, epsilons, places)[0]
+    return cell(x, weights, (*starts, *factors), multipliers, settings)[0]
 
 
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
-    return _computed(self, _block, x, noise)
+    return _computed(self, _block, x, _drawn(noise))
 
 
 def knows_block(block: vit.Block) -> bool:
@@ -294,11 +318,9 @@ def knows_encoded(model: vit.VisionTransformer) -> bool:
 
 # Costs: a step of PMT on an H100, ms in float32 / float16, without / with each row.
 TABLE = {
-    # Measured with kernels between its products. Alone: LayerNorms within it and sums of gradients take 3.1 / 1.8 for
-    # 6.7 / 5.3, softmax 3.0 / 2.0 for 2.8 / 1.7 with padded tokens, with which attention's products in float16 take
-    # 4.3 ms instead of 9.7. Norms are not kept: 0.9 / 0.5 GiB less.
+    # Saves 79 / 67 ms, and 0.9 / 0.5 GiB, as norms are not kept.
     vit.Block.construct: Replacement(block, "PMT's kernels on an H100: 267 / 115 ms for 188 / 48", knows_block),
-    # Recomputed, 9.3 / 5.3 GiB are 2.3 / 1.8.
+    # Recomputing blocks saves 7.0 / 3.5 GiB.
     vit.VisionTransformer.encoded: Replacement(
         encoded, "PMT: noise of 42 MB, drawn by 12 operators and read 72 times", knows_encoded
     ),

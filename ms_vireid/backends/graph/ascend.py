@@ -24,6 +24,7 @@ _convolution = auto_generate.Conv2DExt()
 _FUSED = 16  # channels of a head that fused attention takes, and their multiples
 _AT_ONCE = 12  # masks of the noise's width, whose numbers take 4 bytes an element until they are compared
 Masks = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]  # what dropouts keep: of activations as wide as the noise; wider
+Masked = tuple[Masks, Tensor]  # what `encoded` gives its blocks in the place of `Noise`: masks, and drop paths' factors
 
 
 def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
@@ -97,11 +98,15 @@ def _numbers(first: int, end: int, parts: int) -> Tensor:
     return Tensor(numbers, ms.int32).reshape(end - first, 1, 1, parts, 1)
 
 
-def dropout(self: Dropout, x: Tensor, noise: Noise | tuple[Masks, Tensor] | None) -> Tensor:
+def _has_masks(noise: Noise | Masked) -> bool:
+    return isinstance(noise[0], tuple)
+
+
+def dropout(self: Dropout, x: Tensor, noise: Noise | Masked | None) -> Tensor:
     """By a product with what is kept: `masked_fill` copies before it fills."""
     if not self.training or self.rate == 0.0:
         return x
-    if isinstance(noise[0], tuple):
+    if _has_masks(noise):
         kept = noise[0][int(self.parts > 1)][self.layer]
     else:
         kept = (self.numbers(noise[0]) >= self.limit).reshape(x.shape)
@@ -109,7 +114,7 @@ def dropout(self: Dropout, x: Tensor, noise: Noise | tuple[Masks, Tensor] | None
     return x * self.scale if self.scale != 1.0 else x
 
 
-def drop_path(self: DropPath, x: Tensor, noise: Noise | None) -> Tensor:
+def drop_path(self: DropPath, x: Tensor, noise: Noise | Masked | None) -> Tensor:
     """All layers take their factors from one operator."""
     if not self.training or not self.changes:
         return x

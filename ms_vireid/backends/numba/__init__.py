@@ -5,12 +5,9 @@ compiles these kernels at their first call and caches the machine code on disk. 
 mixed precision and other devices use MindSpore's operators.
 """
 
-from collections.abc import Collection
-
 from mindspore import nn
 
 from ms_vireid.backends.backend import Backend
-from ms_vireid.backends.contiguous import WeightLayout
 from ms_vireid.backends.numba import base
 from ms_vireid.backends.numba.replacements import TABLE
 
@@ -21,6 +18,3 @@ class Numba(Backend):
     def finish_setup(self, model: nn.Cell, cells: list[nn.Cell]) -> None:
         for weight in model.get_parameters():  # aligning the optimiser's states gives no speed-up
             base.align(weight)
-
-    def layout_of(self, optimizer: nn.Cell, separate: Collection[str]) -> WeightLayout:
-        return WeightLayout(optimizer)

@@ -293,35 +293,35 @@ def _settings(cell: nn.Cell) -> Iterator[tuple[str, str]]:
                 yield name, str(value)
 
 
-def _row(by: Callable, without: str = "", knows: Callable[[nn.Cell], bool] | None = None) -> Replacement:
+def _by(by: Callable, without: str = "", knows: Callable[[nn.Cell], bool] | None = None) -> Replacement:
     """without: the slowdown of a full-size training step without it, on two cores with AVX-512."""
     return Replacement(by, without and f"a step of {without} times as long on a CPU", knows)
 
 
 # Without the convolutions' kernels oneDNN's reference computes them (see `runtime.cap_convolutions`).
 CELLS = {
-    nn.GELU.construct: _row(gelu, "PMT takes 1.27"),
-    layers.LayerNorm.construct: _row(layer_norm_in_float32, "PMT takes 1.15"),
-    nn.LayerNorm.construct: _row(layer_norm),
-    nn.Dense.construct: _row(dense, "PMT takes 1.16"),
-    vit.Attention.construct: _row(attention, "PMT takes 1.05"),
-    layers.Dropout.construct: _row(dropout, "PMT takes 1.17"),
-    layers.DropPath.construct: _row(drop_path, "PMT takes 1.09"),
-    layers.GeM.construct: _row(gem, "AGW takes 1.04"),
-    nn.Conv2d.construct: _row(convolution, "AGW takes 45"),
-    resnet.ResNet.construct: _row(stages),
-    resnet.Bottleneck.construct: _row(bottleneck, "AGW takes 1.23"),
-    agw.NonLocal.construct: _row(non_local, "AGW takes 1.11", knows_non_local),
-    nn.BatchNorm2d.construct: _row(batch_norm, "AGW takes 1.90"),
-    nn.MaxPool2d.construct: _row(max_pool, "AGW takes 1.13"),
-    auxiliary_generator.IntraModalityLearner.construct: _row(intra_modality_learner, "MUN takes 2.95", knows_intra),
-    auxiliary_generator.CrossModalityLearner.construct: _row(cross_modality_learner, "MUN takes 7.85", knows_cross),
+    nn.GELU.construct: _by(gelu, "PMT takes 1.27"),
+    layers.LayerNorm.construct: _by(layer_norm_in_float32, "PMT takes 1.15"),
+    nn.LayerNorm.construct: _by(layer_norm),
+    nn.Dense.construct: _by(dense, "PMT takes 1.16"),
+    vit.Attention.construct: _by(attention, "PMT takes 1.05"),
+    layers.Dropout.construct: _by(dropout, "PMT takes 1.17"),
+    layers.DropPath.construct: _by(drop_path, "PMT takes 1.09"),
+    layers.GeM.construct: _by(gem, "AGW takes 1.04"),
+    nn.Conv2d.construct: _by(convolution, "AGW takes 45"),
+    resnet.ResNet.construct: _by(stages),
+    resnet.Bottleneck.construct: _by(bottleneck, "AGW takes 1.23"),
+    agw.NonLocal.construct: _by(non_local, "AGW takes 1.11", knows_non_local),
+    nn.BatchNorm2d.construct: _by(batch_norm, "AGW takes 1.90"),
+    nn.MaxPool2d.construct: _by(max_pool, "AGW takes 1.13"),
+    auxiliary_generator.IntraModalityLearner.construct: _by(intra_modality_learner, "MUN takes 2.95", knows_intra),
+    auxiliary_generator.CrossModalityLearner.construct: _by(cross_modality_learner, "MUN takes 7.85", knows_cross),
 }
 OTHERS = {
-    StageLoss.construct: _row(stage_loss),
-    AdamW.update: _row(optimizer.adamw, "PMT takes 1.04"),
-    SGD.update: _row(optimizer.sgd, "AGW takes 1.15"),
-    GroupOptimizer.clip: _row(optimizer.clip),  # the demonstration keeps 30 kB a step less, and is some percent faster
+    StageLoss.construct: _by(stage_loss),
+    AdamW.update: _by(optimizer.adamw, "PMT takes 1.04"),
+    SGD.update: _by(optimizer.sgd, "AGW takes 1.15"),
+    GroupOptimizer.clip: _by(optimizer.clip),  # the demonstration keeps 30 kB a step less, and is some percent faster
 }
 TABLE = CELLS | OTHERS
 check_tables("numba", [TABLE])
