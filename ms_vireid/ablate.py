@@ -22,12 +22,12 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="run only these rows")
     parser.add_number(
         "--seeds",
-        Bounds(1, 100, "every row is trained as often"),
+        Bounds(1, 100, "each row is trained N times"),
         help="train every row N times, with consecutive seeds (default: the table's)",
     )
     parser.add_number(
         "--trials",
-        Bounds(1, 10, "RegDB has as many splits"),
+        Bounds(1, 10, "RegDB has no more splits"),
         help="run RegDB's splits 1 to N, with a training for each (default: the table's)",
     )
     parser.add_argument(

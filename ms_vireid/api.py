@@ -43,7 +43,7 @@ def create_model(
         overrides["pretrained"] = pretrained
     if checkpoint is not None:
         if name is not None or num_classes is not None or overrides:
-            raise InputError("checkpoint: already says which model it is; give nothing else but device")
+            raise InputError("checkpoint: names the model already; give nothing else but device")
         return _load(as_path("checkpoint", checkpoint), device)
     config = _recipe(name, num_classes, overrides)
     _, backend = begin(device, "eager")

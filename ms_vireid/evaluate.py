@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = Parser(__doc__)
-    add_checkpoint(parser, "; of several, also prints mean and deviation", nargs="+")
+    add_checkpoint(parser, "; for several, also mean and deviation", nargs="+")
     add_inference(parser)
     parser.add_argument(
         "--data",

@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: where the run had it)")
     parser.add_number(
         "--queries",
-        Bounds(0, 50, "a page holds the pictures of twice as many, and is to be opened by a browser"),
+        Bounds(0, 50, "a page shows twice as many, and a browser must open it"),
         default=3,
         help="how many of the best and of the worst queries to show, with Grad-CAM of two each; 0: no pictures of "
         "people",

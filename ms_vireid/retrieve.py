@@ -45,7 +45,7 @@ def main() -> None:
     )
     parser.add_number(
         "--camera",
-        Bounds(0, 2**31 - 1, "feature files hold cameras in 32 bits with a sign"),
+        Bounds(0, 2**31 - 1, "feature files store cameras in signed 32 bits"),
         nargs="+",
         help="search only pictures by these cameras",
     )

@@ -7,7 +7,7 @@ from ms_vireid.command.arguments import SEED, Bounds
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, require_extra, run, work
 
-_QUERIES = Bounds(1, 50, "of more, nothing can be seen in a figure: draw several")
+_QUERIES = Bounds(1, 50, "a figure cannot show more: draw several")
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def _add_similarity(parser: Parser) -> None:
     _add_checkpoints(parser, "1 or more", data=True)
     parser.add_number(
         "--pairs",
-        Bounds(1, 1_000_000, "a histogram does not change with more"),
+        Bounds(1, 1_000_000, "more do not change a histogram"),
         default=10_000,
         help="at most this many pairs of each kind",
     )
@@ -75,9 +75,7 @@ def _add_embedding(parser: Parser) -> None:
         "--method", choices=("tsne", "pca"), default="tsne", help="pca is quick, and distances keep their meaning"
     )
     parser.add_argument("--split", choices=("train", "test"), default="test", help="which identities")
-    parser.add_number(
-        "--identities", Bounds(2, 10, "there are as many colours that can be told apart"), default=10, help="at most 10"
-    )
+    parser.add_number("--identities", Bounds(2, 10, "more colours cannot be told apart"), default=10, help="at most 10")
     parser.add_number(
         "--pictures",
         Bounds(1, 100, "more points than can be seen, and t-SNE takes minutes"),

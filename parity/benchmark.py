@@ -26,7 +26,7 @@ from parity.versions import torch_build
 SECTIONS = ("train_step", "inference", "launches", "search", "serving")
 
 _TRAINED_BATCH = Bounds(1, 64, "a batch has twice their product of pictures, several times the papers' 8 x 4")
-_REPEATS = Bounds(1, 1000, "each is measured anew, and beyond hundreds no median moves")
+_REPEATS = Bounds(1, 1000, "each is measured again, and hundreds settle a median")
 
 
 def main() -> None:

@@ -88,7 +88,7 @@ def test_the_list_of_one_table_gives_recipes_that_load(monkeypatch, capfd):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["pmt-table-9"], "error: there is no table 'pmt-table-9'; there are mun-choices, mun-table-1, "),
+        (["pmt-table-9"], "error: no table 'pmt-table-9'; choose one of mun-choices, mun-table-1, "),
         ([], "error: name a table, or give --list"),
         (["pmt-table-1", "--rows", "rgb", "red"], "--rows red: the table has no row of that name to run; it has rgb"),
         (["pmt-table-1", "--rows", "model.width=8"], "error: --rows model.width=8: names no row; name some, or leave"),
@@ -154,9 +154,7 @@ def test_a_model_is_searched_in_both_modes_after_one_training(started, monkeypat
     error = refusal(
         capfd, command, monkeypatch, "pmt-table-5", "--demo", "--rows", "pmt", "--device", "CPU", "--output", "out"
     )
-    assert error.startswith(
-        f"error: {further}: belongs to another model than result.json; remove it and run the command again"
-    )
+    assert error.startswith(f"error: {further}: is not of the model in result.json; remove it and rerun the command")
     further.unlink()
     shutil.copy(run.last, run.model)
     with pytest.raises(SystemExit):
@@ -234,7 +232,7 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLog, "write", interrupted)
         error = refusal(capfd, command, patch, *arguments, code=130)
-    assert error == "stopped; the same command goes on; the table so far is out/pmt-table-1/table.md"
+    assert error == "stopped; run it again to continue; the table so far is out/pmt-table-1/table.md"
     rows = written("pmt-table-1")
     assert [rows[name]["status"] for name in ("rgb", "gray")] == ["complete", "not run"]
     assert rows["gray"]["runs"][0]["status"] == "begun"

@@ -80,7 +80,7 @@ def test_another_model_starts_from_a_run(run):
         ((str(CONFIG_ROOT / "demo.yaml"),), {"dropout": 2.0}, r".*demo\.yaml: model\.dropout: .* got 2\.0"),
         ((), {"checkpoint": "nowhere"}, "nowhere: no such checkpoint file"),
         ((), {"checkpoint": 5}, "checkpoint 5: must be a path"),
-        (("pmt_vit_tiny",), {"checkpoint": "run"}, "checkpoint: already says which model it is; give nothing else but"),
+        (("pmt_vit_tiny",), {"checkpoint": "run"}, "checkpoint: names the model already; give nothing else but"),
         ((PMT,), {"device": "cuda"}, "device 'cuda': must be one of auto, Ascend, GPU, CPU"),
     ],
 )

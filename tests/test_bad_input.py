@@ -104,7 +104,7 @@ CONFIGURATIONS = [
     case("seed-negative", "--seed -1: must be at least 0", "--seed", "-1"),
     case("device-unknown", "'TPU'", "--device", "TPU"),
     case("device-not-there", "device GPU: ", "--device", "GPU"),
-    case("cuda-on-a-cpu", "train.backend=cuda: this project's CUDA kernels compute on a GPU", "train.backend=cuda"),
+    case("cuda-on-a-cpu", "train.backend=cuda: this project's CUDA kernels need a GPU", "train.backend=cuda"),
     case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),
     case("output-is-a-file", "run: cannot be made", change=write("run", ""), run_may_exist=True),
     case("output-under-a-file", "tiny.yaml/run: cannot be made", "--output", "tiny.yaml/run"),

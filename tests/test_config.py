@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import pytest
@@ -85,7 +84,7 @@ def test_a_list_replaces_the_list_of_the_base(minimal):
 def test_a_circular_base_is_refused(tmp_path):
     write(tmp_path, "a.yaml", "base: b.yaml\n")
     path = write(tmp_path, "b.yaml", "base: a.yaml\n")
-    with pytest.raises(InputError, match=r"'base:' goes in a circle through .*a\.yaml"):
+    with pytest.raises(InputError, match=r"'base:' loops back to .*a\.yaml"):
         load_config(path)
 
 
@@ -99,15 +98,16 @@ def test_a_missing_base_is_refused_by_its_name(tmp_path):
     ("text", "says"),
     [
         ("a: 1\n}", ":2: not valid YAML: "),
-        ("", ": a configuration is a mapping of keys to values, this file holds nothing"),
-        ("- 1\n", ": a configuration is a mapping .* holds a list"),
+        ("", ": a configuration must be a mapping of keys to values, not nothing"),
+        ("- 1\n", ": a configuration must be .*, not a list"),
         ("seed: 1", ": data: field required"),
-        ("base: [a, b]", ": 'base:' names one file, not a list"),
-        ("a: &a 1\nb: *a", ":1: not valid YAML: the anchor or alias 'a' is not taken"),
+        ("base: [a, b]", ": 'base:' must name one file, not a list"),
         *(
-            (f"seed: 1\na: {tagged}", f":2: not valid YAML: the tag '{re.escape(tag)}' is not taken")
-            for tagged, tag in (('!!int ""', "tag:yaml.org,2002:int"), ("! x", "!"))
+            (f"seed: 1\na: {text}", ":2: not valid YAML: anchors, aliases and tags are not supported; write")
+            for text in ("&a 1", "*a", '!!int ""', "! x")
         ),
+        ("[" * 9999, ": nested too deeply"),
+        ("? [seed]\n: 1", ":1: not valid YAML: found unhashable key"),
         ("seed: 1\ndata: {name: folder}\nseed: 2", ":3: not valid YAML: 'seed' is given twice"),
     ],
 )
@@ -155,9 +155,9 @@ SGD = ("optimizer.name=sgd",)
     [
         (("seed",), "'seed' is not of the form key.sub=value"),
         (("=3",), "'=3' is not of the form key.sub=value"),
-        (("seed=[1",), r"'seed=\[1': the value is not valid YAML"),
-        (("seed=2020-13-45",), "'seed=2020-13-45': the value is not valid YAML"),
-        (("seed=!!int abc",), "'seed=!!int abc': the value is not valid YAML"),
+        (("seed=[1",), r"'seed=\[1': not valid YAML"),
+        (("seed=2020-13-45",), "seed: .*'2020-13-45'"),
+        (("seed=!!int abc",), "'seed=!!int abc': not valid YAML"),
         (("stages.1.epochs=2",), "'1' is not an index below 1"),
         (("stages.-1.epochs=2",), "'-1' is not an index below 1"),
         (("stages.².epochs=2",), "'²' is not an index below 1"),
@@ -170,6 +170,9 @@ SGD = ("optimizer.name=sgd",)
         (("evaluation.shots=1.0",), "evaluation.shots: input should be 1 or 10, got '1.0'"),
         (("seed=one",), r"^\S*minimal\.yaml: seed: .*'one'"),
         (("seed=1.5",), r"seed: .*1\.5"),
+        (("seed=010",), "seed: .*'010'"),
+        (("seed=1:30",), "seed: .*'1:30'"),
+        (("train.tf32=on",), r"train\.tf32: must be true or false, got 'on'"),
         (("optimizer.lr=1:30.5",), r"optimizer\.lr: .*'1:30\.5'"),
         (("optimizer.lr=1_0.5",), r"optimizer\.lr: .*'1_0\.5'"),
         (("seed=true",), "seed: .*True"),
@@ -228,8 +231,11 @@ SGD = ("optimizer.name=sgd",)
         (("stages.0.losses.wrt.weights=paper",), r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'"),
         (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'"),
         *(
-            ((f"optimizer.clip_norm={text}",), rf"optimizer\.clip_norm: is auto, null .*0\.001 to 10,000, got {shown}$")
-            for text, shown in (("off", "False"), ("0", "0"), ("-1", "-1"), ("2e4", "20000.0"), ("Auto", "'Auto'"))
+            (
+                (f"optimizer.clip_norm={text}",),
+                rf"optimizer\.clip_norm: must be auto, null .*0\.001 to 10,000, got {shown}$",
+            )
+            for text, shown in (("off", "'off'"), ("0", "0"), ("-1", "-1"), ("2e4", "20000.0"), ("Auto", "'Auto'"))
         ),
         (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
         (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),
@@ -343,7 +349,7 @@ def test_a_model_that_cannot_be_is_one_error(wrong, says):
 
 
 def test_several_problems_are_counted(minimal):
-    with pytest.raises(InputError, match=r"and 1 more problem"):
+    with pytest.raises(InputError, match=r"and 1 more\)"):
         load_config(minimal, ["seed=x", "model.depth=x"])
 
 
@@ -365,5 +371,5 @@ def test_a_saved_configuration_is_plain_yaml(minimal, tmp_path):
 
 @pytest.mark.parametrize("value", ["[0,.inf]", "[.nan,1]", "[0,1e300]", "{infrared: [0,.inf]}", "[2,1]"])
 def test_a_range_of_values_is_refused_as_one(value):
-    with pytest.raises(InputError, match=r"data\.sixteen_bit: is full, measured or \[low, high\]"):
+    with pytest.raises(InputError, match=r"data\.sixteen_bit: must be full, measured or \[low, high\]"):
         load_config(CONFIG_ROOT / "demo.yaml", [f"data.sixteen_bit={value}"])

@@ -192,7 +192,7 @@ def test_closed_streams_change_nothing_and_no_file_takes_their_place(tmp_path, c
 @pytest.mark.parametrize("name", ["GLOG_v", "GLOG_stderrthreshold"])
 def test_a_level_of_messages_that_ends_mindspores_import_is_one_line(monkeypatch, name, level):
     monkeypatch.setenv(name, level)
-    with pytest.raises(InputError, match=f"{name}={level}: MindSpore's level of messages .*is 0 to 4; unset it"):
+    with pytest.raises(InputError, match=f"{name}={level}: MindSpore's log level .*is 0 to 4; unset it"):
         runtime.set_up("CPU")
 
 

@@ -97,7 +97,7 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
         write_picture(night / f"{i}.jpg", seed=i, gray=True)
     options = ("--query", day, "--gallery", night, "--checkpoint", "model.safetensors")
     said = refused(*options)
-    assert "street: is none of the trees in docs/data.md; it has no folder; a picture is 0.jpg; give a --layout" in said
+    assert "street: fits no tree in docs/data.md; it has no folder; a picture is 0.jpg; give a --layout" in said
     found = search(*options, "--modality", "visible", "infrared")
     (query,) = found["queries"]
     assert (query["path"], query["modality"], query["identity"]) == ("anna.jpg", "visible", None)
@@ -201,7 +201,7 @@ def test_names_of_two_trees_are_said_to_be_taken_for_the_same(search, prepared, 
         write_picture(tmp_path / "in" / place / "0.jpg")
     options = ("--checkpoint", "model.safetensors", "--query", tmp_path / "in/a", "--gallery")
     search(*options, tmp_path / "in/b")
-    assert "note: people of one name are taken for the same in" in capfd.readouterr().out
+    assert "note: equal names are taken for the same person in" in capfd.readouterr().out
     search(*options, tmp_path / "in/a/visible")
     assert "taken for the same" not in capfd.readouterr().out
     search(*options, tmp_path / "in", "--layout", "{site}/{modality}/{identity}/*")

@@ -251,9 +251,7 @@ def read_metrics(folder: RunFolder, search: Search | None) -> dict[str, float] |
     evaluation = read_json(path, StoredEvaluation)
     trained = read_json(folder.result, Result).protocol.sha256 if folder.result.exists() else None
     if None not in (trained, evaluation.sha256) and trained != evaluation.sha256:
-        raise InputError(
-            f"{path}: belongs to another model than {folder.result.name}; remove it and run the command again"
-        )
+        raise InputError(f"{path}: is not of the model in {folder.result.name}; remove it and rerun the command")
     return evaluation.mean
 
 

@@ -122,9 +122,9 @@ class Table(Section):
         if idle := self.sets.keys() ^ {column.data for column in self.columns}:
             raise ValueError(f"sets and the columns' data name different data sets ({', '.join(sorted(idle))})")
         if self.splits and "regdb" not in self.sets:
-            raise ValueError("splits are RegDB's, which is not among the sets; leave it out")
+            raise ValueError("splits is for RegDB, not among the sets; leave it out")
         if taken := sorted({row.name for row in self.rows} & {"table.md", "table.json"}):
-            raise ValueError(f"row {taken[0]} has the name of a file of the table's folder; give it another")
+            raise ValueError(f"row {taken[0]} is named like a file of the table's folder; rename it")
         numbers = sum(len(column.metrics) for column in self.columns)
         for row in self.rows:
             if row.published and len(row.published) != numbers:
@@ -155,9 +155,7 @@ def load_table(name: str) -> Table:
     """Load one of the project's tables by name, or a user's by file. Raises InputError if it is missing or does not fit
     the schema."""
     if not _is_file(name) and name not in list_tables():
-        raise InputError(
-            f"there is no table '{name}'; there are {', '.join(list_tables())}, or give your own .yaml file"
-        )
+        raise InputError(f"no table '{name}'; choose one of {', '.join(list_tables())}, or give your own .yaml file")
     return _read(table_file(name), Table)
 
 
@@ -180,7 +178,7 @@ def load_demo(model: str) -> Demo:
     """Load the demo of a model by name. Raises InputError if there is none."""
     path = TABLES / "demo" / f"{model}.yaml"
     if not path.is_file():
-        raise InputError(f"--demo: there is no demo of model.name={model} (looked for {path})")
+        raise InputError(f"--demo: no demo of model.name={model} (looked for {path})")
     return _read(path, Demo)
 
 

@@ -52,10 +52,10 @@ def choose(name: str, amp: str | bool = False, option: str = "train.backend=") -
             say(f"note: backend {other}, slower than {preferred}: {problem}; {problem.remedy}")
             return backend_named(other, amp)
     if name == "numba" and (device != "CPU" or amp):
-        where = "on a CPU" if option != "train.backend=" else "on a CPU and without train.amp"
-        raise InputError(f"{option}numba: its kernels compute {where}; leave it at auto")
+        where = "a CPU" if option != "train.backend=" else "a CPU without train.amp"
+        raise InputError(f"{option}numba: its kernels need {where}; leave it at auto")
     if name == "cuda" and device != "GPU":
-        raise InputError(f"{option}cuda: this project's CUDA kernels compute on a GPU; leave it at auto")
+        raise InputError(f"{option}cuda: this project's CUDA kernels need a GPU; leave it at auto")
     try:
         return backend_named(name, amp)
     except DeviceError as problem:

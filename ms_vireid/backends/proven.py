@@ -45,7 +45,7 @@ def difference(records: Records, key: Callable, code: Code) -> str | None:
     """What differs from the record, as the end of a sentence; None if nothing does."""
     known = records.get(qualified(key))
     if known is None:
-        return "nothing is on record of it"
+        return "it is not on record"
     if code.hooked:
         return f"its {code.hooked[0]} has a hook" if code.hooked[0] else "it has a hook"
     for path, classes in code.parts.items():

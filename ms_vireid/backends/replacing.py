@@ -69,7 +69,7 @@ def _difference(
     code = proven.read(cell, key, replacement)
     reason = proven.difference(records, key, code)
     if reason is None and replacement.knows is not None and not replacement.knows(cell):
-        reason = "its kernel knows other settings"
+        reason = "its kernel lacks its settings"
     return code, reason
 
 

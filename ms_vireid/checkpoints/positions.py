@@ -44,9 +44,9 @@ def source_grid(
     if len(fitting) != 1:
         known = " or ".join(map(_text, fitting))
         which = f"may be {known} patches" if known else f"are neither the model's {_text(model)} patches nor a square"
-        raise InputError(f"{saved.path}: its {positions} positions {which}: say {KEY}=[ROWS,COLUMNS]")
+        raise InputError(f"{saved.path}: its {positions} positions {which}: set {KEY}=[ROWS,COLUMNS]")
     if fitting[0] != model:
-        note(saved.path, f"its {positions} positions are taken as {_text(fitting[0])} patches; {KEY} can say others")
+        note(saved.path, f"its {positions} positions are taken as {_text(fitting[0])} patches; {KEY} overrides this")
     return fitting[0]
 
 

@@ -112,10 +112,7 @@ class Pretrained:
         left = [name for name in self.weights if name not in loaded]
         kind = self.layout.title if self.layout else model["name"]
         said = f"starts from this model ({kind}), {len(loaded)} weights"
-        note(
-            self.path,
-            f"{said}; left out, as of other people or for training alone: {first_few(sorted({*left, *fresh}))}",
-        )
+        note(self.path, f"{said}; left out, of other people or for training only: {first_few(sorted({*left, *fresh}))}")
         return loaded
 
 

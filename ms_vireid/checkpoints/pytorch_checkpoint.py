@@ -73,7 +73,7 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *flags: Any) ->
     if not type(shape) is type(strides) is tuple or not len(shape) == len(strides) <= 32:
         raise ValueError("a tensor whose shape and strides do not fit")
     if any(type(number) is not int or not 0 <= number < 2**60 for number in (offset, *shape, *strides)):
-        raise ValueError("a tensor whose sizes are none")
+        raise ValueError("a tensor of invalid sizes")
     if any(isinstance(flag, dict) and any(flag.values()) for flag in flags[2:]):
         raise ValueError("a tensor that is conjugated or negated when it is read: save its resolve_neg()")
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
@@ -105,7 +105,7 @@ class _Instructions(dict):
     def __getitem__(self, code: int) -> Any:
         self.left -= 1
         if self.left < 0 or code not in self:
-            raise ValueError("a pickle of more than weights need")
+            raise ValueError("a pickle larger than weights need")
         return super().__getitem__(code)
 
 
@@ -130,7 +130,7 @@ class _Unpickler(pickle._Unpickler):
         if _PROGRAM.fullmatch(named.name):
             raise InputError(f"{self.path}: refers to {named.name!r}, which no weights need; it was not run; {SAVE}")
         if named.name not in _CALLS and _ODD_TENSOR.fullmatch(named.name):
-            raise InputError(f"{self.path}: has a tensor of {named}, which is no plain one; {_PLAINLY}")
+            raise InputError(f"{self.path}: has a tensor of {named}, which is not plain; {_PLAINLY}")
         return named
 
     def persistent_load(self, saved: Any) -> Foreign:
@@ -142,7 +142,7 @@ class _Unpickler(pickle._Unpickler):
         if kind != "storage" or type(key) is not str or type(size) is not int or size < 0:
             raise ValueError("a reference to something other than a storage")
         if not (known := _STORAGE.fullmatch(named.name)) or view not in ([], [None]):
-            raise InputError(f"{self.path}: has a storage of {named}, which is no plain one; {_PLAINLY}")
+            raise InputError(f"{self.path}: has a storage of {named}, which is not plain; {_PLAINLY}")
         dtype = np.dtype(_TYPES[known[1]]).newbyteorder(self.order)
         if key not in self.storages:
             self.free -= size * dtype.itemsize
@@ -189,7 +189,7 @@ def read_pth(path: Path, is_archive: bool) -> Any:
     try:
         return _read_archive(path) if is_archive else _read_sequence(path)
     except (ArithmeticError, EOFError, RuntimeError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile) as error:
-        raise ValueError(str(error) or "it ends too early") from None
+        raise ValueError(str(error) or "it is cut off") from None
 
 
 def _read_archive(path: Path) -> Any:

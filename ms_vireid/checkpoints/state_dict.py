@@ -84,9 +84,9 @@ def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
     if not names:
         raise InputError(f"{path}: holds no weights")
     if removed:
-        note(path, f"{removed} is taken off its names")
+        note(path, f"{removed} is cut from its names")
     if passed := [f"{name}: {kind}" for name, kind in held.beside.items() if name not in sets]:
-        note(path, f"passed over beside its weights: {summary(passed)}")
+        note(path, f"skipped beside its weights: {summary(passed)}")
     plain, types = {}, {}
     for name, own in names.items():
         plain[name] = _plain_type(name, weights[own])

@@ -68,7 +68,7 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def _state_is_whole(self) -> "Record":
         if self.step is not None and (self.config is None or self.data_checksum is None):
-            raise ValueError("a state of training without its configuration or its data's checksum")
+            raise ValueError("a training state without its configuration or its data's checksum")
         if self.loss_scale is not None and not self.loss_scale[0]:
             raise ValueError("a loss scale of 0")
         return self
@@ -182,7 +182,7 @@ def _read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray]) -> dic
         tree = json.loads(text)
         if isinstance(tree, dict):
             if tree.get("format", FORMAT) != FORMAT:
-                raise InputError(f"{path}: a checkpoint format of another version than {FORMAT}; update ms_vireid")
+                raise InputError(f"{path}: its checkpoint format is not version {FORMAT}; update ms_vireid")
             if (checksum := tree.pop("checksum", None)) is not None and checksum != _checksum(arrays, tree):
                 raise InputError(f"{path}: not a whole weight file: its checksum differs; use another copy")
         record = Record.model_validate(tree)

@@ -39,7 +39,7 @@ class Bounds(NamedTuple):
             raise InputError(f"{name} {value}: must be at most {self.most:,} ({self.why})")
 
 
-SEED = Bounds(0, 2**31 - 1, "random numbers are drawn from 32 bits with a sign")
+SEED = Bounds(0, 2**31 - 1, "random numbers take signed 32-bit seeds")
 SIMILARITY = Bounds(-1.0, 1.0, "similarities are cosines")
 FALSE_MATCH_RATE = Bounds(1e-9, 0.5, "a higher rate accepts most strangers")
 

@@ -38,4 +38,4 @@ def require_memory(size: int, doing: str, remedy: str) -> None:
     """Raise InputError if `size` bytes are more than available."""
     if size > (available := available_memory()):
         needed, left = (f"{number / 2**30:,.1f} GiB" for number in (size, available))
-        raise InputError(f"{doing} needs {needed} of memory, there are {left}; {remedy}")
+        raise InputError(f"{doing} needs {needed} of memory, {left} is free; {remedy}")

@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
             option, equals, value = word.partition("=")
             if not word or (option.startswith("--") and equals and value in ("", "--")):  # argparse takes it for none
                 what = f"{option} has no value" if word else "an argument is empty"
-                raise InputError(f"{what}: is a variable of the shell not set? See --help")
+                raise InputError(f"{what}: is a shell variable unset? See --help")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
@@ -227,17 +227,17 @@ def _outside(error: Exception) -> str | None:
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         return f"{where}{error.strerror or error}; check the path, its permissions and the space there"
     if isinstance(error, RuntimeError) and str(error).startswith(_LINKS):
-        return f"{error}: links that lead to each other; give the path of a file or folder"
+        return f"{error}: links form a loop; give the path of a file or folder"
     if isinstance(error, RecursionError):
-        return "what was read is nested too deeply; use another copy"
+        return "the input is nested too deeply; use another copy"
     if isinstance(error, RuntimeError) and _WORKER.search(str(error)):
-        remedy = "have fewer (data.workers, --workers); the same command goes on, a training with --resume auto"
+        remedy = "use fewer (data.workers, --workers); rerun to continue, a training with --resume auto"
         return f"a process that reads pictures was killed, as Linux does when memory runs out; {remedy}"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and FULL.search(str(error))):
         said = str(error).partition("\n")[0] or "no size is known"
         return f"out of memory ({said}); make the model, the batch or data.image_size smaller, or use a larger machine"
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
-        return f"{shown(error.object)} cannot be a file's name here; {unreadable(error.object)}"
+        return f"{shown(error.object)} cannot be a file name here; {unreadable(error.object)}"
     if isinstance(error, UNDECODABLE):
-        return f"what was read cannot be decoded ({type(error).__name__}: {error}); use another copy"
+        return f"the input cannot be decoded ({type(error).__name__}: {error}); use another copy"
     return None

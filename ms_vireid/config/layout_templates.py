@@ -34,14 +34,14 @@ def patterns(layout: str) -> list[re.Pattern]:
     """Compile a layout for paths with slashes. The groups are named as in FIELDS. Raises ValueError for anything
     else."""
     if len(layout) > _LONGEST or not layout.isprintable():
-        raise ValueError(f"is longer than {_LONGEST} characters, or cannot be printed")
+        raise ValueError(f"exceeds {_LONGEST} characters, or is unprintable")
     name = canonical(layout)
     texts = NAMED.get(name, name).split("|")
     if len(texts) > _MOST_ALTERNATIVES:
-        raise ValueError(f"has {len(texts)} templates, at most {_MOST_ALTERNATIVES} are taken")
+        raise ValueError(f"has {len(texts)} templates, more than {_MOST_ALTERNATIVES}")
     compiled = [_pattern(text) for text in texts]
     if not any({"identity", "modality", "camera"} & pattern.groupindex.keys() for pattern in compiled):
-        raise ValueError(f"says none of {{identity}}, {{modality}} and {{camera}}; give {KNOWN}")
+        raise ValueError(f"lacks {{identity}}, {{modality}} and {{camera}}; give {KNOWN}")
     return compiled
 
 

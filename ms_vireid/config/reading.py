@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -23,53 +23,48 @@ MAX_BYTES, MAX_BASES = 100_000, 20  # of a YAML file; files in a chain of `base:
 TEMPLATE = "data.layout"  # the key
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides their keys
 Schema = TypeVar("Schema", bound=Section)
+_PLAIN = {  # what a value without quotes is
+    "null": "~|null|Null|NULL|",
+    "bool": "true|True|TRUE|false|False|FALSE",
+    "int": "[-+]?(0|[1-9][0-9]{0,30})",
+    "float": r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?",
+}
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without anchors and tags. Numbers are as in YAML 1.2: `1e-3` is one; `0x10`, `010`, `1:30` and `1_0.5` are
-    strings. Keys are strings, and repeating one is an error."""
+    """Takes values as YAML 1.2 does: `1e-3` is a number; `010`, `1:30`, `1_0`, `on` and dates are strings. Refuses
+    repeated keys, tags, and aliases, with which a short file becomes a huge tree."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {  # None: whatever a value begins with
+        None: [(f"tag:yaml.org,2002:{kind}", re.compile(f"({text})$")) for kind, text in _PLAIN.items()]
+    }
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
-        if anchor := getattr(event, "anchor", None):
-            raise _refused(f"the anchor or alias '{anchor}' is not taken; write it out or use 'base:'", event)
-        if tag := getattr(event, "tag", None):
-            raise _refused(f"the tag '{tag}' is not taken; write the value alone, a text in quotes", event)
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):
+            problem = "anchors, aliases and tags are not supported; write the value out"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = set()
         for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _refused("a key is not a text", key)
-            if key.value in keys:
-                raise _refused(f"'{key.value}' is given twice", key)
-            keys.add(key.value)
+            if (name := str(key.value)) in keys:
+                raise yaml.MarkedYAMLError(problem=f"'{name}' is given twice", problem_mark=key.start_mark)
+            keys.add(name)
         return super().construct_mapping(node, deep)
 
 
-def _refused(problem: str, where: yaml.Event | yaml.Node) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=where.start_mark)
-
-
-_INTEGER, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INTEGER, _FLOAT)]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(_INTEGER, re.compile(r"[-+]?(0|[1-9]\d{0,30})$"), list("-+0123456789"))
-_DECIMAL = r"(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?"
-_NOT_FINITE = r"\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-_Loader.add_implicit_resolver(_FLOAT, re.compile(rf"[-+]?({_DECIMAL}|{_NOT_FINITE})$"), list("-+.0123456789"))
-
-
-def _parse(text: str) -> Any:
+def _parse(text: str, source: str) -> Any:
+    """Parse YAML; raises InputError, which names `source` and the line."""
     try:
         return yaml.load(text, _Loader)
-    except ValueError as error:  # a scalar that looks like a date but is none, such as 2020-13-45
-        raise yaml.YAMLError(str(error)) from None
     except RecursionError:
-        raise yaml.YAMLError("nested too deeply") from None
+        raise InputError(f"{source}: nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark and "\n" in text else ""
+        raise InputError(f"{source}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
 
 
 def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -125,8 +120,6 @@ def check_config(tree: Any, source: str, schema: type[Schema] = Config) -> Schem
         return schema.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{source}: {_first_problem(error)}") from None
-    except RecursionError:
-        raise InputError(f"{source}: nested too deeply; use another copy") from None
 
 
 def named_model(
@@ -178,13 +171,10 @@ def save_config(config: Config, path: Path) -> None:
 def read_yaml(path: Path) -> Any:
     """Parse a YAML file; raises InputError, which names the file and, where known, the line."""
     try:
-        return _parse(read_text(path, f"configuration file (the project's own are under {CONFIG_ROOT})", MAX_BYTES))
+        text = read_text(path, f"configuration file (the project's own are under {CONFIG_ROOT})", MAX_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a configuration: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    return _parse(text, str(path))
 
 
 def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict:
@@ -192,17 +182,17 @@ def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict:
     children: files that led here."""
     resolved = path.resolve()
     if resolved in children:
-        raise InputError(f"{path}: 'base:' goes in a circle through {children[-1]}")
+        raise InputError(f"{path}: 'base:' loops back to {children[-1]}")
     if len(children) == MAX_BASES:
-        raise InputError(f"{path}: 'base:' goes through more than {MAX_BASES} files; write them into fewer")
+        raise InputError(f"{path}: 'base:' chains more than {MAX_BASES} files; merge some")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
-        raise InputError(f"{path}: a configuration is a mapping of keys to values, this file holds {_kind(tree)}")
+        raise InputError(f"{path}: a configuration must be a mapping of keys to values, not {_kind(tree)}")
     base = tree.pop("base", None)
     if base is None:
         return tree
     if not isinstance(base, str):
-        raise InputError(f"{path}: 'base:' names one file, not {_kind(base)}")
+        raise InputError(f"{path}: 'base:' must name one file, not {_kind(base)}")
     if not base.isprintable():
         raise InputError(f"{path}: 'base:' {shown(base)} is not a valid file name")
     return _merge(_read_with_bases(path.parent / base, (*children, resolved)), tree)
@@ -220,11 +210,7 @@ def apply_override(tree: dict, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError(f"override '{override}' is not of the form key.sub=value")
-    try:
-        value = text if key == TEMPLATE else _parse(text)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
-        raise InputError(f"override '{override}': the value is not valid YAML: {problem}") from None
+    value = text if key == TEMPLATE else _parse(text, f"override '{override}'")
     *parents, last = key.split(".")
     node: Any = tree
     for depth, name in enumerate([*parents, last]):
@@ -248,13 +234,14 @@ def _first_problem(error: ValidationError) -> str:
     if parts and parts[0] in CHOSEN_BY_NAME:
         del parts[1:2]  # pydantic puts the section's name there
     path = ".".join(parts) or "configuration"
-    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if problem["type"] == "extra_forbidden":
         return f"unknown key '{path}'; docs/configuration.md lists all keys{more}"
     if problem["type"] == "union_tag_invalid":
         names = problem["ctx"]["expected_tags"].replace(", ", " or ")
         return f"{path}.name: input should be {names}, got {shown(problem['input']['name'])}{more}"
-    message = problem["msg"].removeprefix("Value error, ")
+    boolean = problem["type"] == "bool_type"
+    message = "must be true or false" if boolean else problem["msg"].removeprefix("Value error, ")
     got = "" if problem["type"] in ("missing", "value_error") else f", got {shown(problem['input'])}"
     return f"{path}: {message[0].lower() + message[1:]}{got}{more}"
 

@@ -66,7 +66,7 @@ def _sixteen_bit(value: Any) -> Any:
     if named and value and all(map(_is_range, value.values())):
         return {key: tuple(ends) for key, ends in value.items()}
     parts = "{infrared: [low, high], visible/2: [low, high]}"
-    raise ValueError(f"is full, measured or [low, high], the lower value first, or by modality and camera {parts}")
+    raise ValueError(f"must be full, measured or [low, high], low first, or by modality and camera {parts}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _clip_norm(value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
     try:
         return checked(value)
     except ValidationError:  # one for each alternative
-        expected = "is auto, null for no limit, or a number from 0.001 to 10,000"
+        expected = "must be auto, null for no limit, or 0.001 to 10,000"
         raise ValueError(f"{expected}, got {shown(value)}") from None
 
 

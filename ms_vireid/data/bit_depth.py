@@ -147,7 +147,7 @@ def notes_on(formats: Formats, ranges: ValueRanges, root: Path) -> list[str]:
         levels = list(progress(counted, len(pictures), "gray levels", " pictures"))
     if few := {one: count for one, count in zip(pictures, levels, strict=True) if count and count < FEW}:
         names = summary([f"{os.path.relpath(one.path, root)}: {count}" for one, count in few.items()])
-        notes.append(f"pictures of fewer than {FEW} gray levels of 256 then: {names}; {_remedy(few)}")
+        notes.append(f"pictures with fewer than {FEW} of 256 gray levels: {names}; {_remedy(few)}")
     return notes
 
 
@@ -165,9 +165,9 @@ def _guesses(pictures: Sequence[HighBitDepth], ranges: ValueRanges) -> list[str]
     for modality in MODALITIES if isinstance(ranges.ranges, dict) else ():
         cameras = sorted(name for name in ranges.ranges if name.startswith(f"{modality}/"))
         if modality not in ranges.ranges:
-            taken = "no range of theirs is known, so 16 bits are shown in full"
+            taken = "their range is unknown, so 16 bits are shown in full"
         elif cameras:
-            taken = f"of cameras other than {', '.join(cameras)}, so the range of all of these is taken"
+            taken = f"not of {', '.join(cameras)}, so the range of all of these is taken"
         else:
             continue
         if unknown := [one for one in pictures if one.modality == modality and _whose(one, ranges) == modality]:

@@ -58,12 +58,11 @@ PUBLISHED: dict[str, dict[Subset, Count]] = {
     },
 }
 REASONS = {  # the likely reason for other numbers of identities
-    "sysu_mm01": "exp/ holds other lists than the authors' train_id.txt (296), val_id.txt (99, trained on too) and "
+    "sysu_mm01": "exp/ lacks the authors' lists train_id.txt (296), val_id.txt (99, trained on too) and "
     "test_id.txt (96), or folders are missing",
-    "regdb": "idx/ holds other lists than the published splits, 206 people each to train and to test on",
-    "llcm": "idx/ holds other lists than the authors' train_vis.txt, train_nir.txt and test_id.txt, or "
-    "folders are missing",
-    "synthetic": "remove the folder, and it is drawn anew",
+    "regdb": "idx/ lacks the published splits, 206 people each to train and to test on",
+    "llcm": "idx/ lacks the authors' lists train_vis.txt, train_nir.txt and test_id.txt, or folders are missing",
+    "synthetic": "remove the folder to draw it again",
 }
 FEWER = "files are missing: unpack the archive again, and look for a copy that was cut off"
 MORE = "files were added: remove copies, and frames cut out of the set's videos"

@@ -100,16 +100,16 @@ def find_layout(
             raise InputError(f"{option} {shown(stated)}: {error}") from None
         if layout := _best([FolderLayout(top, canonical(stated)) for top in (root, *root.parents[:3])], paths):
             return layout
-        raise InputError(f"{root}: {option} {shown(stated)} takes no picture; {_levels(root, paths)}")
+        raise InputError(f"{root}: {option} {shown(stated)} fits no picture; {_levels(root, paths)}")
     if layout := _documented_layout(root, paths):
         return layout
-    unknown = f"{root}: is none of the trees in docs/data.md; {_levels(root, paths)}"
+    unknown = f"{root}: fits no tree in docs/data.md; {_levels(root, paths)}"
     remedy = f"give a {option} such as '{{identity}}/{{modality}}/{{camera}}/*'"
     if modality == AUTO:
-        instead = ", or --modality alone, to know nobody" if option == "--layout" else ""
+        instead = ", or --modality alone: people unknown" if option == "--layout" else ""
         raise InputError(f"{unknown}; {remedy}{instead}")
     if any(os.path.dirname(path) != str(root) for path in paths):
-        _log.warning("%s", one_line(f"note: nobody is known by name: {unknown}; {remedy}"))
+        _log.warning("%s", one_line(f"note: all people are unknown: {unknown}; {remedy}"))
     return FolderLayout(root, "")
 
 

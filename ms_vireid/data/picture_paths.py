@@ -26,13 +26,13 @@ def read_layout(
     """
     labels = [layout.labels(root / path) if layout.text else PathLabels() for path in pictures]
     left = [str(path) for path, one in zip(pictures, labels, strict=True) if one is None]
-    remedy = "move them away, or give a --layout that takes them too: | separates its templates"
-    refuse(left, f"{root}: pictures that the layout {layout.text} does not take", remedy)
+    remedy = "move them away, or give a --layout that fits them too: | separates templates"
+    refuse(left, f"{root}: pictures that layout {layout.text} does not fit", remedy)
     if modality != "auto":
         labels = [one._replace(modality=modality) for one in labels]
     unknown = [str(path) for path, one in zip(pictures, labels, strict=True) if one.modality is None]
     remedy = "give --modality visible or infrared, or a --layout with {modality}"
-    refuse(unknown, f"{root}: pictures whose paths say no modality", remedy)
+    refuse(unknown, f"{root}: pictures of unknown modality", remedy)
     images = image_set(
         [
             (root / path, UNKNOWN, one.camera, one.modality == "infrared")
@@ -41,7 +41,7 @@ def read_layout(
     )
     nobody = [str(path) for path, one in zip(pictures, labels, strict=True) if not one.identity]
     if 0 < len(nobody) < len(labels):
-        _log.warning("%s", one_line(f"note: {root}: pictures of nobody by name: {summary(nobody)}"))
+        _log.warning("%s", one_line(f"note: {root}: pictures of unknown people: {summary(nobody)}"))
     first: dict[str, str] = {}
     return images, np.array([first.setdefault(same_name(one.identity), one.identity) for one in labels], str)
 

@@ -135,7 +135,7 @@ def _unknown(start: bytes) -> OSError:
         return UnsupportedPictureError(*found)
     for name, magic in _MAGIC.items():
         if start.startswith(magic):
-            kind = f"a {name} of a kind that is not read"
+            kind = f"an unsupported kind of {name}"
             if name == "TIFF":
                 return UnsupportedPictureError(f"has a damaged header, or is {kind}", UNKNOWN_TIFF)
             return OSError(f"its header is damaged, or it is {kind}")

@@ -65,7 +65,7 @@ def _require_right_tiff(image: Image.Image) -> None:
     bits, sample_format = max(tags.get(Tag.BitsPerSample, (1,))), max(tags.get(Tag.SampleFormat, (_UNSIGNED,)))
     photometric, compression = tags.get(Tag.PhotometricInterpretation), tags.get(Tag.Compression, _RAW)
     if tags.get(Tag.NewSubfileType, 0) & _SMALL:
-        raise UnsupportedPictureError("holds a thumbnail or a mask alone", "save the picture itself, or remove it")
+        raise UnsupportedPictureError("holds only a thumbnail or a mask", "save the picture itself, or remove it")
     if _STACK.search(str(tags.get(Tag.ImageDescription))):
         raise UnsupportedPictureError.several("several")
     if bits > 8:
@@ -81,7 +81,7 @@ def _require_right_tiff(image: Image.Image) -> None:
             kind += ", with reversed bits" if is_reversed else ""
             kind += ", with white as 0" if photometric == _WHITE_IS_ZERO else ""
             remedy = FLOATS.format(sign="-" if photometric == _WHITE_IS_ZERO else "")
-            raise UnsupportedPictureError(f"has {kind}, which are not read", remedy)
+            raise UnsupportedPictureError(f"has unsupported {kind}", remedy)
     elif not _has_right_colours(tags, photometric, compression):
         raise UnsupportedPictureError("is a TIFF whose colours Pillow misreads", IN_8_BITS)
 

@@ -52,7 +52,7 @@ def read_data(config: DataConfig) -> ReIDData:
         generate_sysu_mm01(root, config.synthetic)
         return read_sysu_mm01(root)
     if config.name != "folder" and config.layout != AUTO:
-        raise InputError(f"data.layout={config.layout}: is of data.name=folder alone; leave it out")
+        raise InputError(f"data.layout={config.layout}: is only for data.name=folder; leave it out")
     if config.root is None:
         raise InputError(f"data.root is not set: give --data-root FOLDER; {OBTAIN[config.name]}")
     if config.name == "regdb":

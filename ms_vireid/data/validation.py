@@ -74,7 +74,7 @@ def walk(root: Path, quiet: bool = False) -> Walk:
     note_skipped([] if quiet else skipped, root)
     if unreadable and not quiet:
         names = summary([os.path.relpath(error.filename, root) for error in unreadable])
-        _log.warning("%s", one_line(f"note: {root}: folders that cannot be read are left: {names}"))
+        _log.warning("%s", one_line(f"note: {root}: skipping unreadable folders: {names}"))
     return Walk(sorted(pictures), sorted(empty))
 
 
@@ -86,7 +86,7 @@ def refuse_names(names: Iterable[str], root: Path) -> None:
 def _refuse_names(names: Iterable[tuple[str, str]], where: Path) -> None:
     """names: as they are shown, and as they are."""
     problems = {shown: remedy for shown, name in names if (remedy := unreadable(name))}
-    refuse(problems, f"{where}: names that cannot be printed", next(iter(problems.values()), ""))
+    refuse(problems, f"{where}: unprintable names", next(iter(problems.values()), ""))
 
 
 def read_lines(listing: Path, remedy: str) -> list[str]:

@@ -19,7 +19,7 @@ def instruction_sets() -> str:
     flags = _cpuinfo("flags").split()
     known = " and ".join(name for flag, name in (("avx2", "AVX2"), ("avx512f", "AVX-512")) if flag in flags)
     caps = [f"{name}={value}" for name, value in runtime.variables_set(CAPS).items()]
-    return ", ".join([known or "vector instructions not known", *caps])
+    return ", ".join([known or "vector instructions unknown", *caps])
 
 
 def _cpuinfo(name: str) -> str:

@@ -152,7 +152,7 @@ class Toolkit:
         for library in self.libraries:
             earlier = loaded(library.name)
             if earlier and library.name not in _SAME_IN_ALL and not earlier.samefile(library):
-                problem = f"this process has loaded another {library.name} than that of {self} ({earlier})"
+                problem = f"this process has loaded {earlier}, not that of {self}"
                 raise DeviceError(problem, "choose the device before importing PyTorch or whatever else loads it")
         folder = self.libraries[-1].parent
         parts = [path for name in _CUDNN_PARTS if (path := folder / name).is_file()]

@@ -21,11 +21,11 @@ from ms_vireid.devices.turns import DEVICE
 
 # Variables whose other values end MindSpore's import in a traceback: what they may be, and what they are.
 _MESSAGES = {
-    "GLOG_v": (re.compile("[0-4]"), "level of messages is 0 to 4"),
-    "GLOG_stderrthreshold": (re.compile("[0-4]"), "level of messages beside files is 0 to 4"),
-    "GLOG_logtostderr": (re.compile("[01]"), "choice of files (0) or standard error (1) for messages"),
-    "logger_maxBytes": (re.compile(r"\d{1,18}", re.ASCII), "size of a file of messages is a whole number"),
-    "logger_backupCount": (re.compile(r"\d{1,18}", re.ASCII), "number of files of messages is a whole number"),
+    "GLOG_v": (re.compile("[0-4]"), "log level is 0 to 4"),
+    "GLOG_stderrthreshold": (re.compile("[0-4]"), "log level beside files is 0 to 4"),
+    "GLOG_logtostderr": (re.compile("[01]"), "logs go to files (0) or standard error (1)"),
+    "logger_maxBytes": (re.compile(r"\d{1,18}", re.ASCII), "size of a log file is a whole number"),
+    "logger_backupCount": (re.compile(r"\d{1,18}", re.ASCII), "number of log files is a whole number"),
 }
 # MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
 NO_CUDA = {"CUDA_HOME": "/nonexistent"}

@@ -87,7 +87,7 @@ class TrainingLog:
         """Advise on a jump: docs/evidence/trainings.md compares remedies."""
         limit = self.plan.config.optimizer.clip_norm or math.inf
         clip = next((f"optimizer.clip_norm={norm}, or " for norm in (5, 1) if norm < limit), "")
-        return f"if it does not come back, train again with {clip}a lower optimizer.lr"
+        return f"if it does not recover, train again with {clip}a lower optimizer.lr"
 
     def _check(self, epoch: int, step: int) -> None:
         if wrong := [f"{name}={value}" for name, value in self._terms.items() if not math.isfinite(value)]:

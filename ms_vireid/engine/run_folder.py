@@ -102,7 +102,7 @@ def require_mean(mean: dict[str, float], std: dict[str, float], of: list[dict[st
     """Raise ValueError unless these are the mean and the deviation of metrics of trials or runs."""
     for stored, computed in zip((mean, std), mean_and_deviation(of), strict=True):
         if stored.keys() != computed.keys() or any(abs(stored[n] - computed[n]) > _ROUNDED for n in stored):
-            raise ValueError("a mean or a deviation that its trials or runs do not have")
+            raise ValueError("its mean or deviation is not that of its trials or runs")
 
 
 class Result(BaseModel):
@@ -331,7 +331,7 @@ def require_same_run(
     if meta["data_checksum"] != data_checksum:
         run = RunFolder(path.parent)
         is_there = run.has_run() and Path(run.read_record().data.root).resolve() == Path(root).resolve()
-        problem = f"the files under {root} have changed since" if is_there else f"was trained on others than {root}"
+        problem = f"the files under {root} have changed since" if is_there else f"was not trained on {root}"
         raise InputError(f"{path}: {problem}; give the run's own data set, {instead}")
     needed = ("best", "devices", "loss_scale") if config.train.amp == "float16" else ("best", "devices")
     if missing := [key for key in needed if key not in meta]:

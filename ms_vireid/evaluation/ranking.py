@@ -171,7 +171,7 @@ def columns_of(what: str, query: object, gallery: object, shape: tuple[int, int]
         # NumPy makes texts of the numbers and gaps in a list that has both.
         is_mixed = column.dtype.kind == "U" and not all(isinstance(value, str) for value in values)
         if np.ma.is_masked(values) or is_mixed or (length and column.dtype.kind not in "biuU"):
-            raise ValueError(f"{name} is no array of whole numbers or of texts alone: use .astype(int) or .astype(str)")
+            raise ValueError(f"{name} must hold only whole numbers or only texts: use .astype(int) or .astype(str)")
         columns.append(column)
     types = [column.dtype for column in columns if len(column)]
     if len({kind.kind == "U" for kind in types}) == 2 or (types and np.result_type(*types).kind == "f"):

@@ -108,7 +108,7 @@ def check_archive(path: Path, max_members: int) -> None:
         members = archive.infolist()
         sizes = {member.filename: member.file_size for member in members}
         if len(sizes) < len(members):
-            raise ValueError("a member is there twice")
+            raise ValueError("a member is repeated")
         if sum(sizes.values()) > max(_MAX_COMPRESSION * path.stat().st_size, _SMALL_BYTES):
             raise ValueError("it is packed too tightly")
         require_memory(sum(sizes.values()), f"{path}: reading it", "use another copy, or a machine with more memory")
@@ -127,7 +127,7 @@ def require_folder_name(name: str, source: Path | str) -> str:
     """Return `name` if it can name a folder; raises InputError if it leads elsewhere or cannot be printed. source:
     where the user gave it."""
     if not name.strip(".") or set(name) & {"/", "\\"} or printable(name) != name:
-        raise InputError(f"{source}: makes no name of a folder ({name!r}); give it another name")
+        raise InputError(f"{source}: gives no valid folder name ({name!r}); rename it")
     return name
 
 

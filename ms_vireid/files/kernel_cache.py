@@ -21,7 +21,7 @@ try:
     import numba
     from numba.core.caching import FunctionCache, IndexDataCacheFile
 except ValueError as error:
-    raise InputError(f"Numba does not start ({error}); unset NUMBA_NUM_THREADS, or its other variable") from None
+    raise InputError(f"Numba does not start ({error}); unset NUMBA_NUM_THREADS or other NUMBA_*") from None
 
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of each file
 _BY_OTHERS = 0o022  # permission to write
@@ -55,7 +55,7 @@ class _Files(IndexDataCacheFile):
         if whole := hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]:
             return whole
         if os.path.lexists(path):
-            _log.warning("%s", one_line(f"note: {path}: is damaged or not this project's, and compiled anew"))
+            _log.warning("%s", one_line(f"note: {path}: is damaged or not this project's; recompiling it"))
             with suppress(OSError):  # a folder, or one that cannot be written: it is compiled each time
                 os.unlink(path)
         return False
@@ -109,7 +109,4 @@ except RuntimeError as error:  # Numba finds no folder
     numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="ms_vireid-kernels-")
     set_for_children({"NUMBA_CACHE_DIR": numba.config.CACHE_DIR})
     atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
-    _log.warning(
-        "note: no folder can be written to keep compiled kernels in, so that each run compiles them: "
-        "NUMBA_CACHE_DIR names one"
-    )
+    _log.warning("note: no writable folder for compiled kernels, so each run compiles them; set NUMBA_CACHE_DIR to one")

@@ -216,7 +216,7 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _sync(path: Path, folder: Path) -> None:
-    with _if_supported(folder, "that does not sync: a loss of power may undo what is written"):
+    with _if_supported(folder, "that does not sync: a power loss may undo what is written"):
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
             os.fsync(descriptor)
@@ -260,7 +260,7 @@ def reserve(path: Path, size: int) -> None:
             for start in range(0, size, len(_ZEROS)):
                 file.write(_ZEROS[: size - start])
     except OSError as error:
-        raise _unwritable(path, error, "free space, then the same command goes on") from None
+        raise _unwritable(path, error, "free space, then run it again to continue") from None
 
 
 def write_rows(path: Path, places: Iterable[int], rows: Iterable[memoryview]) -> None:
@@ -273,7 +273,7 @@ def write_rows(path: Path, places: Iterable[int], rows: Iterable[memoryview]) ->
                 file.write(row)
         _sync(path, path.parent)
     except OSError as error:
-        raise _unwritable(path, error, "free space, then the same command goes on") from None
+        raise _unwritable(path, error, "free space, then run it again to continue") from None
 
 
 def append(path: Path, content: bytes) -> None:
@@ -285,7 +285,7 @@ def append(path: Path, content: bytes) -> None:
         with path.open("ab") as file:
             file.write(content)
     except OSError as error:
-        raise _unwritable(path, error, "free space, then the same command goes on") from None
+        raise _unwritable(path, error, "free space, then run it again to continue") from None
 
 
 def append_line(path: Path, line: str) -> None:
@@ -317,7 +317,7 @@ def lock(path: Path) -> FileLock | SoftFileLock:
             _note(f"note: {path.parent} is on a file system without locks; run one process there at a time")
     except Timeout:
         unless = "" if has_locks else f", or remove {path} if nobody is"
-        raise InputError(f"{path.parent}: {_holder(path)} is at work there; choose another --output{unless}") from None
+        raise InputError(f"{path.parent}: {_holder(path)} is using it; choose another --output{unless}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --output") from None
     return file_lock

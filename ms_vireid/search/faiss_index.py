@@ -143,7 +143,7 @@ def load_index(path: Path) -> tuple[FaissIndex, Features]:
     check_names(path, gallery)
     kind = gallery.info.get("index")
     if isinstance(index, faiss.IndexHNSW):
-        anew = f"build it anew from the gallery's features: --gallery F.npz --index ivf --save-index {path}"
+        anew = f"rebuild it from the gallery's features: --gallery F.npz --index ivf --save-index {path}"
         raise InputError(f"{path}: is an HNSW index, which this version does not read; {anew}")
     if kind not in KINDS or not isinstance(index, KINDS[kind]) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise InputError(f"{path}: holds a {type(index).__name__}, not an index of {', '.join(KINDS)} by inner product")

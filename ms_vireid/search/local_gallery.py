@@ -75,13 +75,13 @@ class LocalGallery:
             checkpoints = f"features of another checkpoint ({theirs[:12]}) than the queries' ({ours[:12]})"
             raise InputError(f"{self.name}: {checkpoints}; extract again")
         if queries.made_by != self.content.made_by:
-            raise InputError(f"{self.name}: was made with another data.sixteen_bit than the queries; extract again")
+            raise InputError(f"{self.name}: its data.sixteen_bit is not the queries'; extract again")
 
     def _of_cameras(self, cameras: Sequence[int]) -> np.ndarray:
         """Mark the pictures of these cameras: bool [N]."""
         known = set(self.content.cameras.tolist()) - {UNKNOWN}
         if not known & set(cameras):
-            has = f"has cameras {', '.join(map(str, sorted(known)))}" if known else "knows no camera"
+            has = f"has cameras {', '.join(map(str, sorted(known)))}" if known else "has no cameras"
             raise InputError(f"--camera {' '.join(map(str, cameras))}: {self.name} {has}")
         return np.isin(self.content.cameras, sorted(known & set(cameras)))
 

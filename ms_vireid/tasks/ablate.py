@@ -46,7 +46,7 @@ def main(arguments: argparse.Namespace) -> None:
             _report(plan, trainings, failures).write(folder)
     except KeyboardInterrupt:
         _report(plan, trainings, failures).write(folder)
-        say(f"stopped; the same command goes on; the table so far is {folder}/table.md", error=True)
+        say(f"stopped; run it again to continue; the table so far is {folder}/table.md", error=True)
         raise
     say(*_report(plan, trainings, failures).text().split("\n"))
     say(f"results: {folder}/table.md, table.json")

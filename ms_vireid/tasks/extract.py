@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
         try:
             features, broken = extract_resumably(extractor, images, partial, plan, arguments.skip_broken)
         except KeyboardInterrupt:
-            say(f"stopped; the same command goes on from {partial}", error=True)
+            say(f"stopped; run it again to continue from {partial}", error=True)
             raise
         skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
         pictures = Pictures(arguments.images.resolve(), tuple(names), images, people, layout)

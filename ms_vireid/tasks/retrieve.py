@@ -59,7 +59,7 @@ def _note_two_trees(queries: Features | Pictures, searched: Features | Pictures)
         roots = (one.info["images"] if isinstance(one, Features) else one.root for one in (queries, searched))
         where = " and ".join(map(str, roots))
         remedy = "if they are not, search the folder that holds both, with {site} in its --layout"
-        say(one_line(f"note: people of one name are taken for the same in {where}; {remedy}"))
+        say(one_line(f"note: equal names are taken for the same person in {where}; {remedy}"))
 
 
 def _check_outputs(arguments: argparse.Namespace, reads: Iterable[Path]) -> None:

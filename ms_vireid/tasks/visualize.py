@@ -99,7 +99,7 @@ def _embedding(arguments: argparse.Namespace) -> Figure:
     data = _read_data(arguments, models[0])
     for trained, label in zip(models, labels, strict=True):
         if trained.record.get("data_checksum", data.checksum) != data.checksum:
-            say(f"note: {label}: was trained on other pictures than those under {data.root}")
+            say(f"note: {label}: was not trained on the pictures under {data.root}")
     chosen = getattr(data, arguments.split), arguments.identities, arguments.pictures
     pictures = embedding.choose_pictures(*chosen)  # of the same people for all
     samples = [embedding.sample(trained, pictures) for trained in models]

@@ -153,7 +153,7 @@ def _result_notes(run: RunView) -> list[str]:
         )
     elif published.published_results(config):
         notes.append(
-            "“Published” is what the papers print for this recipe, which do not say of which epoch: PMT's and AGW's "
+            "“Published” is what the papers print for this recipe, without naming the epoch: PMT's and AGW's "
             f"releases keep the best one on the test set. “Ours” is this run's {config.train.select} epoch."
         )
         if config.data.name == "regdb":

@@ -65,7 +65,7 @@ def _measured(kind: str, folder: str) -> dict:
                     process.kill()
                 time.sleep(0.05)
         if process.returncode == 1:
-            raise InputError(f"{kind}: its process has ended with 1; what it said is above")
+            raise InputError(f"{kind}: its process ended with 1; see its output above")
         said.seek(0)
         row = dict.fromkeys(("begin_bytes", "ready_s", "bytes", "search_s", "recall"))
         for line in said.read().splitlines():

@@ -130,7 +130,7 @@ def build(device: str, cache: Path | None = None) -> StandIn:
     cache = cache or cache_folder()
     folder = cache / f"stand-in-{device.lower()}-{_identity(device)}"
     if damaged := folder.is_dir() and not _is_whole(folder):
-        say(f"note: {folder}: is damaged or not this project's, and built anew", error=True)
+        say(f"note: {folder}: is damaged or not this project's; rebuilding it", error=True)
         shutil.rmtree(folder)
     new = damaged or not folder.is_dir()
     if new:

@@ -109,7 +109,7 @@ def main() -> None:
         write_text(PAGE, page(used))
     new = [function for functions_of in used.values() for function in unknown(functions_of, PAGE.read_text("utf-8"))]
     if new:
-        raise InputError(f"{PAGE} does not have {', '.join(new)}; --write writes it anew")
+        raise InputError(f"{PAGE} does not have {', '.join(new)}; --write updates it")
 
 
 if __name__ == "__main__":

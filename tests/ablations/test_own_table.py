@@ -88,7 +88,7 @@ def test_splits_and_seeds_are_the_tables(tmp_path):
         ("agw/regdb.yaml}", 'agw/regdb.yaml, configs: {regdb: ""}}', "configs.regdb: string should have at least 1"),
         ("agw/regdb.yaml}", 'agw/regdb.yaml, overrides: ["\\e[2J=1"]}', "overrides.0: must be one line of printable"),
         ("model.pretrained=none", '"a\\0b"', "sets.regdb.0: must be one line of printable text"),
-        ("name: agw,", "name: table.md,", "row table.md has the name of a file of the table's folder; give it another"),
+        ("name: agw,", "name: table.md,", "row table.md is named like a file of the table's folder; rename it"),
         ("title: Mine", "title: Mine\nseeds: 101", "seeds: input should be less than or equal to 100, got 101"),
     ],
 )

@@ -22,8 +22,8 @@ def told(positions, model=(21, 10), stated=None, carried=None):
     ("positions", "grid", "said"),
     [
         (210, (21, 10), None),  # the model's own
-        (196, (14, 14), "its 196 positions are taken as 14x14 patches; model.pretrained_grid can say others"),
-        (64, (8, 8), "its 64 positions are taken as 8x8 patches; model.pretrained_grid can say others"),
+        (196, (14, 14), "its 196 positions are taken as 14x14 patches; model.pretrained_grid overrides this"),
+        (64, (8, 8), "its 64 positions are taken as 8x8 patches; model.pretrained_grid overrides this"),
     ],
 )
 def test_it_is_the_model_s_own_or_a_square_which_is_said(caplog, positions, grid, said):
@@ -57,7 +57,7 @@ def test_the_configuration_that_a_file_carries_says_it(caplog):
     ],
 )
 def test_what_cannot_be_told_is_asked_for(positions, model, line):
-    with pytest.raises(InputError, match=rf"a.pth: {line}.*: say model.pretrained_grid=\[ROWS,COLUMNS\]"):
+    with pytest.raises(InputError, match=rf"a.pth: {line}.*: set model.pretrained_grid=\[ROWS,COLUMNS\]"):
         told(positions, model)
 
 

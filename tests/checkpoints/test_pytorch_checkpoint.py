@@ -204,26 +204,26 @@ def test_a_program_is_named_and_not_run(tmp_path, monkeypatch, container, progra
 
 
 ODD_TENSORS = {
-    "sparse": (torch.ones(2).to_sparse(), "has a tensor of torch._utils._rebuild_sparse_tensor, which is no plain one"),
-    "complex": (torch.ones(2, dtype=torch.complex64), "has a storage of torch.ComplexFloatStorage, which is no plain"),
+    "sparse": (torch.ones(2).to_sparse(), "has a tensor of torch._utils._rebuild_sparse_tensor, which is not plain"),
+    "complex": (torch.ones(2, dtype=torch.complex64), "has a storage of torch.ComplexFloatStorage, which is not plain"),
     "meta": (torch.ones(2, device="meta"), "has a tensor of torch._utils._rebuild_meta_tensor_no_storage, which is no"),
-    "float8": (torch.ones(2).to(torch.float8_e4m3fn), "has a (storage|tensor) of torch.*, which is no plain one"),
+    "float8": (torch.ones(2).to(torch.float8_e4m3fn), "has a (storage|tensor) of torch.*, which is not plain"),
     "quantised": (
         torch.quantize_per_tensor(torch.ones(2), 0.5, 0, torch.qint8),
-        "has a tensor of torch._utils._rebuild_qtensor, which is no plain one",
+        "has a tensor of torch._utils._rebuild_qtensor, which is not plain",
     ),
     "nested": (Calls(torch._utils._rebuild_nested_tensor, 1), "has a tensor of torch._utils._rebuild_nested_tensor"),
     "of another device": (
         Calls(named("torch_other.storage._rebuild_other_tensor"), FLAT),
-        "has a tensor of torch_other.storage._rebuild_other_tensor, which is no plain one",
+        "has a tensor of torch_other.storage._rebuild_other_tensor, which is not plain",
     ),
     "of XLA": (
         Calls(named("torch._utils._rebuild_device_tensor_from_numpy"), FLAT.numpy(), torch.float32, "xla:0", False),
-        "has a tensor of torch._utils._rebuild_device_tensor_from_numpy, which is no plain one",
+        "has a tensor of torch._utils._rebuild_device_tensor_from_numpy, which is not plain",
     ),
     "of one process": (
         Calls(named("torch.distributed.sharded.ShardedTensor"), 1),
-        "has a tensor of torch.distributed.sharded.ShardedTensor, which is no plain one",
+        "has a tensor of torch.distributed.sharded.ShardedTensor, which is not plain",
     ),
 }
 
@@ -569,7 +569,7 @@ def test_a_file_cut_off_anywhere_is_refused(tmp_path, container):
     for size in range(0, len(whole), 5):
         path.write_bytes(whole[:size])
         # Where it ends within a name, that is another one.
-        assert re.search("not a whole weight file|_rebuild_tensor?, which is no plain one", refusal(path)), size
+        assert re.search("not a whole weight file|_rebuild_tensor?, which is not plain", refusal(path)), size
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

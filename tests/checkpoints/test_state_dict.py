@@ -29,14 +29,14 @@ def assert_body(saved, body=BODY):
     ("prefix", "said"),
     [
         ("", None),
-        ("module.", "module. is taken off its names"),
-        ("_orig_mod.", "_orig_mod. is taken off its names"),
-        ("module._orig_mod.", "_orig_mod. and module. is taken off its names"),
-        ("_orig_mod.module.", "_orig_mod. and module. is taken off its names"),
-        ("model.", "model. is taken off its names"),
-        ("backbone.", "backbone. is taken off its names"),
-        ("network.", "network. is taken off its names"),
-        ("any.thing.", "any. and thing. is taken off its names"),
+        ("module.", "module. is cut from its names"),
+        ("_orig_mod.", "_orig_mod. is cut from its names"),
+        ("module._orig_mod.", "_orig_mod. and module. is cut from its names"),
+        ("_orig_mod.module.", "_orig_mod. and module. is cut from its names"),
+        ("model.", "model. is cut from its names"),
+        ("backbone.", "backbone. is cut from its names"),
+        ("network.", "network. is cut from its names"),
+        ("any.thing.", "any. and thing. is cut from its names"),
     ],
 )
 def test_a_prefix_that_all_names_share_is_taken_off_and_said(tmp_path, caplog, prefix, said):
@@ -128,7 +128,7 @@ def test_what_is_dropped_is_counted_in_one_line(tmp_path, caplog):
     saved = read_state_dict(tmp_path / "a.pth")
     assert_body(saved)
     said = "3 (epoch: int, args: types.SimpleNamespace, ema: types.SimpleNamespace)"
-    assert f"a.pth: passed over beside its weights: {said}" in caplog.text
+    assert f"a.pth: skipped beside its weights: {said}" in caplog.text
     assert saved.beside["args"] == ("types.SimpleNamespace", "no weights")
 
 
@@ -147,7 +147,7 @@ def test_lightning_s_state_dict_is_read(tmp_path, caplog):
     }
     torch.save(content, tmp_path / "epoch=3-step=10.ckpt")
     assert_body(read_state_dict(tmp_path / "epoch=3-step=10.ckpt"))
-    assert "model. is taken off its names" in caplog.text
+    assert "model. is cut from its names" in caplog.text
 
 
 def test_many_mismatches_begin_with_their_reason():

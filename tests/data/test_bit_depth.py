@@ -107,7 +107,7 @@ def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
     transparent, shown, few = notes_on(formats, FULL, tmp_path)
     assert transparent.endswith("shown over gray: 1 (logo.png)")
     assert shown == "1 pictures of 16 or 32 bits: 0 to 65535 are shown as black to white"
-    assert "fewer than 16 gray levels of 256 then: 1 (counts.png: 5)" in few
+    assert "fewer than 16 of 256 gray levels: 1 (counts.png: 5)" in few
     low, high = measure([path])
     values = f"'{{infrared: [{low:.10g}, {high:.10g}]}}'"
     assert few.endswith(f"train with data.sixteen_bit={values}, which they fill, or store them in 8 bits")
@@ -137,7 +137,7 @@ def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
 )
 def test_another_range_is_refused(tmp_path, value):
     with pytest.raises(
-        InputError, match=r"data\.sixteen_bit: is full, measured or \[low, high\].*by modality and camera"
+        InputError, match=r"data\.sixteen_bit: must be full, measured or \[low, high\].*by modality and camera"
     ):
         configuration(tmp_path, f"data.sixteen_bit={value}")
 
@@ -191,7 +191,7 @@ def test_a_model_is_given_pictures_in_the_range_of_its_training(thermal, monkeyp
     same.save(tmp_path / "in/infrared/0001/b.png")
     arguments = ("--checkpoint", model, "--images", tmp_path / "in/infrared", "--output", "f.npz")
     command(monkeypatch, tmp_path, extract, *arguments)
-    assert "note: pictures of fewer than 16 gray levels of 256 then: 1 (0001/a.png: 11)" in capfd.readouterr().out
+    assert "note: pictures with fewer than 16 of 256 gray levels: 1 (0001/a.png: 11)" in capfd.readouterr().out
     features = load_features(tmp_path / "f.npz")
     assert features.value_ranges == ValueRanges((LOW, HIGH))
     np.testing.assert_allclose(*features.features, atol=1e-6)
@@ -218,7 +218,7 @@ def test_check_data_names_what_is_left_with_few_gray_levels(thermal, monkeypatch
     assert "note: 8 pictures of 16 or 32 bits: infrared 51" in capfd.readouterr().out
     monkeypatch.setattr("sys.argv", ["check_data", *map(str, arguments), "data.sixteen_bit=full"])
     run(check_data.main)
-    assert "fewer than 16 gray levels of 256 then: 8 (infrared/anna/0.png: 5, " in capfd.readouterr().out
+    assert "fewer than 16 of 256 gray levels: 8 (infrared/anna/0.png: 5, " in capfd.readouterr().out
 
 
 def by_camera(tmp_path, *cameras):
@@ -277,11 +277,9 @@ def test_what_is_guessed_of_unknown_cameras_and_modalities_is_said_with_a_remedy
         "are shown as black to white"
     )
     visible, of_camera, few = notes
-    assert visible.startswith(
-        "1 visible pictures of 16 or 32 bits: no range of theirs is known, so 16 bits are shown in"
-    )
+    assert visible.startswith("1 visible pictures of 16 or 32 bits: their range is unknown, so 16 bits are shown in")
     assert of_camera.startswith(
-        "1 infrared pictures of 16 or 32 bits: of cameras other than infrared/3, infrared/6, so the range of all of "
+        "1 infrared pictures of 16 or 32 bits: not of infrared/3, infrared/6, so the range of all of these is taken"
     )
     remedy = "train with data.sixteen_bit='{infrared: ["
     assert remedy in of_camera

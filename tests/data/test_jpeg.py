@@ -165,4 +165,4 @@ def test_another_kind_of_jpeg_is_refused_as_one(tmp_path):
     content = encoded(drawn())
     frame = content.index(b"\xff\xc0")
     twelve = content[: frame + 4] + b"\x0c" + content[frame + 5 :]
-    assert refusal(tmp_path, twelve) == "its header is damaged, or it is a JPEG of a kind that is not read"
+    assert refusal(tmp_path, twelve) == "its header is damaged, or it is an unsupported kind of JPEG"

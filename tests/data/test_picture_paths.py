@@ -102,14 +102,14 @@ REMEDY = "; give a --layout such as '{identity}/{modality}/{camera}/*'"
 @pytest.mark.parametrize(("paths", "levels"), UNKNOWN.values(), ids=UNKNOWN)
 def test_any_other_tree_is_refused_with_its_first_levels(tmp_path, caplog, paths, levels):
     root = write(tmp_path, *paths)
-    known = f"{root}: is none of the trees in docs/data.md; "
+    known = f"{root}: fits no tree in docs/data.md; "
     shown = f"its folders are {levels}" if levels else "it has no folder; a picture is a.jpg"
     with pytest.raises(InputError) as refused:
         read(root)
-    assert str(refused.value) == f"{known}{shown}{REMEDY}, or --modality alone, to know nobody"
+    assert str(refused.value) == f"{known}{shown}{REMEDY}, or --modality alone: people unknown"
     assert set(read(root, "infrared").values()) == {("infrared", "", -1)}
     noted = [record.getMessage() for record in caplog.records]
-    assert [line.endswith(REMEDY) and line.startswith("note: nobody is known by name: ") for line in noted] == (
+    assert [line.endswith(REMEDY) and line.startswith("note: all people are unknown: ") for line in noted] == (
         [True] if levels else []
     )
 
@@ -117,8 +117,8 @@ def test_any_other_tree_is_refused_with_its_first_levels(tmp_path, caplog, paths
 def test_pictures_that_the_tree_does_not_take_are_refused(tmp_path):
     root = write(tmp_path, *both("anna/0.jpg"), "visible/0.jpg", "visible/anna/day 1/0.jpg", "notes/0.jpg")
     said = (
-        f"{root}: pictures that the layout {{modality}}/{{identity}}/* does not take: 3 (notes/0.jpg, visible/0.jpg, "
-        "visible/anna/day 1/0.jpg); move them away, or give a --layout that takes them too: | separates its templates"
+        f"{root}: pictures that layout {{modality}}/{{identity}}/* does not fit: 3 (notes/0.jpg, visible/0.jpg, "
+        "visible/anna/day 1/0.jpg); move them away, or give a --layout that fits them too: | separates templates"
     )
     for modality in ("auto", "visible"):
         with pytest.raises(InputError) as refused:
@@ -157,7 +157,7 @@ def test_a_folder_of_a_tree_is_read_by_those_that_lead_to_it(tmp_path, paths, be
 )
 def test_a_folder_of_an_unknown_tree_is_unknown(tmp_path, paths, below):
     write(tmp_path / "in", *paths)
-    with pytest.raises(InputError, match=r"is none of the trees in docs/data\.md"):
+    with pytest.raises(InputError, match=r"fits no tree in docs/data\.md"):
         read(tmp_path / "in" / below)
 
 
@@ -196,9 +196,9 @@ def test_a_stated_layout_that_takes_no_picture_or_not_all_is_refused(tmp_path):
     root = write(tmp_path, "1/ir/D1/0.jpg", "2/ir/front/0.jpg")
     with pytest.raises(InputError) as refused:
         read(root, layout="{modality}/{identity}_*")
-    said = "takes no picture; its folders are 1, 2, below them ir, below them D1, front"
+    said = "fits no picture; its folders are 1, 2, below them ir, below them D1, front"
     assert str(refused.value) == f"{root}: --layout '{{modality}}/{{identity}}_*' {said}"
-    with pytest.raises(InputError, match=r"\{camera\}/\* does not take: 1 \(2/ir/front/0.jpg\); move them away, or"):
+    with pytest.raises(InputError, match=r"\{camera\}/\* does not fit: 1 \(2/ir/front/0.jpg\); move them away, or"):
         read(root, layout="{identity}/{modality}/{camera}/*")
 
 
@@ -206,9 +206,7 @@ def test_a_stated_layout_may_leave_the_modality_to_its_option(tmp_path):
     root = write(tmp_path, "walk/anna_1.jpg")
     with pytest.raises(InputError) as refused:
         read(root, layout="*/{identity}_*")
-    said = (
-        "pictures whose paths say no modality: 1 (walk/anna_1.jpg); give --modality visible or infrared, or a --layout"
-    )
+    said = "pictures of unknown modality: 1 (walk/anna_1.jpg); give --modality visible or infrared, or a --layout"
     assert str(refused.value) == f"{root}: {said} with {{modality}}"
     assert read(root, "infrared", "*/{identity}_*") == {"walk/anna_1.jpg": ("infrared", "anna", -1)}
 
@@ -218,7 +216,7 @@ def test_junk_of_a_published_set_is_nobody_and_noted(tmp_path, caplog):
     assert read(root, layout="market1501")["visible/test/-1_c3s2_000451_03.jpg"] == ("visible", "", 3)
     nobody = "infrared/test/-1_c3s2_000451_03.jpg, visible/test/-1_c3s2_000451_03.jpg"
     assert [record.getMessage() for record in caplog.records] == [
-        f"note: {root}: pictures of nobody by name: 2 ({nobody})"
+        f"note: {root}: pictures of unknown people: 2 ({nobody})"
     ]
 
 
@@ -226,8 +224,8 @@ def test_junk_of_a_published_set_is_nobody_and_noted(tmp_path, caplog):
     ("layout", "says"),
     [
         ("", "has an empty part"),
-        ("--", "says none of {identity}, {modality} and {camera}; give auto, sysu_mm01, regdb"),
-        ("person/modality", "says none of"),
+        ("--", "lacks {identity}, {modality} and {camera}; give auto, sysu_mm01, regdb"),
+        ("person/modality", "lacks {identity}, "),
         ("{name}/*", "'{name}' is none of {identity}, {modality}"),
         ("{identity", "'{' is none of"),
         ("{identity!r}/*", "'{identity!r}' is none of"),
@@ -238,9 +236,9 @@ def test_junk_of_a_published_set_is_nobody_and_noted(tmp_path, caplog):
         ("{identity}/../*", "has an empty part, or '.' or '..'"),
         ("**/{identity}/**/x/**/y", "has more than two '**'"),
         ("{identity}_*_*_*", "has more than 3 wildcards"),
-        ("|".join(9 * ["{identity}"]), "has 9 templates, at most 8"),
-        (301 * "a", "is longer than 300 characters"),
-        ("{identity}\n", "cannot be printed"),
+        ("|".join(9 * ["{identity}"]), "has 9 templates, more than 8"),
+        (301 * "a", "exceeds 300 characters"),
+        ("{identity}\n", "is unprintable"),
     ],
 )
 def test_what_is_no_layout_is_refused(tmp_path, layout, says):
@@ -257,7 +255,7 @@ def test_queries_are_read_as_the_tree_of_their_gallery(tmp_path):
     gallery = read_source([root], "auto", "--gallery", "{identity}/{modality}/{camera}/*")
     for query in ([root / "1/ir"], [root / "1/ir/D1/0.jpg"], [root / "1/ir/D1/0.jpg", root / "1/rgb/D2/0.jpg"]):
         assert set(read_source(query, "auto", "--query", gallery=gallery.layout).identities) == {"1"}
-        with pytest.raises(InputError, match=r"is none of the trees in docs/data\.md"):
+        with pytest.raises(InputError, match=r"fits no tree in docs/data\.md"):
             read_source(query, "auto", "--query")
         assert set(read_source(query, "infrared", "--query").identities) == {""}
     other = write(tmp_path / "others", *both("1/0.jpg"))
@@ -303,7 +301,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(os, "scandir", refusing)
     assert walk(tmp_path).pictures == [Path("visible/anna/0.jpg")]
-    assert "folders that cannot be read are left: 1 (lost)" in caplog.text
+    assert "skipping unreadable folders: 1 (lost)" in caplog.text
 
 
 # spellings in Unicode

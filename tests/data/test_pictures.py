@@ -196,7 +196,7 @@ def test_pages_stacks_and_thumbnails_of_a_tiff_are_refused(tmp_path, bits):
     imagej = (page[0], page[1] | {270: b"ImageJ=1.53t\nimages=5\nslices=5\n\0"})
     tifffile = (page[0], page[1] | {270: b'{"shape": [5, 4, 6], "truncated": true}\0'})
     counted = "pictures; save each as a file of its own, or remove it"
-    alone = "holds a thumbnail or a mask alone; save the picture itself, or remove it"
+    alone = "holds only a thumbnail or a mask; save the picture itself, or remove it"
     for pages, line in (
         ([page] * 5, f"holds 5 {counted}"),
         ([page, small], f"holds 2 {counted}"),

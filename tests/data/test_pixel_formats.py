@@ -26,7 +26,7 @@ IN_8_BITS = "save it in 8 bits: magick IN -depth 8 OUT.png"
 ONE_CHANNEL = f"{IN_8_BITS}; or save one channel: magick IN -channel R -separate -depth 16 OUT.png"
 FLOATS = "save its values with tifffile: imwrite('OUT.tif', imread('IN.tif').astype('float32'))"
 NEGATED = FLOATS.replace("imread", "-imread")
-UNKNOWN = "has a damaged header, or is a TIFF of a kind that is not read"
+UNKNOWN = "has a damaged header, or is an unsupported kind of TIFF"
 
 
 def levels(values, low, high):
@@ -95,23 +95,17 @@ def pixels_or_refusal(path):
     [
         (TiffKind("u", 16, 2, 3), f"{CHANNELS}; {ONE_CHANNEL}"),
         (TiffKind("u", 16, 5, 4), f"{CHANNELS}; {ONE_CHANNEL}"),
-        (TiffKind("u", 12, 1, 1), f"has unsigned values of 12 bits, which are not read; {FLOATS}"),
-        (TiffKind("u", 32, 1, 1), f"has unsigned values of 32 bits, which are not read; {FLOATS}"),
-        (TiffKind("i", 8, 1, 1), f"has signed values of 8 bits, which are not read; {FLOATS}"),
-        (TiffKind("i", 16, 1, 1), f"has signed values of 16 bits, which are not read; {FLOATS}"),
-        (TiffKind("i", 32, 1, 1), f"has signed values of 32 bits, which are not read; {FLOATS}"),
-        (
-            TiffKind("f", 32, 0, 1),
-            f"has floating-point values of 32 bits, with white as 0, which are not read; {NEGATED}",
-        ),
+        (TiffKind("u", 12, 1, 1), f"has unsupported unsigned values of 12 bits; {FLOATS}"),
+        (TiffKind("u", 32, 1, 1), f"has unsupported unsigned values of 32 bits; {FLOATS}"),
+        (TiffKind("i", 8, 1, 1), f"has unsupported signed values of 8 bits; {FLOATS}"),
+        (TiffKind("i", 16, 1, 1), f"has unsupported signed values of 16 bits; {FLOATS}"),
+        (TiffKind("i", 32, 1, 1), f"has unsupported signed values of 32 bits; {FLOATS}"),
+        (TiffKind("f", 32, 0, 1), f"has unsupported floating-point values of 32 bits, with white as 0; {NEGATED}"),
         (
             TiffKind("f", 32, 1, 1, ">", "deflate"),
-            f"has floating-point values of 32 bits, big-endian and compressed, which are not read; {FLOATS}",
+            f"has unsupported floating-point values of 32 bits, big-endian and compressed; {FLOATS}",
         ),
-        (
-            TiffKind("u", 16, 1, 1, fill=2),
-            f"has unsigned values of 16 bits, with reversed bits, which are not read; {FLOATS}",
-        ),
+        (TiffKind("u", 16, 1, 1, fill=2), f"has unsupported unsigned values of 16 bits, with reversed bits; {FLOATS}"),
         (TiffKind("u", 8, 2, 3, planar=2), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
         (TiffKind("u", 8, 6, 3), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
         (TiffKind("u", 8, 8, 3), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),

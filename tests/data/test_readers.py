@@ -116,7 +116,7 @@ def test_regdb_paths_may_have_spaces(tmp_path):
             "Visible/gone.bmp 0",
             r"train_visible_1\.txt: lines that name no file under .*1 \(line 2 'Visible/gone\.bmp'\)",
         ),
-        ("Visible/\x07.bmp 0", r"train_visible_1\.txt: names that cannot be printed: 1 \(line 2 "),
+        ("Visible/\x07.bmp 0", r"train_visible_1\.txt: unprintable names: 1 \(line 2 "),
     ],
 )
 def test_regdb_a_wrong_line_is_refused_with_its_number(tmp_path, line, says):
@@ -248,7 +248,7 @@ def test_folder_names_the_set_whose_tree_it_is(tmp_path, name):
     with pytest.raises(InputError, match=rf"visible: no such folder; .*, and for this tree data\.name={name}$"):
         read_data(DataConfig(name="folder", root=tmp_path))
     if name != "folder":
-        with pytest.raises(InputError, match=r"data\.layout=regdb: is of data\.name=folder alone; leave it out"):
+        with pytest.raises(InputError, match=r"data\.layout=regdb: is only for data\.name=folder; leave it out"):
             read_data(DataConfig(name=name, root=tmp_path, layout="regdb"))
 
 

@@ -91,7 +91,7 @@ def test_what_is_not_as_it_was_written_is_made_anew(cached, caplog, damage):
     assert not caplog.text
     DAMAGES[damage](file)
     assert cached() == (file, True)
-    assert ("a.so: is damaged or not this project's, and made anew" in caplog.text) == (damage != "gone")
+    assert ("a.so: is damaged or not this project's; rebuilding it" in caplog.text) == (damage != "gone")
     assert cached() == (file, False)
     assert not file.is_symlink()
 

@@ -440,5 +440,5 @@ def test_nvidias_compiler_takes_the_kernels(nvrtc):
 
 
 def test_what_does_not_compile_is_one_line(nvrtc):
-    with pytest.raises(DeviceError, match=r"^NVRTC does not compile the CUDA kernels \(.*\"x\" is undefined\)$"):
+    with pytest.raises(DeviceError, match=r"^NVRTC cannot compile the CUDA kernels \(.*\"x\" is undefined\)$"):
         build.compiled(nvrtc, "__global__ void kernel() { x; }", "sm_80")

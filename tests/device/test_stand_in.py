@@ -201,7 +201,7 @@ def test_what_is_damaged_is_built_anew(stand_in, tmp_path, monkeypatch, capsys, 
     else:
         (kept.folder / "more.so").touch()
     assert build("GPU", tmp_path) == kept
-    assert capsys.readouterr().err == f"note: {kept.folder}: is damaged or not this project's, and built anew\n"
+    assert capsys.readouterr().err == f"note: {kept.folder}: is damaged or not this project's; rebuilding it\n"
     assert library.read_bytes() == content
     assert not (kept.folder / "more.so").exists()
 

@@ -115,7 +115,7 @@ def test_two_runs_into_one_folder_and_pictures_that_vanish(tmp_path):
     second = train(tmp_path, "--data-root", str(tmp_path / "data"), "--resume", "auto", "train.iterations=2000")
     error = assert_refused(second)
     assert f"run: process {process.pid} of" in error
-    assert "is at work there" in error
+    assert "is using it" in error
     assert (tmp_path / "run/run.json").read_bytes() == before
     shutil.rmtree(tmp_path / "data/cam2")
     error = assert_refused(ended(process))

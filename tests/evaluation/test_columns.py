@@ -60,7 +60,7 @@ def test_llcms_cameras_may_be_texts_and_regdb_looks_at_none(kind):
         evaluate_ranking(distance, *ids, *texts, protocol="sysu_mm01")
 
 
-NEITHER = r"query_ids is no array of whole numbers or of texts alone: use .astype\(int\) or .astype\(str\)"
+NEITHER = r"query_ids must hold only whole numbers or only texts: use .astype\(int\) or .astype\(str\)"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ NEITHER = r"query_ids is no array of whole numbers or of texts alone: use .astyp
         ({"query_ids": [[1], [2]]}, r"query_ids has shape \(2, 1\)"),
         ({"query_ids": "ab"}, r"query_ids has shape \(\)"),
         ({"query_cameras": ["3", "6"]}, r"query_cameras and gallery_cameras are <U1 and int64: give both of one type"),
-        ({"gallery_cameras": [1, 2, np.nan]}, "gallery_cameras is no array of whole numbers"),
+        ({"gallery_cameras": [1, 2, np.nan]}, "gallery_cameras must hold only whole numbers"),
         (
             {"gallery_cameras": ["a", "b", "c"], "protocol": "llcm"},
             "query_cameras and gallery_cameras are int64 and <U1",

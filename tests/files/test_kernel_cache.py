@@ -31,7 +31,7 @@ def test_without_a_place_there_is_one_of_the_process_alone_and_a_note():
     folder, mode = done.stdout.split()
     assert mode == "700"
     assert not Path(folder).exists()
-    assert done.stderr.startswith("note: no folder can be written to keep compiled kernels in")
+    assert done.stderr.startswith("note: no writable folder for compiled kernels")
 
 
 def test_a_place_that_is_named_is_taken(tmp_path):
@@ -108,7 +108,7 @@ def test_what_is_damaged_is_compiled_anew_and_said(kept, tmp_path, kind):
         DAMAGE[kind](path)
     said = run_backend(folder)
     assert said[0] == "6.0 6.0"
-    noted = [line for line in said[1:] if line.endswith("is damaged or not this project's, and compiled anew")]
+    noted = [line for line in said[1:] if line.endswith("is damaged or not this project's; recompiling it")]
     assert said[1:] == noted
     named = {line.removeprefix("note: ").partition(": ")[0] for line in noted}
     assert named >= {str(path) for path in spoiled if path.suffix == ".nbi"}

@@ -163,8 +163,8 @@ def is_file(descriptor):
 @pytest.mark.parametrize(
     ("name", "fits", "lack"),
     [
-        ("fsync", is_folder, "does not sync: a loss of power"),
-        ("fsync", is_file, "does not sync: a loss of power"),
+        ("fsync", is_folder, "does not sync: a power loss"),
+        ("fsync", is_file, "does not sync: a power loss"),
         ("chmod", lambda *_: True, "sets no permissions"),
     ],
 )
@@ -263,7 +263,7 @@ def test_two_processes_are_kept_apart_and_a_killed_one_lets_the_next_in(tmp_path
             lock(path)
         here = f"process {first.pid} of {socket.gethostname()}"
         assert str(refused.value).startswith(f"{tmp_path}: {here}")
-        assert str(refused.value).endswith(f" is at work there; {remedy}")
+        assert str(refused.value).endswith(f" is using it; {remedy}")
         first.kill()
     lock(path).release()
     noted = [f"note: {tmp_path} is on a file system without locks; run one process there at a time"] if number else []
@@ -286,6 +286,6 @@ def test_a_lock_of_another_process_with_the_same_number_or_of_a_copied_folder_is
         path.write_text(left)
         lock(path).release()
     path.write_text("4166\nelsewhere\n")
-    with pytest.raises(InputError, match=f"process 4166 of elsewhere is at work there; .* or remove {path} if nobody"):
+    with pytest.raises(InputError, match=f"process 4166 of elsewhere is using it; .* or remove {path} if nobody"):
         lock(path)
     assert path.exists()

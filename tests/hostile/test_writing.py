@@ -235,9 +235,9 @@ def test_a_file_of_a_name_that_no_option_gave_is_replaced_only_if_it_is_ours(nam
 
 
 TABLES = {
-    "...yaml": "makes no name of a folder ('..')",
-    "..yaml": "makes no name of a folder ('.')",
-    "\x1b[2J.yaml": r"makes no name of a folder ('\x1b[2J')",
+    "...yaml": "gives no valid folder name ('..')",
+    "..yaml": "gives no valid folder name ('.')",
+    "\x1b[2J.yaml": r"gives no valid folder name ('\x1b[2J')",
     "mine/table.md": "mine/table.md: already exists but was not written by this command",
     "mine/table.json": "mine/table.json: already exists but was not written by this command",
     "mine/dcl-all/seed0/log.txt": "mine/dcl-all/seed0/log.txt: already exists but was not written by this command",

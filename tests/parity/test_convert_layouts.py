@@ -337,7 +337,7 @@ def pos_embed(model):
         ((16, 8), True, None),
         ((16, 4), True, None),  # 64 = 8x8
         ((18, 8), True, None),  # 144 = 12x12
-        ((8, 8), False, "taken as 8x8 patches; model.pretrained_grid can say others"),
+        ((8, 8), False, "taken as 8x8 patches; model.pretrained_grid overrides this"),
         ((3, 6), True, None),  # as many as the model's 6x3
     ],
 )
@@ -377,7 +377,7 @@ def test_a_grid_that_nothing_tells_is_asked_for(monkeypatch, tmp_path):
     held = torch.load(tmp_path / "vit.pth", weights_only=True)
     torch.save(held | {"pos_embed": torch.zeros(1, 1 + 16 * 8, 16)}, tmp_path / "vit.pth")
     options = [*VIT_OPTIONS, "data.image_size=[40,24]", "model.stride=6"]
-    line = r"vit.pth: its 128 positions are neither the model's 6x3 patches nor a square: say model.pretrained_grid="
+    line = r"vit.pth: its 128 positions are neither the model's 6x3 patches nor a square: set model.pretrained_grid="
     with pytest.raises(InputError, match=line):
         convert(monkeypatch, tmp_path / "vit.pth", tmp_path / "base.safetensors", *options)
     for build in (build_model, build_torch_model):

@@ -143,7 +143,7 @@ def test_values_that_are_not_finite_are_refused_by_name_and_count(monkeypatch, t
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda meta, tensors: meta.pop("data_checksum"), "a state of training without its configuration"),
+        (lambda meta, tensors: meta.pop("data_checksum"), "a training state without its configuration"),
         (lambda meta, tensors: meta.update(step="5"), "is not JSON of this project"),
         (lambda meta, tensors: meta.update(best=0.5), "is not JSON of this project"),
         (lambda meta, tensors: meta.update(format=2), "another version"),

@@ -35,7 +35,7 @@ def test_a_row_that_takes_too_much_is_stopped_and_says_so(monkeypatch, limit, sa
 
 def test_a_bug_is_no_figure(tmp_path):
     (tmp_path / "queries.npy").write_text("no array", encoding="ascii")
-    with pytest.raises(InputError, match="exact: its process has ended with 1"):
+    with pytest.raises(InputError, match="exact: its process ended with 1"):
         galleries._measured("exact", str(tmp_path))
 
 

@@ -131,8 +131,8 @@ def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
 def test_folders_that_say_nothing_need_the_modality(run_extract, tmp_path, capfd):
     write_picture(tmp_path / "night" / "one.jpg")
     error = refusal(capfd, run_extract, tmp_path / "night")
-    assert "night: is none of the trees in docs/data.md; it has no folder; a picture is one.jpg; give a " in error
-    assert error.endswith("'{identity}/{modality}/{camera}/*', or --modality alone, to know nobody")
+    assert "night: fits no tree in docs/data.md; it has no folder; a picture is one.jpg; give a " in error
+    assert error.endswith("'{identity}/{modality}/{camera}/*', or --modality alone: people unknown")
     assert run_extract(tmp_path / "night", "--modality", "infrared").modality.tolist() == ["infrared"]
 
 
@@ -149,7 +149,7 @@ def test_a_list_chooses_and_orders_the_pictures(run_extract, pictures, tmp_path,
     assert "line 2 'nowhere.jpg'" in error
     (tmp_path / "list.txt").write_text("visible/0003/1.jpg\nno\x07where.jpg\n")
     error = refusal(capfd, run_extract, pictures, "--list", "list.txt")
-    assert "list.txt: names that cannot be printed: 1 (line 2 " in error
+    assert "list.txt: unprintable names: 1 (line 2 " in error
 
 
 def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures, capfd, tmp_path):
@@ -186,7 +186,7 @@ def test_another_process_at_work_on_the_same_output_is_left_alone(run_extract, p
     with extraction.partial_result(tmp_path / "features.npz") as partial:
         error = refusal(capfd, run_extract, pictures)
         assert f"features.npz.partial: process {os.getpid()} of" in error
-        assert error.endswith("is at work there; choose another --output")
+        assert error.endswith("is using it; choose another --output")
         assert [path.name for path in partial.iterdir()] == ["lock"]
     assert not partial.exists()
     assert len(run_extract(pictures)) == 16
@@ -214,7 +214,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_file(run_extract, picture
     with pytest.raises(SystemExit) as stopped:
         run_extract(pictures, "--skip-broken")
     assert stopped.value.code == 130
-    assert "the same command goes on from features.npz.partial" in capfd.readouterr().err
+    assert "run it again to continue from features.npz.partial" in capfd.readouterr().err
     run_extract(pictures, "--skip-broken")
     assert steps == [0, 1, 2, 3, 4]
     assert "2 of 4 batches are done" in capfd.readouterr().out

@@ -206,7 +206,7 @@ def test_an_hnsw_index_is_refused_with_how_to_make_another(tmp_path, kind):
         load_index(tmp_path / "a.index")
     path = tmp_path / "a.index"
     assert str(refused.value) == (
-        f"{path}: is an HNSW index, which this version does not read; build it anew from the gallery's features: "
+        f"{path}: is an HNSW index, which this version does not read; rebuild it from the gallery's features: "
         f"--gallery F.npz --index ivf --save-index {path}"
     )
 

@@ -122,7 +122,7 @@ def test_a_run_of_other_pictures_is_named(draw, checkpoints, data, capfd, monkey
     options = ("--method", "pca", "--dimensions", 2, "--labels", "day", "night")
     draw("embedding", "--checkpoint", checkpoints["pmt"], checkpoints["pmt2"], *options)
     notes = [line for line in capfd.readouterr().out.splitlines() if line.startswith("note: ")]
-    assert notes == [f"note: night: was trained on other pictures than those under {data.root}"]
+    assert notes == [f"note: night: was not trained on the pictures under {data.root}"]
 
 
 def test_curves_of_a_run(draw, tmp_path):

@@ -94,7 +94,7 @@ def compiled(nvrtc: Path, source: str, architecture: str) -> MachineCode:
     try:
         if library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):
             first = text("ProgramLog").partition(b"\n")[0].rstrip(b"\0").decode(errors="replace")
-            raise DeviceError(f"NVRTC does not compile the CUDA kernels ({first})", "report it")
+            raise DeviceError(f"NVRTC cannot compile the CUDA kernels ({first})", "report it")
         return MachineCode(text("CUBIN"), text("ProgramLog").decode(errors="replace"))
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
@@ -111,7 +111,7 @@ def _compile_launcher(library: Path) -> None:
     done = subprocess.run(command, input=source, capture_output=True, text=True, errors="replace")
     if done.returncode:
         first = done.stderr.strip().partition("\n")[0]
-        raise DeviceError(f"{compiler} does not compile the launcher of the CUDA kernels ({first})", "report it")
+        raise DeviceError(f"{compiler} cannot compile the CUDA kernels' launcher ({first})", "report it")
 
 
 def _cached(name: str, write: Callable[[Path], object]) -> Path:
@@ -122,7 +122,7 @@ def _cached(name: str, write: Callable[[Path], object]) -> Path:
         with _alone(file.parent):
             if not _is_whole(file):
                 if os.path.lexists(file):
-                    _log.warning("%s", one_line(f"note: {file}: is damaged or not this project's, and made anew"))
+                    _log.warning("%s", one_line(f"note: {file}: is damaged or not this project's; rebuilding it"))
                 try:
                     for one in (file, _checksum_file(file)):
                         if os.path.lexists(one):

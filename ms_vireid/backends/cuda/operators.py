@@ -80,9 +80,7 @@ def _slot(name: str, numbers: list[float]) -> int:
     library = ctypes.CDLL(str(build.launcher()))
     slot = library.declare(name.encode(), len(numbers), (ctypes.c_double * len(numbers))(*numbers))
     if slot < 0:
-        raise DeviceError(
-            f"no room for CUDA operator {name}: a process has 1000, by their numbers", "use backend graph"
-        )
+        raise DeviceError(f"no room for CUDA operator {name}: a process has at most 1000", "use backend graph")
     return slot
 
 

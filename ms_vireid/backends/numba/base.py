@@ -110,7 +110,7 @@ def memory(x: Tensor) -> np.ndarray:
     """
     if not x.is_contiguous():
         problem = f"a tensor of shape {x.shape} and strides {x.stride()} is a view"
-        raise ValueError(f"{problem}, which nothing can be written to")
+        raise ValueError(f"{problem}, which cannot be written to")
     return shaped(x, x.shape)
 
 

@@ -59,7 +59,7 @@ def _exists(root: Path, parameters: dict) -> bool:
     if marker != parameters:
         raise InputError(f"{root} holds {marker}, not {parameters}: remove it or give another folder")
     if content != content_checksum(root):
-        raise InputError(f"{root}: its pictures are damaged or changed; remove the folder, and it is drawn anew")
+        raise InputError(f"{root}: its pictures are damaged or changed; remove the folder to draw it again")
     return True
 
 
