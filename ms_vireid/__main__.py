@@ -1,6 +1,6 @@
 """All commands under one name: `ms-vireid train ...`, or `python -m ms_vireid train ...`."""
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 import platform
 import sys
@@ -9,7 +9,7 @@ from importlib import import_module, metadata
 
 from ms_vireid.command.errors import DeviceError
 from ms_vireid.command.printing import say
-from ms_vireid.command.running import Parser, project_version, run, work
+from ms_vireid.command.running import Parser, project_version, run
 
 COMMANDS = ("train", "evaluate", "ablate", "extract", "retrieve", "visualize", "export", "report")
 COMMANDS += ("check-data", "convert")
@@ -28,8 +28,11 @@ class _Version(argparse.Action):
 def installation() -> Iterator[str]:
     """Yield lines for the report of a bug: the versions in use, each device or why it cannot be used, and last, as it
     takes longest and may end the process, whether MindSpore can be imported."""
-    cpu, runtime = work("ms_vireid.devices.cpu"), work("ms_vireid.devices.runtime")
-    commit = work("ms_vireid.command.checkout").git_commit()
+    with at_once():
+        from ms_vireid.command.checkout import git_commit
+        from ms_vireid.devices import cpu, runtime
+
+    commit = git_commit()
     yield f"ms_vireid {project_version()}" + (f", commit {commit}" if commit else "")
     yield f"Python {platform.python_version()} on {platform.platform()}"
     yield ", ".join(f"{name} {_version_of(name)}" for name in ("MindSpore", "NumPy"))

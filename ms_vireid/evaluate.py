@@ -1,20 +1,26 @@
 """Evaluate checkpoints under their data set's protocol, and print every metric's mean and deviation over the trials.
 For several checkpoints, such as seeds or RegDB's splits, also print mean and deviation over them."""
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
-import sys
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ms_vireid.checkpoints.containers import weight_file
 from ms_vireid.command.arguments import FALSE_MATCH_RATE, SIMILARITY, Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import DIRECTIONS
-from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run, work
-from ms_vireid.files.writing import check_output
+from ms_vireid.command.printing import say
+from ms_vireid.command.running import Parser, add_checkpoint, add_inference, run
+from ms_vireid.files.checks import file_checksum
+from ms_vireid.files.writing import atomic_write, check_output, write_json
 
 if TYPE_CHECKING:
+    from ms_vireid.api import Evaluation
     from ms_vireid.evaluation.protocol import ProtocolResult
+
+MEAN = "mean"
 
 
 def main() -> None:
@@ -80,18 +86,122 @@ def main() -> None:
         raise InputError("--frost: only with --corrupted or --corruption-sheet")
     if arguments.threshold is not None and arguments.fmr is not None:
         raise InputError("--fmr: chooses a threshold, and --threshold gives one; leave one of them out")
-    work("ms_vireid.tasks.evaluate").main(arguments)
+    _evaluate(arguments)
 
 
-class _Callable(ModuleType):
-    """This module, which is also a function: `ms_vireid.evaluate` may mean either, whichever is imported first."""
+def _evaluate(arguments: Namespace) -> None:
+    with at_once():
+        from ms_vireid.api import OPTIONS, SWITCHES, Evaluation
+        from ms_vireid.engine.run_folder import RunFolder, check_outside_data
+        from ms_vireid.evaluation.metrics_table import AT_THRESHOLD, format_table
+        from ms_vireid.evaluation.ranking import mean_and_deviation
+        from ms_vireid.search.start import files_read, start_inference
 
-    def __call__(self, *arguments, **options) -> "ProtocolResult":
-        """As `ms_vireid.tasks.evaluate.evaluate`."""
-        return work("ms_vireid.tasks.evaluate").evaluate(*arguments, **options)
+    checkpoints = arguments.checkpoint
+    files = [weight_file(path).resolve() for path in checkpoints]
+    if twice := next((path for path, file in zip(checkpoints, files, strict=True) if files.count(file) > 1), None):
+        raise InputError(f"--checkpoint {twice}: is given twice; give each once")
+    options = {name: getattr(arguments, name) for name in OPTIONS}
+    options |= {name: True for name in SWITCHES if getattr(arguments, name)}
+    given = arguments.data_root, arguments.data, arguments.layout, arguments.corrupted
+    accepts = arguments.threshold, arguments.fmr
+    evaluations = [Evaluation(one, *given, *accepts, **options) for one in start_inference(arguments, *checkpoints)]
+    _require_alike(checkpoints, evaluations)
+    trained_roots = [one.trained.trained_root for one in evaluations]
+    reads = [*files_read(*checkpoints), *(one.config.evaluation.frost for one in evaluations)]
+    for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
+        check_output(output, option, reads=reads)
+        for one in evaluations:
+            check_outside_data(output, option, one.data, *(RunFolder(file.parent) for file in files))
+        reads.append(output)
+    if arguments.corruption_sheet:
+        _draw_corruptions(evaluations[0], arguments.corruption_sheet)
+    names = [checkpoints[0].stem] if len(checkpoints) == 1 else list(map(str, checkpoints))
+    results = {}
+    for name, one in zip(names, evaluations, strict=True):
+        try:
+            results[name] = _announced_result(one)
+        except KeyboardInterrupt:
+            done = f"{len(results)} of {len(names)} were evaluated" if results else "nothing was evaluated"
+            say(f"stopped; {done}", error=True)
+            raise
+    if any(result.evaluated["rerank"] for result in results.values()):
+        say("note: re-ranked: not to be compared with the papers' tables")
+    rows = {name: result.mean for name, result in results.items()}
+    deviations = {name: result.std for name, result in results.items() if len(result.trials) > 1}
+    if len(results) > 1:
+        rows[MEAN], deviations[MEAN] = mean_and_deviation(list(rows.values()))
+        say(f"mean: over the {len(results)} checkpoints, ± standard deviation")
+    say(*format_table(rows, deviations).split("\n"))
+    if accepts != (None, None):
+        say(*format_table(rows, deviations, AT_THRESHOLD).split("\n"))
+    if arguments.json:
+        checkpoints = zip(map(str, checkpoints), evaluations, trained_roots, results.values(), strict=True)
+        runs = [
+            {"checkpoint": path, "sha256": file_checksum(one.trained.path), "data_root": str(one.data.root.resolve())}
+            | {"trained_root": trained_root}
+            | result.as_dict()
+            for path, one, trained_root, result in checkpoints
+        ]
+        several = {"mean": rows[MEAN], "std": deviations[MEAN], "runs": runs} if len(runs) > 1 else None
+        write_json(arguments.json, several or runs[0])
 
 
-sys.modules[__name__].__class__ = _Callable
+def _require_alike(checkpoints: Sequence[Path], evaluations: "Sequence[Evaluation]") -> None:
+    """Raise InputError unless all are evaluated in the same way and on the same pictures, except for RegDB's split:
+    otherwise they have no mean."""
+    from ms_vireid.data.digests import record
+
+    first, *others = (one.protocol() for one in evaluations)
+    for path, other in zip(checkpoints[1:], others, strict=True):
+        keys = sorted((first.keys() | other.keys()) - {"split"})
+        if differing := [key for key in keys if first.get(key) != other.get(key)]:
+            shown = ", ".join(f"{key} {first.get(key, 'none')} and {other.get(key, 'none')}" for key in differing)
+            raise InputError(
+                f"{checkpoints[0]} and {path}: were evaluated differently ({shown}); give the option, or one alone"
+            )
+    pictures: dict[object, tuple[Path, str]] = {}  # by split: the first checkpoint's
+    for path, one in zip(checkpoints, evaluations, strict=True) if len(evaluations) > 1 else ():
+        digests = record(one.data.test.paths)
+        other, expected = pictures.setdefault(one.protocol().get("split"), (path, digests))
+        if digests != expected:
+            problem = "are tested on different pictures, so they have no mean"
+            raise InputError(f"{other} and {path}: {problem}; give --data-root for both, or each alone")
+
+
+def _announced_result(evaluation: "Evaluation") -> "ProtocolResult":
+    """Evaluate, and print what was left out of the checkpoint, what was evaluated, and on how much."""
+    if left_out := evaluation.trained.left_out:
+        parts = ", ".join(sorted({name.partition(".")[0] for name in left_out}))
+        say(f"note: {len(left_out)} parameters that only training needs are left out ({parts})")
+    result = evaluation.result()
+    if evaluation.data.name == "folder":
+        say(evaluation.data.tested_on())
+    words = (f"{key.replace('_', ' ')} {_word(value)}" for key, value in result.evaluated.items())
+    say(f"evaluated: {', '.join(words)}")
+    sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
+    trials = f"{len(result.trials)} trial{'s' if len(result.trials) > 1 else ''}"
+    say(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
+    return result
+
+
+def _draw_corruptions(evaluation: "Evaluation", path: Path) -> None:
+    """Draw the first visible test picture in every corruption."""
+    from ms_vireid.data.corruptions import corruption_sheet
+    from ms_vireid.data.randomness import counter_generator
+    from ms_vireid.evaluation.evaluating import frost_photographs
+
+    test = evaluation.data.test
+    shown = evaluation.trained.load_image(test, int(test.infrared.argmin()))
+    frost = frost_photographs(evaluation.config.evaluation)
+    sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost)
+    with atomic_write(path) as temporary:
+        sheet.save(temporary, "PNG")
+
+
+def _word(value: object) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
 
 if __name__ == "__main__":
     run(main)

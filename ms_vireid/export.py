@@ -5,21 +5,23 @@ pictures. F.json beside each says how to prepare pictures. Before a file gets it
 compared with the checkpoint on different pictures, and on files prepared by F.json. All of this runs on the CPU.
 """
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
+from argparse import Namespace
+from importlib import import_module
 from pathlib import Path
 
 from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.running import Parser, add_checkpoint, require_extra, run, work
+from ms_vireid.command.printing import say
+from ms_vireid.command.running import Parser, add_checkpoint, require_extra, run
+
+MODULES = {"mindir": "mindir", "onnx": "onnx_graph"}  # of ms_vireid.exports
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument(
-        "--format",
-        choices=("mindir", "onnx"),
-        required=True,
-        help="onnx needs pip install -e '.[export]', mindir nothing more",
+        "--format", choices=MODULES, required=True, help="onnx needs pip install -e '.[export]', mindir nothing more"
     )
     add_checkpoint(parser)
     parser.add_argument(
@@ -38,7 +40,48 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.format == "onnx":
         require_extra("ms_vireid/export.py --format onnx", "export", "onnx", "onnxruntime")
-    work("ms_vireid.tasks.export").main(arguments)
+    _export(arguments)
+
+
+def _export(arguments: Namespace) -> None:
+    """Refuse what can be refused before the device is set up, then let `exports/` write and try the files."""
+    with at_once():
+        from ms_vireid.checkpoints.containers import weight_file
+        from ms_vireid.devices import runtime
+        from ms_vireid.files.checks import require_file
+        from ms_vireid.files.writing import check_derived, check_output
+        from ms_vireid.search.start import files_read, load_trained
+
+    checkpoint = weight_file(arguments.checkpoint)
+    require_file(checkpoint, "checkpoint file")
+    suffix = f".{arguments.format}"
+    output = arguments.output or checkpoint.with_suffix(suffix)
+    check_output(output, suffixes=(suffix,), reads=files_read(checkpoint))
+
+    runtime.set_up("CPU")
+    (trained,) = load_trained([checkpoint])
+    # These import mindspore: after the device is set up.
+    from ms_vireid.exports.description import MARK
+    from ms_vireid.exports.verification import ExportRequest, export_verified, modalities_of
+
+    modalities = modalities_of(trained, arguments.modality)
+    requests = {}
+    for modality in modalities:
+        target = output.with_stem(f"{output.stem}-{modality}") if len(modalities) > 1 else output
+        check_output(target, suffixes=(suffix,), reads=files_read(checkpoint), beside=".json")
+        check_derived(Path(f"{target}.json"), MARK, "remove it, or choose another --output")
+        if target != arguments.output:
+            check_derived(target, b"ms_vireid", "remove it, or choose another --output")
+        requests[target] = ExportRequest(trained, modality, arguments.batch_size)
+    height, width = trained.image_size
+    features = trained.model.bottleneck.num_features
+    verified = export_verified(requests, import_module(f"ms_vireid.exports.{MODULES[arguments.format]}"))
+    for target, (batch, compared) in verified.items():
+        kind = " and ".join(requests[target].modalities)
+        say(
+            f"{target}: {kind} pictures {height}x{width} to {features} features, {batch}, "
+            f"{target.stat().st_size / 2**20:.1f} MiB; {compared}, prepared as {target.name}.json says"
+        )
 
 
 if __name__ == "__main__":

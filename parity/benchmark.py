@@ -6,7 +6,7 @@ is the ratio of the medians; the spread is over the repeats, each beside its nei
 framework hands out and of what it holds for that: on a GPU or an Ascend the device's, on a CPU the process's.
 """
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 import os
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from pathlib import Path
 from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
-from ms_vireid.command.running import Parser, add_device, require_extra, run, work
+from ms_vireid.command.running import Parser, add_device, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.devices.cpu import instruction_sets, processor_name
 from ms_vireid.files.writing import check_output, write_json
@@ -38,7 +38,9 @@ def main() -> None:
         "repeats": arguments.repeats,
     }
     say(f"{results['machine']}; {', '.join(f'{name} {found}' for name, found in results['versions'].items())}")
-    sections = work("parity.measure.sections")
+    with at_once():
+        from parity.measure import sections
+
     for name in arguments.only:
         results[name] = {}
         section = sections.SECTIONS[name]
@@ -105,7 +107,9 @@ def _parse() -> argparse.Namespace:
     check_output(arguments.json, "--json")
     if "tuned" in arguments.torch and not {"train_step", "inference"} & set(arguments.only):
         raise InputError("--torch tuned: is beside train_step and inference; name one of them by --only")
-    sections = work("parity.measure.sections")
+    with at_once():
+        from parity.measure import sections
+
     if not any(arguments.match in name for section in arguments.only for name in sections.SECTIONS[section].names):
         raise InputError(f"--match {arguments.match}: no row has this in its name")
     with OneProcess() as process:  # this one has neither framework

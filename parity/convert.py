@@ -7,13 +7,13 @@ transformers library and mindone are recognised by the names of their weights; t
 model.pretrained. The format of SRC is recognised by its content, not its suffix.
 """
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.checkpoints.containers import weight_file
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, WRITTEN
-from ms_vireid.command.running import Parser, require_extra, run, work
+from ms_vireid.command.running import Parser, require_extra, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.checks import require_file
 from ms_vireid.files.writing import check_output
@@ -68,7 +68,10 @@ def main() -> None:
     require_file(arguments.source, "checkpoint file")
     _check_target(arguments.target, arguments.source, arguments.config, arguments.to, arguments.overwrite)
     runtime.set_up("CPU")
-    work("parity.conversion").main(arguments)
+    with at_once():
+        from parity import conversion
+
+    conversion.main(arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ With --stand-in, MindSpore's plugins for GPU and Ascend compute the small cases 
 without their devices (parity/stand_in): with the compiled backend, or with --backend eager operator by operator.
 """
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 import argparse
 from importlib.metadata import version
 
@@ -18,7 +18,7 @@ from ms_vireid.command.arguments import Bounds
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import BACKENDS
 from ms_vireid.command.printing import say
-from ms_vireid.command.running import Parser, add_device, require_extra, run, work
+from ms_vireid.command.running import Parser, add_device, require_extra, run
 from parity import processes, stand_in
 from parity.versions import torch_build
 
@@ -58,7 +58,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.backends:
-        work("parity.backends").main()
+        with at_once():
+            from parity import backends
+
+        backends.main()
         return
     require_extra("parity/report.py", "parity", "torch", "torchvision", "timm")
     if arguments.renew and (arguments.match or arguments.rung):
@@ -67,7 +70,10 @@ def main() -> None:
     stand_ins = _build_stand_ins(arguments) if arguments.stand_in else []
     # Stand-ins compute in other processes: this one needs MindSpore on a CPU.
     device = processes.set_up_for_comparisons("CPU" if stand_ins else arguments.device)
-    work("parity.ladder").main(arguments, device, stand_ins)
+    with at_once():
+        from parity import ladder
+
+    ladder.main(arguments, device, stand_ins)
 
 
 def _build_stand_ins(arguments: argparse.Namespace) -> list[str]:

@@ -9,18 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import psutil
 import pytest
 
-from ms_vireid import evaluate, report, train
+from ms_vireid import report, train
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.files.checks import file_checksum, unsealed
 from ms_vireid.search import features
 from tests.report_run import OPTIONS, command, trained_run
 from tests.tiny_models import DATA
 
+evaluate = import_module("ms_vireid.evaluate")  # the command
 ONCE = ("data.workers=2", "train.evaluate_every=0", "evaluation.compare_untrained=false")  # evaluated at the end alone
 
 

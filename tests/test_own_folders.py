@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ms_vireid import evaluate, train
+from ms_vireid import train
 from ms_vireid.command.running import run
 from ms_vireid.data.readers import read_folder
-from ms_vireid.tasks import train as training
 from tests.data.tree import write_folder, write_picture
 from tests.test_train import refusal
 
+evaluate = importlib.import_module("ms_vireid.evaluate")  # the command
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECTION = re.search(r"^## Search your own two folders\n.*?^```\n(.*?)^```", README, re.M | re.S)[1]
@@ -124,7 +124,7 @@ def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, c
 @pytest.mark.parametrize(("count", "batch"), [(4, 2), (40, 20), (70, 32)])
 def test_the_batch_holds_as_many_people_as_there_are(count, batch, folder, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr(training, "train", lambda config, *_: asked.append(config.train.num_identities))
+    monkeypatch.setattr(train.Training, "train", lambda self, _: asked.append(self.config.train.num_identities))
     write_folder(folder / "people", people(count))
     command("ms_vireid/train.py")
     assert asked == [batch]

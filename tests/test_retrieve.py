@@ -304,10 +304,13 @@ def test_without_an_extra_one_line_says_how_to_get_it(refused, monkeypatch, pack
     assert said == f"error: this search needs {package}: pip install -e '.[{extra}]'"
 
 
-def test_the_command_imports_no_framework_and_no_extra_for_features():
-    script = "import sys, ms_vireid.retrieve, ms_vireid.tasks.retrieve; print(*sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"matplotlib", "faiss", "pymilvus", "mindspore", "torch"} & set(printed)
+def test_the_command_imports_no_framework_and_no_extra_for_features(prepared):
+    script = "import sys; from ms_vireid.retrieve import main; main(); print(*sys.modules)"
+    given = [sys.executable, "-c", script, "--query", "night.npz", "--gallery", "all.npz"]
+    done = subprocess.run(given, cwd=prepared, capture_output=True, text=True, check=True)
+    *_, searched, modules = done.stdout.splitlines()
+    assert searched.startswith("queries: ")
+    assert not {"matplotlib", "faiss", "pymilvus", "mindspore", "torch"} & set(modules.split())
 
 
 def test_pictures_of_several_folders_are_named_from_the_folder_they_share(tmp_path):

@@ -13,12 +13,12 @@ import mindspore
 import pytest
 from mindspore import nn
 
+from ms_vireid import train
 from ms_vireid.backends.choosing import OF_DEVICE, backend_named
 from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import gpu, runtime
 from ms_vireid.search.start import start_inference
-from ms_vireid.tasks import train as training
 from tests.driver import Driver, Loader
 
 BACKENDS = OF_DEVICE["CPU"]
@@ -286,7 +286,7 @@ def test_a_training_and_a_trained_model_let_products_round_if_asked_to(precision
     device, kind, told = precisions
     words = f"{device}; products in {kind}; eager" if rounded else f"{device}; eager"
     config = load_config(CONFIG_ROOT / "demo.yaml", [f"train.tf32={rounded}", "train.backend=eager"])
-    assert training.start(device, config)[0] == words
+    assert train.start(device, config)[0] == words
     assert told.pop("matmul") is rounded
     start_inference(Namespace(device=device, backend="eager", tf32=rounded))
     assert capsys.readouterr().out == 2 * f"device: {words}\n"

@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import signal
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import ms_vireid
-from ms_vireid import evaluate, extract, train
+from ms_vireid import extract, train
 from ms_vireid.backends.backend import Step
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
@@ -30,10 +30,10 @@ from ms_vireid.evaluation import evaluating
 from ms_vireid.files.checks import unsealed
 from ms_vireid.models import build_model
 from ms_vireid.search.feature_files import load_features
-from ms_vireid.tasks import train as training
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
 from tests.extensive import extensive
 
+evaluate = import_module("ms_vireid.evaluate")  # the command
 PAGE = Path(__file__).parents[1] / "docs/training.md"
 TINY = """
 data.image_size=[32,16] data.workers=0 data.synthetic.train_identities=6 data.synthetic.val_identities=1
@@ -191,11 +191,11 @@ def test_a_model_is_evaluated_on_another_set(finished, monkeypatch, capfd):
     assert result["trained_root"] == json.loads((finished / "run.json").read_text())["data"]["root"]
     printed = capfd.readouterr().out
     assert "\ntested on 3 of 3 people\nevaluated: trained on synthetic, data folder, direction" in printed
-    from_python = evaluate(finished, root / "others", data="folder")
+    from_python = ms_vireid.evaluate(finished, root / "others", data="folder")
     assert (from_python.mean, from_python.evaluated) == (result["mean"], result["evaluated"])
     split = ["regdb", "data.trial=2"]
     write_regdb(root / "regdb", trial=2)
-    result = evaluate(finished, root / "regdb", data=split, direction="visible-to-infrared")
+    result = ms_vireid.evaluate(finished, root / "regdb", data=split, direction="visible-to-infrared")
     assert (result.evaluated["split"], result.num_queries) == (2, 4)
 
 
@@ -217,9 +217,13 @@ def test_a_threshold_is_given_or_chosen_on_people_who_are_not_tested_on(finished
     about = {"fmr": 0.1, "validation_people": 10, "validation_pairs": pairs}
     assert about.items() <= chosen["evaluated"].items()
     assert chosen["evaluated"]["validation_accepted"] <= 0.1 * pairs
-    again = evaluate(finished, "seed1", data=[*OTHER_PEOPLE[1:], *FEW], threshold=chosen["evaluated"]["threshold"])
+    again = ms_vireid.evaluate(
+        finished, "seed1", data=[*OTHER_PEOPLE[1:], *FEW], threshold=chosen["evaluated"]["threshold"]
+    )
     assert again.mean == chosen["mean"]
-    assert evaluate(finished, "seed1", data=[*OTHER_PEOPLE[1:], *FEW], fmr=0.1).evaluated == chosen["evaluated"]
+    assert (
+        ms_vireid.evaluate(finished, "seed1", data=[*OTHER_PEOPLE[1:], *FEW], fmr=0.1).evaluated == chosen["evaluated"]
+    )
     corrupted = evaluated(monkeypatch, finished, "--corrupted", "--threshold", 0.5)
     assert [trial.keys() & {"recall", "fmr"} for trial in corrupted["trials"]] == 10 * [{"recall", "fmr"}]
 
@@ -351,7 +355,7 @@ def test_the_best_and_the_last_epoch_are_told_where_they_were_evaluated(select, 
     options = ["stages.0.epochs=2", "stages.1.epochs=2", "train.evaluate_every=1", f"train.select={select}"]
     config = load_config(CONFIG_ROOT / "demo.yaml", options)
     evaluations = [{"epoch": epoch, "map": maps[epoch]} for epoch in epochs]
-    found = training._best_and_last(evaluations, config, {"map": maps[4] if select == "last" else maps[2]})
+    found = train._best_and_last(evaluations, config, {"map": maps[4] if select == "last" else maps[2]})
     assert {name: (metrics["epoch"], metrics["map"]) for name, metrics in found.items()} == expected
 
 
@@ -519,7 +523,7 @@ def test_the_methods_have_folders_of_their_own_for_the_same_data_set(tmp_path, m
         r"^python ms_vireid/train.py (.*sysu.yaml .*SYSU-MM01.*)$", PAGE.read_text(encoding="utf-8"), re.MULTILINE
     )
     begun = []
-    monkeypatch.setattr(training, "train", lambda config, data, output, *rest: begun.append(output.path.as_posix()))
+    monkeypatch.setattr(train.Training, "train", lambda self, _: begun.append(self.folder.path.as_posix()))
     write_sysu_mm01(tmp_path / "SYSU-MM01")
     for line in lines:
         command(monkeypatch, tmp_path, train, *shlex.split(line), "train.num_identities=2", "train.num_instances=2")

@@ -1,10 +1,11 @@
 """Train the configured method in PyTorch, on the same batches and with the same random numbers as ms_vireid."""
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 from pathlib import Path
 
 from ms_vireid.command.arguments import Bounds
-from ms_vireid.command.running import Parser, add_recipe, require_extra, run, work
+from ms_vireid.command.printing import say
+from ms_vireid.command.running import Parser, add_recipe, require_extra, run
 from ms_vireid.files.writing import check_output
 
 
@@ -28,7 +29,22 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     require_extra("torch_ref/train.py", "parity", "torch")
     check_output(arguments.output, suffixes=(".safetensors",))
-    work("torch_ref.engine.trainer").main(arguments)
+    with at_once():
+        from ms_vireid.config.reading import config_files, recipe
+        from ms_vireid.engine.training_data import prepare_data
+        from torch_ref.engine.checkpoint import load_checkpoint
+        from torch_ref.engine.device import choose, in_words, round_products
+        from torch_ref.engine.trainer import train
+
+    config = recipe(arguments)
+    device = choose(arguments.device)
+    round_products(config.train.tf32)
+    say(f"device: {in_words(device)}")
+    checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
+    data, config = prepare_data(config)
+    reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
+    check_output(arguments.output, reads=reads)  # may be --resume's file, which it then replaces
+    train(config, data, arguments.output, checkpoint, device, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Our numbers beside the printed ones: as plain text, Markdown and JSON."""
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.ablations.runs import Training, read_metrics
-from ms_vireid.ablations.tables import Column, Row, Table
+from ms_vireid.ablations.runs import TablePlan, Training, read_metrics
+from ms_vireid.ablations.tables import Column, Row, Table, config_of, list_tables, load_table
 from ms_vireid.command.errors import InputError, printable
 from ms_vireid.evaluation.metrics_table import COLUMNS, aligned, markdown
 from ms_vireid.files.checks import SEAL
@@ -158,6 +159,17 @@ class Report:
     demo: bool
     notes: list[str]
 
+    @classmethod
+    def of(cls, plan: TablePlan, trainings: list[Training], failures: dict[str, str]) -> "Report":
+        """The whole table as it stands on disk. Rows that were not asked for show the results that they have.
+        failures: why a training failed, by row."""
+        asked = {one.row.name for one in trainings}
+        results = []
+        for row in plan.table.rows:
+            of_row = [one for one in trainings if one.row is row] if row.name in asked else plan.fitting_trainings(row)
+            results.append(row_result(plan.columns, row, of_row, failures.get(row.name)))
+        return cls(plan.name, plan.table, plan.columns, results, plan.demo, plan.notes(trainings))
+
     def write(self, folder: Path) -> None:
         """Write table.json and table.md. Raises InputError if the folder cannot be written."""
         make_folder(folder)
@@ -251,8 +263,22 @@ class Report:
                 yield column, metric, Cell(values, printed.get((column.name, metric)), reference)
 
 
-def format_published(name: str, table: Table) -> str:
-    """Format a table's rows by name with their printed numbers, for `--list`."""
+def listing(name: str | None) -> str:
+    """All tables with their published numbers, or one table with its recipes too."""
+    if name is None:
+        return "\n\n".join(_format_published(each, load_table(each)) for each in list_tables())
+    table = load_table(name)
+    lines = [_format_published(name, table), "", "recipes, for train.py:"]
+    for row in table.rows:
+        for data_set, overrides in table.sets.items():
+            if row.config:
+                words = [str(config_of(name, row, data_set)), *row.overrides, *overrides]
+                lines.append(f"{row.name} on {data_set}: --config " + shlex.join(words))
+    return "\n".join(lines)
+
+
+def _format_published(name: str, table: Table) -> str:
+    """Format a table's rows by name with their printed numbers."""
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
     rows = [[row.name, row.marked_label, *map(_number, table.published(row).values())] for row in table.rows]
     return f"{name}: {table.heading}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)

@@ -133,6 +133,14 @@ class Table(Section):
             if row.config is None and (row.published is None or row.configs or row.overrides):
                 raise ValueError(f"row {row.name} has no config; name its file")
 
+    def chosen_rows(self, names: list[str] | None) -> list[Row]:
+        """The rows of these names, in the table's order; None: all. Raises InputError for one that is not run."""
+        ours = [row.name for row in self.rows if row.config]
+        for name in names or ():
+            if name not in ours:
+                raise InputError(f"--rows {name}: the table has no row of that name to run; it has {', '.join(ours)}")
+        return [row for row in self.rows if names is None or row.name in names]
+
     def published(self, row: Row) -> dict[tuple[str, Metric], float | None]:
         """The row's printed numbers, in percent, by column name and metric."""
         numbers = iter(row.published or ())

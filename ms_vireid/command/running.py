@@ -1,6 +1,7 @@
 """How all commands run: their parsers, one-line errors, exit codes, and the arguments that several share.
 
-A command's file has its parser. `work` imports what it does, which has a module of its own.
+A command's file has its parser and, behind it, its work. What takes time to import, such as NumPy and the schema, is
+imported by the functions that use it: `--help` and a mistake in the arguments do not wait for it.
 """
 
 import argparse
@@ -16,10 +17,9 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module, metadata
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
 from ms_vireid.command import starting
 from ms_vireid.command.arguments import SEED, Bounds
@@ -109,7 +109,7 @@ def add_recipe(parser: Parser) -> None:
 
 
 def add_checkpoint(parser: Parser, more: str = "", required: bool = True, **options) -> None:
-    """Add --checkpoint, a path for `inference.checkpoint_file`. more: the end of its help."""
+    """Add --checkpoint, a path for `weight_file`. more: the end of its help."""
     what = f"run folder, or its model.safetensors or last.safetensors{more}"
     parser.add_argument("--checkpoint", type=Path, required=required, metavar="P", help=what, **options)
 
@@ -139,13 +139,6 @@ def add_inference(parser: Parser) -> None:
     parser.add_argument(
         "--tf32", action="store_true", help="round matrix products on a GPU or an Ascend, as train.tf32"
     )
-
-
-def work(module: str) -> ModuleType:
-    """Import the module with a command's work. Call it once the arguments are read: the work imports NumPy, the schema
-    and more, which `--help` and a mistake in the arguments do not wait for."""
-    with starting.at_once():
-        return import_module(module)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Inference with trained models: features of pictures and of test sets, and the evaluation."""
+"""The start of inference: a device is set up, and models are loaded on it. Imports no framework until then."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,36 +16,28 @@ if TYPE_CHECKING:
     from ms_vireid.search.trained_model import TrainedModel
 
 
-def checkpoint_file(path: Path | str) -> Path:
-    """The checkpoint at `path`: a file, or the model of a run folder."""
-    return weight_file(Path(path))
-
-
 def files_read(*checkpoints: Path) -> list[Path]:
     """List the files that a command may read for these checkpoints: themselves and the files of their runs."""
-    files = map(checkpoint_file, checkpoints)
-    return [path for file in files for path in (file, *RunFolder(file.parent).files)]
+    return [path for file in map(weight_file, checkpoints) for path in (file, *RunFolder(file.parent).files)]
 
 
-def begin(
-    device: str, backend: str, *checkpoints: Path, tf32: bool = False, amp: str | bool = False, option="--backend "
-) -> "tuple[str, Backend]":
+def begin(device: str, backend: str, *checkpoints: Path, tf32: bool = False) -> "tuple[str, Backend]":
     """Set up the device; return its description and the backend that `choose` takes. Raises InputError, before that,
-    for a missing checkpoint. tf32: as in `runtime.round_products`. amp, option: as in `choose`."""
+    for a missing checkpoint. tf32: as in `runtime.round_products`."""
     for path in checkpoints:
-        require_file(checkpoint_file(path), "checkpoint file")
+        require_file(weight_file(path), "checkpoint file")
     device = runtime.set_up(device)
     from ms_vireid.backends.choosing import choose  # imports mindspore: after the device is set up
 
     device = "; ".join(filter(None, [device, runtime.round_products(tf32)]))
-    return device, choose(backend, amp, option)
+    return device, choose(backend, option="--backend ")
 
 
-def start_inference(arguments: argparse.Namespace, *checkpoints: Path) -> "Backend":
-    """Call `begin` with the arguments of `add_inference`; print the device line and return the backend."""
+def start_inference(arguments: argparse.Namespace, *checkpoints: Path, inference: bool = True) -> "list[TrainedModel]":
+    """Call `begin` with the arguments of `add_inference`, print the device line and load the models."""
     device, backend = begin(arguments.device, arguments.backend, *checkpoints, tf32=arguments.tf32)
     say(f"device: {device}; {backend}")
-    return backend
+    return load_trained(checkpoints, backend, inference)
 
 
 def load_trained(

@@ -1,12 +1,12 @@
 """Count the calls of full-size training steps on stand-ins, each in its own process, beside PyTorch's eager mode."""
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
-from ms_vireid.command.running import run, work
+from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import runtime
 from parity.measure.work import CLASSES, MODELS
@@ -62,7 +62,10 @@ def main() -> None:
     device, config, stage, *overrides = sys.argv[1:]
     config = load_config(CONFIG_ROOT / config, overrides)
     runtime.set_up(device)
-    print(json.dumps(work("parity.measure.counted_steps").count_steps(device, config, int(stage))))
+    with at_once():
+        from parity.measure.counted_steps import count_steps
+
+    print(json.dumps(count_steps(device, config, int(stage))))
 
 
 if __name__ == "__main__":

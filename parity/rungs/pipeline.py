@@ -6,7 +6,6 @@ import mindspore as ms
 import numpy as np
 import torch
 from PIL import Image
-from torch_ref.evaluation.evaluating import extract
 
 from ms_vireid.backends.choosing import backend_named
 from ms_vireid.data import transforms
@@ -20,6 +19,7 @@ from parity.harness import once, same_weights
 from parity.oracles import InterpolationMode
 from parity.oracles import torchvision_transforms as functional
 from parity.trajectory import configuration, same_batches
+from torch_ref.evaluation.evaluating import extract
 from torch_ref.models import build_model as torch_model
 
 RECIPE = "PMT stage 2"

@@ -4,7 +4,7 @@ A compiled training step of each, in float32 and in mixed precision, its evaluat
 the stand-ins. Without --write the exit code is 1 if something is called that the page does not have.
 """
 
-import ms_vireid.command.starting  # noqa: F401  # isort: skip  (first, as it answers Ctrl-C)
+from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 import json
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.running import Parser, run, work
+from ms_vireid.command.running import Parser, run
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import write_text
 from parity.stand_in import DEVICES, build, functions
@@ -26,7 +26,10 @@ def collect_here(device: str) -> dict[str, list[str]]:
     runtime.set_up(device)
     used = defaultdict(set)
     before = functions()
-    for owner, compute in work("parity.stand_in.computations").computations():
+    with at_once():
+        from parity.stand_in.computations import computations
+
+    for owner, compute in computations():
         compute()
         now = functions()
         for name in filter(DEVICES[device].is_launch, now - before):

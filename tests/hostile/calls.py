@@ -29,7 +29,7 @@ def functions(searcher: object) -> dict[str, Callable]:
     from ms_vireid.search.result import format_result
 
     found = {"Searcher": ms_vireid.Searcher, "features": searcher.features, "rank": searcher.rank}
-    found |= {"evaluate": ms_vireid.evaluate.__call__, "create_model": ms_vireid.create_model}
+    found |= {"evaluate": ms_vireid.evaluate, "create_model": ms_vireid.create_model}
     found |= {one.__name__: one for one in (load_features, save_features, format_result)}
     found |= {name: one for name, one in vars(losses).items() if isinstance(one, type)}
     return found
@@ -37,13 +37,11 @@ def functions(searcher: object) -> dict[str, Callable]:
 
 def parameters(function: Callable) -> list[str]:
     """A function's, and of `create_model` and `evaluate` those that they take by other names."""
+    from ms_vireid.api import OPTIONS, SWITCHES
     from ms_vireid.config.models import MODELS
-    from ms_vireid.tasks.evaluate import OPTIONS, SWITCHES, evaluate
 
-    if function.__name__ == "__call__":
-        function = evaluate
     names = [name for name, one in inspect.signature(function).parameters.items() if one.kind != one.VAR_KEYWORD]
-    if function is evaluate:
+    if function.__name__ == "evaluate":
         names = [name for name in names if name != "options"] + [*OPTIONS, *SWITCHES]
     if function.__name__ == "create_model":
         models = dict.fromkeys(map(type, MODELS.values()))

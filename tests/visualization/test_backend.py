@@ -20,11 +20,8 @@ figure.add_subplot().plot([1, 2])
 save_figure(figure, Path(sys.argv[2]))
 print(matplotlib.get_backend(), os.environ.get("MPLBACKEND"))
 """
-FIRST = (
-    "ms_vireid.visualization.sheet",
-    "ms_vireid.tasks.visualize",
-    "ms_vireid.visualization.page",
-)  # to import Matplotlib
+# To import Matplotlib.
+FIRST = "ms_vireid.visualization.sheet", "ms_vireid.visualization.figure", "ms_vireid.visualization.page"
 BACKENDS = "module://matplotlib_inline.backend_inline", "TkAgg", "nonsense"
 
 

@@ -11,7 +11,7 @@ from ms_vireid import visualize
 from ms_vireid.command.running import run
 from ms_vireid.files.checks import file_checksum
 from ms_vireid.files.writing import write_json
-from ms_vireid.tasks import visualize as visualize_task
+from ms_vireid.search import trained_model
 from ms_vireid.visualization import embedding
 from ms_vireid.visualization.embedding import draw_embedding
 from tests.data.tree import accept_changes
@@ -111,14 +111,14 @@ def test_several_runs_are_embedded_with_the_same_people_under_their_names_and_re
 
 
 def test_a_run_of_other_pictures_is_named(draw, checkpoints, data, capfd, monkeypatch):
-    loaded = visualize_task.load_trained
+    loaded = trained_model.load
 
     def of_others(*arguments):
         models = loaded(*arguments)
         models[1].record["data_checksum"] = "0" * 64
         return models
 
-    monkeypatch.setattr(visualize_task, "load_trained", of_others)
+    monkeypatch.setattr(trained_model, "load", of_others)
     options = ("--method", "pca", "--dimensions", 2, "--labels", "day", "night")
     draw("embedding", "--checkpoint", checkpoints["pmt"], checkpoints["pmt2"], *options)
     notes = [line for line in capfd.readouterr().out.splitlines() if line.startswith("note: ")]

@@ -1,7 +1,6 @@
 """A table of results across data sets: a row for each model, with the set that it was trained on, and columns for each
 set that it was tested on."""
 
-import argparse
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,12 +8,10 @@ from pathlib import Path
 from pydantic import BaseModel, Field, FiniteFloat, model_validator
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.printing import say
 from ms_vireid.engine.run_folder import Metrics, StoredEvaluation, require_mean
-from ms_vireid.evaluation.metrics_table import COLUMNS, aligned, cell, markdown
+from ms_vireid.evaluation.metrics_table import COLUMNS, cell
 from ms_vireid.evaluation.protocol import OF_THRESHOLD
 from ms_vireid.files.checks import read_json
-from ms_vireid.files.writing import check_output, write_text
 
 METRICS = ("rank1", "map", "minp")
 UNNAMED = {"trained_on", "split", "trials", *OF_THRESHOLD}  # of an evaluation, in the name of its column
@@ -74,13 +71,22 @@ class _Result(BaseModel):
         return cell(metric, self.mean, self.std if varied else {})
 
 
-def main(arguments: argparse.Namespace) -> None:
-    check_output(arguments.output, suffixes=(".md",), reads=arguments.run)
-    headings, rows = _table({path: _read(path) for path in arguments.run})
-    say(TITLE, *aligned(headings, rows, left=2).split("\n"))
-    if arguments.output:
-        write_text(arguments.output, "\n".join([f"# {TITLE}", "", *markdown(headings, rows)]) + "\n")
-        say(f"written: {arguments.output}")
+def across_sets(paths: Iterable[Path]) -> tuple[list[tuple[str, str]], list[list[str]]]:
+    """Headings, of two levels, and rows, from files of `evaluate.py --json`. Raises InputError for another file, and if
+    two are of the same cell."""
+    results = {path: _read(path) for path in paths}
+    folders = _short(folder for result in results.values() for run in result.runs for folder in run.folders.values())
+    cells: dict[tuple, tuple[Path, _Result]] = {}
+    for path, result in results.items():
+        earlier, _ = cells.setdefault((result.row(folders), result.column(folders)), (path, result))
+        if earlier != path:
+            raise InputError(f"{earlier} and {path}: hold the same model's results on the same set; give one of them")
+    rows, columns = (dict.fromkeys(key[axis] for key in cells) for axis in (0, 1))
+    headings = [("", "trained on"), ("", "model"), *((name, COLUMNS[metric]) for name in columns for metric in METRICS)]
+    return headings, [
+        [*row[:2], *(cells[row, name][1].cell(m) if (row, name) in cells else "-" for name in columns for m in METRICS)]
+        for row in rows
+    ]
 
 
 def _read(path: Path) -> _Result:
@@ -102,19 +108,3 @@ def _short(folders: Iterable[Path]) -> dict[Path, str]:
     ends = {folder: ["/".join(folder.parts[-n:]) for n in range(1, len(folder.parts))] for folder in folders}
     everyone = Counter(end for of_one in ends.values() for end in of_one)
     return {folder: next((end for end in of_one if everyone[end] == 1), str(folder)) for folder, of_one in ends.items()}
-
-
-def _table(results: Mapping[Path, _Result]) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """Headings, of two levels, and rows. Raises InputError if two files are of the same cell."""
-    folders = _short(folder for result in results.values() for run in result.runs for folder in run.folders.values())
-    cells: dict[tuple, tuple[Path, _Result]] = {}
-    for path, result in results.items():
-        earlier, _ = cells.setdefault((result.row(folders), result.column(folders)), (path, result))
-        if earlier != path:
-            raise InputError(f"{earlier} and {path}: hold the same model's results on the same set; give one of them")
-    rows, columns = (dict.fromkeys(key[axis] for key in cells) for axis in (0, 1))
-    headings = [("", "trained on"), ("", "model"), *((name, COLUMNS[metric]) for name in columns for metric in METRICS)]
-    return headings, [
-        [*row[:2], *(cells[row, name][1].cell(m) if (row, name) in cells else "-" for name in columns for m in METRICS)]
-        for row in rows
-    ]

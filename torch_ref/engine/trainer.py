@@ -1,6 +1,5 @@
-"""A training in PyTorch."""
+"""The training loop."""
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -9,33 +8,17 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, dump_config
-from ms_vireid.config.reading import config_files, recipe
 from ms_vireid.data.batches import TrainingBatches
 from ms_vireid.data.digests import before, record
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.plan import Plan
 from ms_vireid.engine.run_folder import require_same_run
-from ms_vireid.engine.training_data import prepare_data
-from ms_vireid.files.writing import check_output
 from torch_ref.engine.batches import iterate
-from torch_ref.engine.checkpoint import Checkpoint, load_checkpoint, load_model, load_optimizer, save_checkpoint
-from torch_ref.engine.device import choose, in_words, round_products
+from torch_ref.engine.checkpoint import Checkpoint, load_model, load_optimizer, save_checkpoint
 from torch_ref.engine.train_step import build_step, loss_scaler
 from torch_ref.losses.stage import StageLoss
 from torch_ref.models import build_model
 from torch_ref.optimizers.build import build_optimizer
-
-
-def main(arguments: argparse.Namespace) -> None:
-    config = recipe(arguments)
-    device = choose(arguments.device)
-    round_products(config.train.tf32)
-    say(f"device: {in_words(device)}")
-    checkpoint = load_checkpoint(arguments.resume) if arguments.resume else None
-    data, config = prepare_data(config)
-    reads = [config.model.pretrained, *config_files(arguments.config), data.root, *data.pictures]
-    check_output(arguments.output, reads=reads)  # may be --resume's file, which it then replaces
-    train(config, data, arguments.output, checkpoint, device, arguments.steps)
 
 
 def train(
