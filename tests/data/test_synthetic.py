@@ -94,7 +94,7 @@ def test_most_patterns_stay_visible_in_infrared_and_all_in_gray():
     pairs = [
         (identity.inks[base], identity.inks[base + 1])
         for identity in (draw_identity(0, number) for number in range(200))
-        for base in (people.Part.UPPER, people.Part.LOWER)
+        for base in (people.BodyPart.UPPER, people.BodyPart.LOWER)
     ]
     luma = [abs(np.dot(np.subtract(a.colour, b.colour), (0.299, 0.587, 0.114))) / 255 for a, b in pairs]
     reflectance = np.array([abs(a.reflectance - b.reflectance) for a, b in pairs])

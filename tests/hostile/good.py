@@ -17,7 +17,7 @@ stages:
   - epochs: 1
     visible: rgb
     losses: {id: {}, pht: {stage: 2}}
-train: {num_identities: 2, num_instances: 2, iterations: 2, log_steps: 1, program: eager}
+train: {num_identities: 2, num_instances: 2, iterations: 2, log_steps: 1, backend: eager}
 evaluation: {trials: 1, batch_size: 8}
 """
 TRAIN = ("ms_vireid.train", "--config", "tiny.yaml", "--device", "CPU")

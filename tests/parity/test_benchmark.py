@@ -16,7 +16,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import cpu
 from parity import benchmark
 from parity.measure import sections, serving, steps, tuned, workers
-from parity.measure.work import Work
+from parity.measure.work import MODELS, Work
 from tests.extensive import extensive
 from torch_ref import models as torch_models
 
@@ -195,7 +195,7 @@ def test_quick_takes_batches_that_every_recipe_accepts(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "--quick"])
     arguments = benchmark._parse()
     assert arguments.device == "CPU"  # of auto
-    for config, overrides, _ in workers.MODELS.values():
+    for config, overrides, _ in MODELS.values():
         batch = f"train.num_identities={arguments.identities}", f"train.num_instances={arguments.instances}"
         load_config(CONFIG_ROOT / config, [*overrides, *batch])
 

@@ -146,7 +146,7 @@ def test_values_that_are_not_finite_are_refused_by_name_and_count(monkeypatch, t
         (lambda meta, tensors: meta.pop("data_checksum"), "a training state without its configuration"),
         (lambda meta, tensors: meta.update(step="5"), "is not JSON of this project"),
         (lambda meta, tensors: meta.update(best=0.5), "is not JSON of this project"),
-        (lambda meta, tensors: meta.update(format=2), "another version"),
+        (lambda meta, tensors: meta.update(format=2), "is not version 1"),
         (lambda meta, tensors: tensors.update({"exp_avg.base.cls_token": torch.zeros(2)}), "exp_avg.base.cls_token is"),
         (lambda meta, tensors: tensors.pop("exp_avg.base.pos_embed"), "exp_avg.base.pos_embed is missing"),
         (lambda meta, tensors: meta["config"].update(model=3), "a.safetensors: model"),
