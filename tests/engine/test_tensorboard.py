@@ -72,6 +72,6 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
 
     events = Events(tmp_path / "events/tfevents", [row])
     monkeypatch.setattr("pathlib.Path.open", full)
-    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); free space, then run it again"):
+    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); free space, then run"):
         events.append(row)
     assert len(shown(tmp_path / "events")["train/loss"]) == 1

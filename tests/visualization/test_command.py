@@ -143,7 +143,7 @@ def test_curves_of_a_run(draw, tmp_path):
         ),
         (("ranking", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("ranking", "--checkpoint", "P", "--query", *51 * ["a"]), "--query, pictures: 51: must be at most 50"),
-        (("gradcam", "--checkpoint", "P", "--images", *51 * ["a"]), "--images, pictures: 51: must be at most 50 (a figure"),
+        (("gradcam", "--checkpoint", "P", "--images", *51 * ["a"]), "--images, pictures: 51: must be at most 50 (a"),
         (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes at most 1"),
         (("similarity", "--checkpoint", "P", "--labels", "a", "b"), "--labels: 2 given for 1; give one each"),
         (("features", "--checkpoint", "P", "--visible", "V", "V", "--infrared", "V"), "give as many of each"),
