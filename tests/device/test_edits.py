@@ -4,7 +4,7 @@
 import pytest
 
 from tests.edits.test_edits import GOOD, chosen
-from tests.extensive import but, some_of
+from tests.extensive import but, extensive, some_of
 
 BACKENDS = {"cuda": "worker", "graph": "worker", "ascend": "ascend_worker"}  # the second is a GPU's
 # What kernels of a GPU once passed over, in a whole, in a block, in a loss and in an update.
@@ -14,7 +14,7 @@ PASSED_OVER = {
 }
 
 
-@pytest.mark.parametrize("name", list(BACKENDS))
+@pytest.mark.parametrize("name", but(["graph"], BACKENDS))
 def test_an_edit_trains_or_a_line_says_why_not(request, name):
     from tests.edits import runs
 
@@ -33,6 +33,7 @@ def test_a_kernel_passes_over_no_edit(worker, run, edit):
     assert row["cuda"] == "as edited"
 
 
-@pytest.mark.parametrize("name", but(["Gated"], ["Excited", "Gated"]))
+@extensive
+@pytest.mark.parametrize("name", ["Excited", "Gated"])
 def test_a_model_of_ones_own_trains_by_cuda_as_by_eager(worker, name):
     assert worker.do("edited", name, "", "cuda")["cuda"] == "as edited"

@@ -21,6 +21,9 @@ def trained(stand_in, folder):
     return together(folder, *SHORT, device=stand_in.device, variables=variables).lines
 
 
+pytestmark = extensive
+
+
 @pytest.fixture(scope="module")
 def both(stand_in, ascend, tmp_path_factory):
     """For each device its folder and what was printed. At once, as a launch waits a third of its time."""
@@ -46,7 +49,6 @@ def on_cpu(tmp_path_factory):
     return weights_of(folder / "run")
 
 
-@extensive
 def test_two_processes_train_as_one_of_the_cpu_on_the_union_batch(two, on_cpu):
     # The gradients' sums are rounded in another order.
     assert_alike(weights_of(two[1] / "work/run"), on_cpu, 1e-5)

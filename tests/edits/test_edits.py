@@ -8,6 +8,7 @@ from mindspore import ops
 
 from ms_vireid.optimizers.sgd import SGD
 from tests.edits import own_models, runs, sites
+from tests.extensive import but, extensive
 
 GOOD = ("as edited", "refused: ")
 OF_A_DAY = {"numba": 3, "graph": 1, "cuda": 1, "ascend": 1}  # edits, by backend
@@ -58,6 +59,7 @@ def by_norm(self, part, gradient, scalars, applies):
     self.assign(part.weight, part.weight - 0.01 * gradient / length, applies)
 
 
+@extensive
 def test_an_update_by_a_weights_norm_gets_each_weight_by_itself(monkeypatch):
     """Buffers of many weights have one norm."""
     monkeypatch.setattr(SGD, "update", by_norm)
@@ -68,7 +70,7 @@ def test_an_update_by_a_weights_norm_gets_each_weight_by_itself(monkeypatch):
     assert "tests.edits.test_edits.by_norm is called in its place" in line
 
 
-@pytest.mark.parametrize("backend", ["eager", "graph"])
+@pytest.mark.parametrize("backend", but(["graph"], ["eager", "graph"]))
 def test_frozen_weights_train_in_float16(backend):
     """A frozen weight has a copy in float16 too: operators take one type."""
     edit = sites.Edit("frozen", "models.vit", "Attention")
