@@ -39,9 +39,17 @@ def pytest_xdist_auto_num_workers():
     return max(1, min(cores, available_memory() // WORKER_BYTES))
 
 
+def part_of(text):
+    """ "1/3" -> (1, 3)."""
+    part, parts = map(int, text.split("/"))
+    if not 0 <= part < parts:
+        raise ValueError
+    return part, parts
+
+
 def pytest_addoption(parser):
     parser.addoption("--all", action="store_true", help="also tests marked `extensive`, which take long")
-    parser.addoption("--part", metavar="K/N", help="also a part of those tests, such as 0/3, 1/3 or 2/3")
+    parser.addoption("--part", type=part_of, metavar="K/N", help="also a part of those tests, such as 0/3, 1/3 or 2/3")
     parser.addoption(
         "--fuzz", type=int, metavar="N", help="examples of each kind of input (default: 20 with --all, else 8)"
     )
@@ -79,9 +87,9 @@ def memory_given_back():
 
 def pytest_collection_modifyitems(config, items):
     if not config.getoption("--all"):
-        part, _, parts = (config.getoption("--part") or "").partition("/")
+        part, parts = config.getoption("--part") or (None, 1)
         extensive = [item for item in items if item.get_closest_marker("extensive")]
-        left_out = {item for number, item in enumerate(extensive) if not parts or number % int(parts) != int(part)}
+        left_out = {item for number, item in enumerate(extensive) if number % parts != part}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: max((LAST.index(part) for part in item.path.parts if part in LAST), default=-1))

@@ -81,6 +81,14 @@ def test_a_list_replaces_the_list_of_the_base(minimal):
     assert (stage.epochs, list(stage.losses.terms())) == (7, ["dcl"])
 
 
+def test_a_configuration_of_before_backends_is_read_and_both_names_at_once_are_refused():
+    tree = dump_config(load_config(CONFIG_ROOT / "demo.yaml", ["train.backend=eager"]))
+    earlier = {key: value for key, value in tree["train"].items() if key != "backend"} | {"program": "eager"}
+    assert dump_config(check_config(tree | {"train": earlier}, "config.yaml")) == tree
+    with pytest.raises(InputError, match=r"config\.yaml: unknown key 'train\.program'"):
+        check_config(tree | {"train": tree["train"] | {"program": "eager"}}, "config.yaml")
+
+
 def test_a_circular_base_is_refused(tmp_path):
     write(tmp_path, "a.yaml", "base: b.yaml\n")
     path = write(tmp_path, "b.yaml", "base: a.yaml\n")

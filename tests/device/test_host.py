@@ -7,7 +7,7 @@ import pytest
 
 from ms_vireid.devices import runtime
 from tests.device.test_stand_in_training import arguments, require_one_thread
-from tests.extensive import but
+from tests.extensive import but, extensive
 
 MANY_CORES = os.cpu_count() >= 12  # for which MindSpore has two threads itself
 
@@ -62,6 +62,22 @@ def test_it_is_set_unless_the_user_sets_it_or_says_no(device, request):
     assert set_up(stand_in, device, MS_ROLE="MS_WORKER") == (0, ["beside: True", "plan: False", "queue: False"])
     for switch in (runtime.LAUNCH_THREAD, runtime.MEMORY_PLAN):
         assert set_up(stand_in, device, **{switch: "2,8"}) == (2, [f"error: {switch}=2,8: is not 0 or 1"])
+
+
+@extensive
+@pytest.mark.parametrize("device", ["GPU", "Ascend"])
+def test_each_switch_changes_nothing_else(device, request):
+    stand_in = request.getfixturevalue({"GPU": "stand_in", "Ascend": "ascend"}[device])
+    as_set_up = ["beside: True", "plan: True", "queue: False"]
+    off = {
+        runtime.LAUNCH_THREAD: f"beside: {MANY_CORES}",
+        runtime.MEMORY_PLAN: "plan: False",
+        runtime.ONE_THREAD: "queue: True",
+    }
+    for switch, shown in off.items():
+        found = set_up(stand_in, device, **{switch: "0"})
+        assert found == (0, [shown if shown.startswith(line[:5]) else line for line in as_set_up])
+    assert set_up(stand_in, device, **dict.fromkeys(off, "1")) == (0, as_set_up)
 
 
 @pytest.mark.parametrize("device", but(["Ascend"], ["GPU", "Ascend"]))
