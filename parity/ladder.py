@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 from ms_vireid.backends.choosing import OF_DEVICE
 from ms_vireid.command.errors import InputError
@@ -126,8 +127,9 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
 
 
 def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
-    """Yield seconds and outcome of each case, in order. A recipe's trainings share work, so they are one task."""
-    tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
+    """Yield seconds and outcome of each case, in order. A recipe's trainings are one task, as they share work, and so
+    are models of real widths, because two of them at once need more memory than 24 GiB."""
+    tasks = [list(together) for _, together in groupby(cases, _task)]
     shared = side.device == "CPU" or side.stand_in
     processes = min(processes or (min(2, len(runtime.cores())) if shared else 1), len(tasks))
     alone = processes == 1 and not side.stand_in
@@ -148,6 +150,12 @@ def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
                 ) from None
             for case, (seconds, results) in zip(task, made, strict=True):
                 yield seconds, Outcome(case, results)
+
+
+def _task(case: Case) -> Any:
+    """Return what cases of one task have in common."""
+    is_large = case.rung == 4 and not case.small
+    return case.training or ("large" if is_large else case)
 
 
 def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
