@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.printing import say
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress, say
 from ms_vireid.command.stopping import how_ended
 from ms_vireid.data import processes
 from ms_vireid.data.loader import iterate

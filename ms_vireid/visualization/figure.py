@@ -41,6 +41,7 @@ _CHINESE = (  # fonts; of Noto's collection Matplotlib before 3.11 sees the Japa
     *("Noto Serif CJK SC", "Noto Serif CJK JP", "Source Han Serif SC", "SimSun", "Songti SC", "AR PL UMing CN"),
 )
 _INSTALL = "install a Chinese font, for example Noto CJK (Debian, Ubuntu: apt install fonts-noto-cjk)"
+_INSTALL += f", and remove Matplotlib's list of fonts in {mpl.get_cachedir()}"
 _STYLE = {
     "text.parse_math": False,  # a $ in a name is a $
     "font.size": 8,
@@ -74,14 +75,7 @@ def styled(draw: Callable) -> Callable:
 @cache
 def _families() -> tuple[str, ...]:
     """The fonts of all text: DejaVu Sans and, for what it lacks, a Chinese one, if there is one."""
-    manager = fonts.fontManager
-    if not set(_CHINESE) & set(manager.get_font_names()):  # Matplotlib's list may be older than a font
-        for path in sorted(set(fonts.findSystemFonts()) - {font.fname for font in manager.ttflist}):
-            try:
-                manager.addfont(path)
-            except (OSError, RuntimeError, ValueError):  # no font, or of a kind that Matplotlib cannot read
-                continue
-    installed = set(manager.get_font_names())
+    installed = set(fonts.fontManager.get_font_names())
     return "DejaVu Sans", *[name for name in _CHINESE if name in installed][:1]
 
 
