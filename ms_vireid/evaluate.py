@@ -158,7 +158,6 @@ def _check_outputs(arguments: Namespace, evaluations: "Iterable[Evaluation]") ->
 
 
 def _described(checkpoint: Path, one: "Evaluation") -> dict:
-    """The model and its data sets, as --json has them."""
     about = {"checkpoint": str(checkpoint), "sha256": file_checksum(one.trained.path)}
     return about | {"data_root": str(one.data.root.resolve()), "trained_root": one.trained.trained_root}
 

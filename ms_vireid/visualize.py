@@ -141,7 +141,6 @@ def _add_pictures(parser: Parser, option: str, what: str) -> None:
 
 
 def _files_read(arguments: Namespace) -> list[Path]:
-    """The files that options name, and those of their runs."""
     from ms_vireid.engine.run_folder import RunFolder
     from ms_vireid.search.start import files_read
 
@@ -294,7 +293,6 @@ def _modality(path: Path, otherwise: str | None = None) -> str:
 
 
 def _alone(path: Path, modality: str) -> "ImageSet":
-    """The set of one picture."""
     from ms_vireid.data.records import image_set
 
     return image_set([(path.absolute(), -1, _labels_of(path).camera, modality == "infrared")])

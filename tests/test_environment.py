@@ -22,7 +22,6 @@ from ms_vireid.data import processes
 from ms_vireid.data.loader import iterate
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import atomic_write, check_output
-from ms_vireid.search.feature_files import check_feature_folder
 from parity.processes import OneProcess, executor
 from tests.data import tree
 
@@ -34,7 +33,6 @@ MOUNTS = {
 }
 ASKS = "from ms_vireid.data.processes import no_shared_memory; print(no_shared_memory(1))"
 MOUNTING = shutil.which("unshare") and not subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode
-LATIN1 = "en_US.ISO-8859-1"
 CHECKS = "from ms_vireid.check_data import main; from ms_vireid.command.running import run; run(main)"
 
 
@@ -78,42 +76,11 @@ def test_shared_memory_is_seen_as_it_is(problem):
     assert python(ASKS).stdout.decode() == "None\n"
 
 
-@pytest.fixture(scope="module")
-def locales(tmp_path_factory):
-    """Variables of environments whose names of files are not UTF-8, by their encoding."""
-    found = {"ascii": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}}
-    folder = tmp_path_factory.mktemp("locales")
-    if shutil.which("localedef"):
-        made = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", folder / LATIN1]
-        if not subprocess.run(made, capture_output=True, check=False).returncode:
-            found["iso8859-1"] = {"LC_ALL": LATIN1, "LOCPATH": str(folder), "PYTHONUTF8": "0"}
-    return found
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "iso8859-1"])
-@pytest.mark.parametrize("where", ["a name", "an argument", "the folder we are in", "a key of the recipe"])
-def test_what_a_locale_without_utf8_misreads_is_told_from_bad_names(tmp_path, locales, encoding, where):
-    if encoding not in locales:
-        pytest.skip("this machine makes no locale of ISO-8859-1")
-    root = tmp_path / ("plain" if where == "a name" else "Zoë")
-    for modality in ("visible", "infrared"):
-        tree.write_picture(root / modality / ("Çem" if where == "a name" else "0001") / "0.jpg")
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f'base: {ROOT}/ms_vireid/configs/demo.yaml\ndata: {{name: folder, root: "{root}"}}\n', "utf-8")
-    given = {"a key of the recipe": ["--config", recipe], "an argument": ["data.name=folder", "--data-root", root]}
-    arguments = given.get(where, ["data.name=folder", "--data-root", "." if where != "a name" else root])
-    folder = root if where == "the folder we are in" else tmp_path
-    done = subprocess.run(
-        [sys.executable, "-m", "ms_vireid.check_data", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | locales[encoding],
-        cwd=folder,
-        capture_output=True,
-        check=False,
-    )
-    lines = done.stderr.decode("latin-1").splitlines()
-    assert done.returncode == 2, lines
-    assert len(lines) == 1
-    assert lines[0].endswith(f"; set PYTHONUTF8=1, as this locale's encoding is {encoding}")
+@pytest.mark.parametrize("code", [CHECKS, "import ms_vireid; ms_vireid.create_model('pmt_vit_tiny', 3)"])
+def test_a_locale_without_utf8_is_refused(code):
+    done = python(code, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+    said = "this locale reads names of files as ascii, not UTF-8; set PYTHONUTF8=1"
+    assert done.stderr.decode().splitlines()[-1].endswith(f": {said}")
 
 
 @pytest.mark.parametrize("command", ["ms_vireid.evaluate", "ms_vireid", "parity.report", "torch_ref.train"])
@@ -132,16 +99,6 @@ def test_a_folder_that_was_deleted_is_one_line(tmp_path, command):
     assert (done.returncode, done.stderr) == (2, said)
 
 
-def test_plain_names_do_in_any_locale(tmp_path, locales):
-    for modality in ("visible", "infrared"):
-        for person in range(4):
-            tree.write_picture(tmp_path / modality / f"{person:04d}" / "0.jpg", seed=person)
-            tree.write_picture(tmp_path / modality / f"{person:04d}" / "1.jpg", seed=person + 4)
-    for variables in locales.values():
-        done = python(CHECKS, "data.name=folder", "--data-root", str(tmp_path), **variables)
-        assert (done.returncode, done.stderr) == (0, b"")
-
-
 def test_names_that_are_too_long_are_refused_before_the_work(tmp_path):
     longest = os.pathconf(tmp_path, "PC_NAME_MAX")
     fits, too_long = (tmp_path / f"{'n' * (length - 4)}.npz" for length in (longest, longest + 1))
@@ -158,17 +115,6 @@ def test_names_that_are_too_long_are_refused_before_the_work(tmp_path):
     check_output(wide)
     with atomic_write(wide) as temporary:
         temporary.write_text("written")
-
-
-def test_a_folder_of_features_refuses_pictures_whose_files_it_cannot_hold(tmp_path):
-    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
-    fits = Path("a", f"{'n' * (longest - 8)}.jpg")
-    check_feature_folder(tmp_path / "out", [fits])
-    said = r"out: pictures whose names are too long for files of a folder: 1 \(.*; write a \.npz or \.csv file"
-    with pytest.raises(InputError, match=said):
-        check_feature_folder(tmp_path / "out", [fits, Path("a", f"{'n' * (longest - 7)}.jpg")])
-    with pytest.raises(InputError, match=said):  # each name is short, the path is not
-        check_feature_folder(tmp_path / "out", [Path(*["deep" * 10] * 100, "0.jpg")])
 
 
 def test_how_a_process_ended_is_said():
