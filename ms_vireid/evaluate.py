@@ -91,7 +91,11 @@ def _evaluate(arguments: Namespace) -> None:
     evaluations = _load(arguments)
     _require_alike(evaluations)
     _check_outputs(arguments, evaluations.values())
-    described = [_described(path, one) for path, one in evaluations.items()]
+    described = [
+        {"checkpoint": str(path), "sha256": file_checksum(one.trained.path), "data_root": str(one.data.root.resolve())}
+        | {"trained_root": one.trained.trained_root}
+        for path, one in evaluations.items()
+    ]
     if arguments.corruption_sheet:
         _draw_corruptions(next(iter(evaluations.values())), arguments.corruption_sheet)
     results = _results(evaluations)
@@ -155,11 +159,6 @@ def _check_outputs(arguments: Namespace, evaluations: "Iterable[Evaluation]") ->
         for one in evaluations:
             check_outside_data(output, option, one.data, *runs)
         reads.append(output)
-
-
-def _described(checkpoint: Path, one: "Evaluation") -> dict:
-    about = {"checkpoint": str(checkpoint), "sha256": file_checksum(one.trained.path)}
-    return about | {"data_root": str(one.data.root.resolve()), "trained_root": one.trained.trained_root}
 
 
 def _results(evaluations: "dict[Path, Evaluation]") -> "dict[str, ProtocolResult]":

@@ -34,10 +34,6 @@ def main() -> None:
             _QUERIES.check(f"--{name}, pictures:", len(pictures))
 
     require_extra("visualize.py", "viz", "matplotlib", "sklearn")
-    _visualize(arguments)
-
-
-def _visualize(arguments: Namespace) -> None:
     with at_once():
         from ms_vireid.files.writing import check_output
         from ms_vireid.visualization.figure import SUFFIXES, save_figure

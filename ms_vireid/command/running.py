@@ -127,7 +127,7 @@ def add_layout(parser: Parser) -> None:
 
 
 def add_inference(parser: Parser) -> None:
-    """Add the arguments that `inference.start_inference` reads."""
+    """Add the arguments that `search.start.start_inference` reads."""
     add_device(parser)
     parser.add_argument(
         "--backend",
