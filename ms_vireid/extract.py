@@ -74,13 +74,14 @@ def _extract(arguments: Namespace) -> None:
         from ms_vireid.data.folder_layout import find_layout
         from ms_vireid.data.picture_paths import find_pictures, read_layout
         from ms_vireid.search.extraction import PARTIAL, extract_resumably, partial_result
-        from ms_vireid.search.feature_files import Pictures, write_features
+        from ms_vireid.search.feature_files import Pictures, check_feature_folder, write_features
         from ms_vireid.search.start import files_read, start_inference
 
     names = find_pictures(arguments.images, arguments.list, also_gone=arguments.skip_broken)
     if not arguments.output.suffix:
         outside = (str(name) for name in names if name.is_absolute() or ".." in name.parts)
         refuse(outside, f"{arguments.list}: pictures that do not lie below --images", "write a .npz or .csv file")
+        check_feature_folder(arguments.output, names)
     layout = find_layout(arguments.images, names, arguments.layout, modality=arguments.modality)
     images, people = read_layout(arguments.images, names, layout, arguments.modality)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)], beside=PARTIAL)

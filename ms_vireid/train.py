@@ -75,7 +75,7 @@ def _places(arguments: Namespace, config: "Config") -> "tuple[RunFolder, Path | 
     if arguments.output is None:
         require_folder_name(stem, f"--config {arguments.config}")
     name = stem if stem.split("-")[0] == method else f"{method}-{stem}"
-    folder, checkpoint = RunFolder(arguments.output or Path("runs", name)), None
+    folder, checkpoint = RunFolder(arguments.output or _default_output(name, resume == "auto")), None
     if resume is None and folder.has_run():
         raise InputError(f"{folder.path}: holds a run; go on with --resume auto, or choose another --output")
     if resume == "auto":
@@ -86,6 +86,18 @@ def _places(arguments: Namespace, config: "Config") -> "tuple[RunFolder, Path | 
             raise InputError(f"--resume {resume}: no such checkpoint file")
     folder.require_writable(config, checkpoint)
     return folder, checkpoint
+
+
+def _default_output(name: str, resume: bool) -> Path:
+    """runs/NAME, or the first of runs/NAME-2, runs/NAME-3 ... that is new; to resume, the last that is not."""
+    from ms_vireid.engine.run_folder import RunFolder
+
+    folder = following = Path("runs", name)
+    number = 1
+    while RunFolder(following).has_run():
+        number += 1
+        folder, following = following, Path("runs", f"{name}-{number}")
+    return folder if resume else following
 
 
 def start(device: str, config: "Config") -> "tuple[str, Backend, ProcessGroup]":

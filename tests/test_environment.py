@@ -21,6 +21,7 @@ from ms_vireid.data import processes
 from ms_vireid.data.loader import iterate
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import atomic_write, check_output
+from ms_vireid.search.feature_files import check_feature_folder
 from parity.processes import OneProcess, executor
 from tests.data import tree
 
@@ -216,3 +217,14 @@ def test_a_role_that_was_left_over_does_not_end_without_a_word(monkeypatch, vari
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="said"), runtime.print_once_per_machine():
         raise InputError("said")
+
+
+def test_a_folder_of_features_refuses_pictures_whose_files_it_cannot_hold(tmp_path):
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    fits = Path("a", f"{'n' * (longest - 8)}.jpg")
+    check_feature_folder(tmp_path / "out", [fits])
+    said = r"out: pictures whose names are too long for files of a folder: 1 \(.*; write a \.npz or \.csv file"
+    with pytest.raises(InputError, match=said):
+        check_feature_folder(tmp_path / "out", [fits, Path("a", f"{'n' * (longest - 7)}.jpg")])
+    with pytest.raises(InputError, match=said):  # each name is short, the path is not
+        check_feature_folder(tmp_path / "out", [Path(*["deep" * 10] * 100, "0.jpg")])

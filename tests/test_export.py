@@ -46,7 +46,7 @@ from ms_vireid.exports.verification import (
 from ms_vireid.models import build_model
 from ms_vireid.search.start import load_trained
 
-from .data.files import GRAY, GRAY_ALPHA, RGB, RGBA, chunk, write_png
+from .data.files import GRAY, GRAY_ALPHA, RGB, RGBA, chunk, tags_of, tiff_kinds, write_png, write_tiff
 from .data.tree import write_folder
 from .test_train import refusal
 from .tiny_models import tiny_config
@@ -188,14 +188,28 @@ KINDS = {  # name of a file: how it is written
     "picture.bmp": COLOURS.save,
     "rgba.webp": Image.merge("RGBA", (*COLOURS.split(), GRAY_8)).save,
     "broken exif.jpg": lambda path: COLOURS.save(path, exif=b"Exif\0\0MM\0"),
+    "white is 0.tif": lambda path: GRAY_8.save(path, tiffinfo={262: 0}),
     "16.png": lambda path: write_png(path, GRAY_16, GRAY),
+    "16 white is 0.tif": lambda path: Image.fromarray(GRAY_16).save(path, tiffinfo={262: 0}, compression="tiff_lzw"),
+    "16 big-endian.tif": lambda path: deep_tiff(path, GRAY_16, ">u2", 1),
+    "float.tif": lambda path: deep_tiff(path, np.where(SMOOTH > 0.9, np.nan, SMOOTH * 900 - 300), "<f4", 3),
 }
 NOT_COVERED = {
     "rgb 16.png": lambda path: write_png(path, np.dstack([GRAY_16] * 3), RGB),
     "rgba 16.png": lambda path: write_png(path, np.dstack([GRAY_16] * 4), RGBA),
     "alpha 16.png": lambda path: write_png(path, np.dstack([GRAY_16] * 2), GRAY_ALPHA),
     "16 value.png": lambda path: write_png(path, GRAY_16, GRAY, chunk(b"tRNS", GRAY_16[9, 9].astype(">u2").tobytes())),
+    "palette of 8 bits.tif": lambda path: write_tiff(path, ([bytes(2800)], tags_of(40, 70, 8, 1, 3, t320=[255] * 768))),
+    "two pages.tif": lambda path: COLOURS.save(path, save_all=True, append_images=[COLOURS]),
+    "stack.tif": lambda path: GRAY_8.save(path, description="ImageJ=1.53t\nimages=5\n"),
+    "thumbnail.tif": lambda path: write_tiff(path, ([bytes(2800)], tags_of(40, 70, 8, t254=[1]))),
 }
+
+
+def deep_tiff(path, values, dtype, sample):
+    """sample: 1 for unsigned values, 2 for signed ones, 3 for floats."""
+    tags = tags_of(40, 70, 8 * np.dtype(dtype).itemsize, t339=[sample])
+    write_tiff(path, ([values.astype(dtype).tobytes()], tags), order=dtype[0])
 
 
 def described(value_range, size=(48, 24)):
@@ -216,7 +230,7 @@ def test_the_second_reader_sees_what_the_toolbox_sees(tmp_path, name):
 
 
 @pytest.mark.parametrize("size", [(48, 24), (20, 39), (70, 12), (90, 60)])
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".16.png"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".16.png", ".16.tif"])
 def test_the_second_reader_turns_and_resizes_as_the_toolbox_does(tmp_path, suffix, size):
     image = Image.fromarray(GRAY_16) if "16" in suffix else COLOURS
     for orientation in range(1, 9):
@@ -237,14 +251,28 @@ def test_both_readers_refuse_what_pillow_misreads(tmp_path, name):
         load_image(path, (48, 24), None, (0, 1000))
 
 
-def test_the_second_reader_takes_no_tiff_and_one_picture(tmp_path):
-    COLOURS.save(tmp_path / "a.tif")
-    COLOURS.save(tmp_path / "two.png", save_all=True, append_images=[GRAY_8.convert("RGB")])
-    for name in ("a.tif", "two.png"):
-        with pytest.raises(
-            ValueError, match=rf"{name}: not covered by the graph's preparation; save it as one PNG, of 8"
-        ):
-            prepare.prepare(tmp_path / name, described(None), "visible")
+def test_both_readers_take_the_same_tiffs(tmp_path):
+    preparation, taken = described((-200, 50000)), 0
+    for kind in tiff_kinds()[::3]:  # all would take 12 s
+        path = kind.write(tmp_path / "a.tif", kind.values(20, 20))
+        try:
+            expected = normalise(load_image(path, (48, 24), None, (-200, 50000)))
+        except InputError:
+            with pytest.raises((ValueError, OSError)):
+                prepare.prepare(path, preparation, "visible")
+        else:
+            assert np.array_equal(prepare.prepare(path, preparation, "visible"), expected), kind
+            taken += 1
+    assert taken > 20
+
+
+def test_values_without_a_range_are_refused_by_both_readers(tmp_path):
+    path = tmp_path / "float.tif"
+    KINDS["float.tif"](path)
+    with pytest.raises(InputError, match="no range of them is known"):
+        load_image(path, (48, 24))
+    with pytest.raises(ValueError, match="not covered"):
+        prepare.prepare(path, described(None), "visible")
 
 
 def test_the_second_reader_needs_pillow_and_numpy_alone():

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
+import re
 import struct
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 FORMAT = "ms_vireid preparation 1"
-NOT_COVERED = "not covered by the graph's preparation; save it as one PNG, of 8 bits, or gray of 16 bits"
+STACK = re.compile(r'\AImageJ=.*^images=(?!1\r?$)|\A\{"shape": .*"truncated": true', re.MULTILINE | re.DOTALL)
 
 
 def load(graph: str | Path) -> dict:
@@ -27,14 +28,11 @@ def prepare(path: str | Path, preparation: dict, modality: str, camera: int | No
         raise ValueError(f"modality {modality}: not of this graph, or its preparation is not '{FORMAT}'")
     decode, scale, blend, turn, colour, resize, normalise = preparation["steps"]
     value_range = scale["ranges"].get(f"{modality}/{camera}", scale["ranges"][modality])
-    try:
-        picture = Image.open(path, formats=decode["formats"])
-    except UnidentifiedImageError:
-        raise ValueError(f"{path}: {NOT_COVERED}") from None
-    with picture:
+    # By its file: of a name, Pillow mixes up a raw TIFF that is to be turned.
+    with open(path, "rb") as file, Image.open(file, formats=decode["formats"]) as picture:
         image = eight_bits(picture, value_range, path)
         try:
-            orientation = picture.getexif().get(274, 1)
+            orientation = picture.getexif().get(274, 1)  # 1 of a TIFF, which Pillow has turned
         except (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error):
             orientation = 1  # broken EXIF
     if image.has_transparency_data:
@@ -53,14 +51,37 @@ def prepare(path: str | Path, preparation: dict, modality: str, camera: int | No
 
 
 def eight_bits(image: Image.Image, value_range: list[float] | None, path: str | Path) -> Image.Image:
-    """Decode a picture, and scale gray values of 16 bits. Raises ValueError for what Pillow would cut to 8 bits."""
-    is_deep = image.mode[0] == "I"
-    cut = image.format == "PNG" and ";16" in str(image.tile) and not (is_deep and "transparency" not in image.info)
-    if cut or (getattr(image, "n_frames", 1) > 1 and image.format != "MPO"):
-        raise ValueError(f"{path}: {NOT_COVERED}")
+    """Decode a picture, and scale gray values of 16 and 32 bits. Raises ValueError for what Pillow misreads."""
+    is_deep, tags = image.mode[0] in "IF", getattr(image, "tag_v2", {})
+    right = image.format != "TIFF" or is_right_tiff(image.mode, tags)
+    if image.format == "PNG" and ";16" in str(image.tile):
+        right = is_deep and "transparency" not in image.info
+    several = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"
+    if several or not right or (image.mode == "F" and not value_range):
+        raise ValueError(f"{path}: not covered by the graph's preparation; save one picture as a gray PNG of 16 bits")
     image.load()
     if not is_deep:
         return image
+    values = np.asarray(image).astype(np.float64)  # [H, W]
     low, high = value_range or (0, 65535)
-    levels = (np.asarray(image).astype(np.float64) - low) * 255 / (high - low)  # [H, W]
-    return Image.fromarray(levels.clip(0, 255).astype(np.uint8))
+    levels = ((65535 - values if tags.get(262) == 0 else values) - low) * 255 / (high - low)
+    return Image.fromarray(np.nan_to_num(levels, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8))
+
+
+def is_right_tiff(mode: str, tags: dict) -> bool:
+    """Return whether Pillow decodes a TIFF of this mode and tags to the values that it holds."""
+    bits, sample_format = max(tags.get(258, (1,))), max(tags.get(339, (1,)))
+    photometric, compression = tags.get(262), tags.get(259, 1)
+    if tags.get(254, 0) & 5 or STACK.search(str(tags.get(270))):  # a thumbnail or a mask; several pictures
+        return False
+    if tags.get(266, 1) != 1 or (tags.get(284) == 2 and tags.get(277, 1) > 1):  # reversed bits; separate planes
+        return False
+    if bits > 8:
+        is_swapped = tags.prefix == b"MM" and compression != 1
+        is_uint16 = mode.startswith("I;16") and (bits, sample_format) == (16, 1) and photometric in (0, 1)
+        return is_uint16 or (mode == "F" and photometric == 1 and not is_swapped)
+    if photometric in (3, 6):  # a palette of 16 bits; YCbCr as JPEG
+        right = max(tags.get(320, (0,))) > 255 if photometric == 3 else compression == 7
+    else:
+        right = photometric in (0, 1, 2, 5) and compression != 6
+    return right and sample_format == 1

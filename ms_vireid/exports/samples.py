@@ -9,7 +9,7 @@ from PIL import Image
 from ms_vireid.data.synthetic.cameras import Camera, render
 from ms_vireid.data.synthetic.people import draw_identity
 
-ORIENTATION = 274  # a tag of EXIF
+ORIENTATION, PHOTOMETRIC = 274, 262  # tags of EXIF and TIFF
 CAMERAS = {"visible": 1, "infrared": 3}
 
 
@@ -28,7 +28,10 @@ def write_samples(folder: Path, preparation: dict) -> Iterator[tuple[Path, str, 
         low, high = value_range or (0, 65535)
         values = low + (np.asarray(picture.convert("L"), np.float64) / 255 * 1.2 - 0.1) * (high - low)  # beyond both
         counts = Image.fromarray(values.clip(0, 65535).astype(np.uint16))
-        files = {"16 bits.png": (counts, {ORIENTATION: 5}), "turned.png": (counts, {ORIENTATION: 8})}  # with their tags
+        files = {"16 bits.png": (counts, {ORIENTATION: 5})}  # with their tags
+        files["white is 0.tif"] = counts, {ORIENTATION: 8, PHOTOMETRIC: 0}
+        if value_range:
+            files["float.tif"] = Image.fromarray(values.astype(np.float32)), {ORIENTATION: 7}
         if not camera:
             palette = picture.quantize(32)
             palette.info["transparency"] = 3

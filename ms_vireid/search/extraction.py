@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.memory import require_memory
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
@@ -158,13 +159,18 @@ def _chained(checksum: str, rows: np.ndarray) -> str:
 
 
 def _rows(partial: Path, count: int, width: int) -> np.ndarray:
-    """Map the features into memory. Raises InputError where the file system maps no files."""
+    """Map the features into memory, or read them where the file system maps no files."""
     path = partial / FEATURES
-    try:
+    with suppress(OSError):
         return np.memmap(path, np.float32, "c", shape=(count, width))
+    require_memory(4 * count * width, f"{path}: reading it", "choose an --output on a disk of this machine")
+    rows = np.empty((count, width), np.float32)
+    try:
+        with path.open("rb") as file:
+            file.readinto(rows)
     except OSError as error:
-        remedy = "choose an --output on a disk of this machine"
-        raise InputError(f"{path}: cannot be mapped into memory ({error.strerror}); {remedy}") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); choose another --output") from None
+    return rows
 
 
 def _checksum(images: ImageSet) -> str:

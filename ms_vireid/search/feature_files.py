@@ -15,7 +15,8 @@ An uncompressed `.npz` with N rows in the order of the folder or the list, witho
 import csv
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from ms_vireid.command.arguments import as_path, require
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
 from ms_vireid.config import check_config
@@ -37,7 +38,7 @@ from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.ranking import first_fault
 from ms_vireid.files.checks import DAMAGED, check_archive, require_file
-from ms_vireid.files.writing import atomic_write, staged_folder
+from ms_vireid.files.writing import atomic_write, staged_folder, staging
 
 FORMAT = 2
 COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # dtype kinds of the other columns
@@ -183,9 +184,29 @@ def write_features(output: Path, content: Features) -> None:
     else:
         with staged_folder(output) as folder:
             for path, feature in zip(content.paths.tolist(), content.features, strict=True):
-                file = folder / f"{path}.npy"
+                file = _feature_file(folder, path)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 np.save(file, feature)
+
+
+def check_feature_folder(output: Path, pictures: Iterable[Path]) -> None:
+    """Raise InputError for pictures whose names are too long for files of a folder that `write_features` writes."""
+    longest, longest_path = (os.pathconf(output.absolute().parent, f"PC_{kind}_MAX") for kind in ("NAME", "PATH"))
+    folder = staging(output.absolute())
+    files = ((picture, _feature_file(folder, str(picture))) for picture in pictures)
+    refuse(
+        (
+            str(picture)
+            for picture, file in files
+            if len(os.fsencode(file.name)) > longest or len(os.fsencode(file)) >= longest_path
+        ),
+        f"--output {output}: pictures whose names are too long for files of a folder",
+        "write a .npz or .csv file",
+    )
+
+
+def _feature_file(folder: Path, picture: str) -> Path:
+    return folder / f"{picture}.npy"
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:

@@ -298,10 +298,25 @@ def test_load_features_says_what_is_wrong_and_takes_what_is_compressed(run_extra
     assert np.array_equal(load_features(tmp_path / "packed.npz").features, held["features"])
 
 
-def test_a_partial_result_that_cannot_be_mapped_is_refused(run_extract, pictures, monkeypatch, capfd):
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.EINVAL, errno.EACCES])
+def test_a_partial_result_that_cannot_be_mapped_is_read(run_extract, pictures, monkeypatch, capfd, number):
+    mapped = run_extract(pictures, output="mapped.npz")
+
     def refusing(*_arguments, **_options):
-        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(np, "memmap", refusing)
-    said = "features.bin: cannot be mapped into memory (No such device); choose an --output on a disk of this machine"
-    assert said in refusal(capfd, run_extract, pictures)
+    broken = truncate(pictures / "visible/0007/1.jpg", keep=0.95)
+    refusal(capfd, run_extract, pictures, "--batch-size", 4)
+    found = run_extract(pictures, "--batch-size", 4, "--skip-broken")
+    assert "continuing from" in capfd.readouterr().out
+    assert (
+        np.abs(found.features - mapped.features[mapped.paths != broken.relative_to(pictures).as_posix()]).max() < 1e-6
+    )
+
+
+def test_a_partial_result_that_cannot_be_read_is_named(tmp_path):
+    path = tmp_path / extraction.FEATURES
+    path.mkdir()  # as an error of the disk: it cannot be opened
+    with pytest.raises(InputError, match=rf"{path}: cannot be read \(Is a directory\); choose another --output"):
+        extraction._rows(tmp_path, 2, 3)
