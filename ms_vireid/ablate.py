@@ -72,7 +72,7 @@ def _ablate(arguments: Namespace) -> None:
     with at_once():
         from ms_vireid.ablations.output import Report, listing, require_own
         from ms_vireid.ablations.tables import list_tables, load_table
-        from ms_vireid.command.progress import progress
+        from ms_vireid.command.printing import progress
 
     if arguments.list:
         say(*listing(arguments.table).split("\n"))

@@ -3,7 +3,7 @@ For several checkpoints, such as seeds or RegDB's splits, also print mean and de
 
 from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,6 @@ from ms_vireid.files.writing import atomic_write, check_output, write_json
 if TYPE_CHECKING:
     from ms_vireid.api import Evaluation
     from ms_vireid.evaluation.protocol import ProtocolResult
-
-MEAN = "mean"
 
 
 def main() -> None:
@@ -90,12 +88,28 @@ def main() -> None:
 
 
 def _evaluate(arguments: Namespace) -> None:
+    evaluations = _load(arguments)
+    _require_alike(evaluations)
+    _check_outputs(arguments, evaluations.values())
+    described = [
+        {"checkpoint": str(path), "sha256": file_checksum(one.trained.path), "data_root": str(one.data.root.resolve())}
+        | {"trained_root": one.trained.trained_root}
+        for path, one in evaluations.items()
+    ]
+    if arguments.corruption_sheet:
+        _draw_corruptions(next(iter(evaluations.values())), arguments.corruption_sheet)
+    results = _results(evaluations)
+    mean, deviation = _print_table(results, with_threshold=(arguments.threshold, arguments.fmr) != (None, None))
+    if arguments.json:
+        runs = [about | result.as_dict() for about, result in zip(described, results.values(), strict=True)]
+        write_json(arguments.json, {"mean": mean, "std": deviation, "runs": runs} if len(runs) > 1 else runs[0])
+
+
+def _load(arguments: Namespace) -> "dict[Path, Evaluation]":
+    """Load the models and read their test sets; by checkpoint, each of which must be another file."""
     with at_once():
         from ms_vireid.api import OPTIONS, SWITCHES, Evaluation
-        from ms_vireid.engine.run_folder import RunFolder, check_outside_data
-        from ms_vireid.evaluation.metrics_table import AT_THRESHOLD, format_table
-        from ms_vireid.evaluation.ranking import mean_and_deviation
-        from ms_vireid.search.start import files_read, start_inference
+        from ms_vireid.search.start import start_inference
 
     checkpoints = arguments.checkpoint
     files = [weight_file(path).resolve() for path in checkpoints]
@@ -103,70 +117,63 @@ def _evaluate(arguments: Namespace) -> None:
         raise InputError(f"--checkpoint {twice}: is given twice; give each once")
     options = {name: getattr(arguments, name) for name in OPTIONS}
     options |= {name: True for name in SWITCHES if getattr(arguments, name)}
-    given = arguments.data_root, arguments.data, arguments.layout, arguments.corrupted
-    accepts = arguments.threshold, arguments.fmr
-    evaluations = [Evaluation(one, *given, *accepts, **options) for one in start_inference(arguments, *checkpoints)]
-    _require_alike(checkpoints, evaluations)
-    trained_roots = [one.trained.trained_root for one in evaluations]
-    reads = [*files_read(*checkpoints), *(one.config.evaluation.frost for one in evaluations)]
-    for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
-        check_output(output, option, reads=reads)
-        for one in evaluations:
-            check_outside_data(output, option, one.data, *(RunFolder(file.parent) for file in files))
-        reads.append(output)
-    if arguments.corruption_sheet:
-        _draw_corruptions(evaluations[0], arguments.corruption_sheet)
-    names = [checkpoints[0].stem] if len(checkpoints) == 1 else list(map(str, checkpoints))
-    results = {}
-    for name, one in zip(names, evaluations, strict=True):
-        try:
-            results[name] = _announced_result(one)
-        except KeyboardInterrupt:
-            done = f"{len(results)} of {len(names)} were evaluated" if results else "nothing was evaluated"
-            say(f"stopped; {done}", error=True)
-            raise
-    if any(result.evaluated["rerank"] for result in results.values()):
-        say("note: re-ranked: not to be compared with the papers' tables")
-    rows = {name: result.mean for name, result in results.items()}
-    deviations = {name: result.std for name, result in results.items() if len(result.trials) > 1}
-    if len(results) > 1:
-        rows[MEAN], deviations[MEAN] = mean_and_deviation(list(rows.values()))
-        say(f"mean: over the {len(results)} checkpoints, ± standard deviation")
-    say(*format_table(rows, deviations).split("\n"))
-    if accepts != (None, None):
-        say(*format_table(rows, deviations, AT_THRESHOLD).split("\n"))
-    if arguments.json:
-        checkpoints = zip(map(str, checkpoints), evaluations, trained_roots, results.values(), strict=True)
-        runs = [
-            {"checkpoint": path, "sha256": file_checksum(one.trained.path), "data_root": str(one.data.root.resolve())}
-            | {"trained_root": trained_root}
-            | result.as_dict()
-            for path, one, trained_root, result in checkpoints
-        ]
-        several = {"mean": rows[MEAN], "std": deviations[MEAN], "runs": runs} if len(runs) > 1 else None
-        write_json(arguments.json, several or runs[0])
+    tested_on = arguments.data_root, arguments.data, arguments.layout
+    measured = arguments.corrupted, arguments.threshold, arguments.fmr
+    models = zip(checkpoints, start_inference(arguments, *checkpoints), strict=True)
+    return {path: Evaluation(trained, *tested_on, *measured, **options) for path, trained in models}
 
 
-def _require_alike(checkpoints: Sequence[Path], evaluations: "Sequence[Evaluation]") -> None:
+def _require_alike(evaluations: "dict[Path, Evaluation]") -> None:
     """Raise InputError unless all are evaluated in the same way and on the same pictures, except for RegDB's split:
     otherwise they have no mean."""
+    if len(evaluations) == 1:
+        return
     from ms_vireid.data.digests import record
 
-    first, *others = (one.protocol() for one in evaluations)
-    for path, other in zip(checkpoints[1:], others, strict=True):
+    (first_path, first), *others = ((path, one.protocol()) for path, one in evaluations.items())
+    for path, other in others:
         keys = sorted((first.keys() | other.keys()) - {"split"})
         if differing := [key for key in keys if first.get(key) != other.get(key)]:
             shown = ", ".join(f"{key} {first.get(key, 'none')} and {other.get(key, 'none')}" for key in differing)
             raise InputError(
-                f"{checkpoints[0]} and {path}: were evaluated differently ({shown}); give the option, or one alone"
+                f"{first_path} and {path}: were evaluated differently ({shown}); give the option, or one alone"
             )
     pictures: dict[object, tuple[Path, str]] = {}  # by split: the first checkpoint's
-    for path, one in zip(checkpoints, evaluations, strict=True) if len(evaluations) > 1 else ():
+    for path, one in evaluations.items():
         digests = record(one.data.test.paths)
         other, expected = pictures.setdefault(one.protocol().get("split"), (path, digests))
         if digests != expected:
             problem = "are tested on different pictures, so they have no mean"
             raise InputError(f"{other} and {path}: {problem}; give --data-root for both, or each alone")
+
+
+def _check_outputs(arguments: Namespace, evaluations: "Iterable[Evaluation]") -> None:
+    """Raise InputError for an output that is read too, or is given twice."""
+    from ms_vireid.engine.run_folder import RunFolder, check_outside_data
+    from ms_vireid.search.start import files_read
+
+    reads = [*files_read(*arguments.checkpoint), *(one.config.evaluation.frost for one in evaluations)]
+    runs = [RunFolder(weight_file(path).resolve().parent) for path in arguments.checkpoint]
+    for option, output in (("--json", arguments.json), ("--corruption-sheet", arguments.corruption_sheet)):
+        check_output(output, option, reads=reads)
+        for one in evaluations:
+            check_outside_data(output, option, one.data, *runs)
+        reads.append(output)
+
+
+def _results(evaluations: "dict[Path, Evaluation]") -> "dict[str, ProtocolResult]":
+    """Evaluate in turn, and print what was evaluated; by the names of the table's rows."""
+    results = {}
+    for path, one in evaluations.items():
+        try:
+            results[str(path) if len(evaluations) > 1 else path.stem] = _announced_result(one)
+        except KeyboardInterrupt:
+            done = f"{len(results)} of {len(evaluations)} were evaluated" if results else "nothing was evaluated"
+            say(f"stopped; {done}", error=True)
+            raise
+    if any(result.evaluated["rerank"] for result in results.values()):
+        say("note: re-ranked: not to be compared with the papers' tables")
+    return results
 
 
 def _announced_result(evaluation: "Evaluation") -> "ProtocolResult":
@@ -177,12 +184,28 @@ def _announced_result(evaluation: "Evaluation") -> "ProtocolResult":
     result = evaluation.result()
     if evaluation.data.name == "folder":
         say(evaluation.data.tested_on())
-    words = (f"{key.replace('_', ' ')} {_word(value)}" for key, value in result.evaluated.items())
-    say(f"evaluated: {', '.join(words)}")
+    said = {name: {True: "yes", False: "no"}[v] if isinstance(v, bool) else v for name, v in result.evaluated.items()}
+    say("evaluated: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in said.items()))
     sizes = f"{result.num_queries:,} queries among {result.num_gallery:,} pictures"
     trials = f"{len(result.trials)} trial{'s' if len(result.trials) > 1 else ''}"
     say(f"{sizes} in {trials}; checksum of what was drawn {result.checksum}")
     return result
+
+
+def _print_table(results: "dict[str, ProtocolResult]", with_threshold: bool) -> tuple[dict, dict]:
+    """Print a row for each result, and for several their mean. Returns mean and deviation over the results."""
+    from ms_vireid.evaluation.metrics_table import AT_THRESHOLD, COLUMNS, format_table
+    from ms_vireid.evaluation.ranking import mean_and_deviation
+
+    rows = {name: result.mean for name, result in results.items()}
+    deviations = {name: result.std for name, result in results.items() if len(result.trials) > 1}
+    mean, deviation = mean_and_deviation(list(rows.values()))
+    if len(results) > 1:
+        rows["mean"], deviations["mean"] = mean, deviation
+        say(f"mean: over the {len(results)} checkpoints, ± standard deviation")
+    for columns in (COLUMNS, AT_THRESHOLD) if with_threshold else (COLUMNS,):
+        say(*format_table(rows, deviations, columns).split("\n"))
+    return mean, deviation
 
 
 def _draw_corruptions(evaluation: "Evaluation", path: Path) -> None:
@@ -197,10 +220,6 @@ def _draw_corruptions(evaluation: "Evaluation", path: Path) -> None:
     sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost)
     with atomic_write(path) as temporary:
         sheet.save(temporary, "PNG")
-
-
-def _word(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,6 @@ def main() -> None:
 
 
 def _check(arguments: Namespace) -> None:
-    """Raise InputError for options that do not go together, and for an extra that is not installed."""
     in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix.lower() == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
@@ -124,6 +123,7 @@ def _check(arguments: Namespace) -> None:
 
 def _retrieve(arguments: Namespace) -> None:
     with at_once():
+        from ms_vireid.data.validation import require_directory
         from ms_vireid.search.feature_files import layout_of
         from ms_vireid.search.sources import read_source
 
@@ -132,6 +132,9 @@ def _retrieve(arguments: Namespace) -> None:
         from ms_vireid.search.milvus_gallery import check_gallery  # needs pymilvus, which is optional
 
         check_gallery(arguments.gallery.removeprefix(MILVUS), arguments.collection, arguments.add is not None)
+    if arguments.gallery_root:
+        arguments.gallery_root = arguments.gallery_root.absolute()
+        require_directory(arguments.gallery_root, "give the folder of the gallery's pictures with --gallery-root")
     layout = arguments.layout
     searched = _read_gallery(arguments.gallery, of_gallery, layout)
     added = read_source([arguments.add], of_gallery, "--add", layout) if arguments.add else None
@@ -227,35 +230,30 @@ def _embedded(arguments: Namespace, *sources: "Features | Pictures | None") -> "
 
 def _moved(features: "Features", root: Path | None) -> "Features":
     """The features of pictures that now lie in `root`, if one is given."""
-    if root is None:
-        return features
-    from ms_vireid.data.validation import require_directory
-
-    require_directory(root, "give the folder of the gallery's pictures with --gallery-root")
-    return dataclasses.replace(features, info=features.info | {"images": str(root.absolute())})
+    return features if root is None else dataclasses.replace(features, info=features.info | {"images": str(root)})
 
 
 def _open(arguments: Namespace, content: "Features | None", create: bool) -> AbstractContextManager:
     """Open the gallery for a search. content: its features, if they have been read."""
     from ms_vireid.search.local_gallery import LocalGallery
 
-    name, root = arguments.gallery, arguments.gallery_root
+    name, index = arguments.gallery, None
     if name.startswith(MILVUS):
         from ms_vireid.search.milvus_gallery import MilvusGallery  # needs pymilvus, which is optional
 
         return closing(MilvusGallery(name.removeprefix(MILVUS), arguments.collection, create))
-    if content is not None and arguments.index in (None, "exact"):
-        return nullcontext(LocalGallery(name, _moved(content, root), None))
-    from ms_vireid.search.faiss_index import build_index, load_index, save_index  # needs FAISS, which is optional
+    if content is None or arguments.index in FAISS:
+        from ms_vireid.search.faiss_index import build_index, load_index, save_index  # needs FAISS, which is optional
 
-    if content is None:
-        index, content = load_index(Path(name))
-    else:
-        index = build_index(arguments.index, content.features)
-        if arguments.save_index:
-            save_index(arguments.save_index, index, _moved(content, root))
-            say(f"{arguments.save_index}: {index}")
-    return nullcontext(LocalGallery(name, _moved(content, root), index))
+        if content is None:
+            index, content = load_index(Path(name))
+        else:
+            index = build_index(arguments.index, content.features)
+    content = _moved(content, arguments.gallery_root)
+    if arguments.save_index:
+        save_index(arguments.save_index, index, content)
+        say(f"{arguments.save_index}: {index}")
+    return nullcontext(LocalGallery(name, content, index))
 
 
 def _search(gallery, queries: "Features", arguments: Namespace) -> None:

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from ms_vireid.engine.process_group import ProcessGroup
     from ms_vireid.engine.run_folder import RunFolder
     from ms_vireid.engine.trainer import Trainer
-    from ms_vireid.evaluation.protocol import ProtocolResult
-    from ms_vireid.search.features import FeatureExtractor
+    from ms_vireid.evaluation.protocol import ProtocolResult, Trial
 
 
 def main() -> None:
@@ -139,6 +138,7 @@ class Training:
         """Train from the start or from `checkpoint`, and evaluate; result.json holds the table's fractions."""
         # These import mindspore: after the device is set up.
         from ms_vireid.engine.trainer import Trainer
+        from ms_vireid.evaluation.evaluating import evaluate_model
         from ms_vireid.models import build_model
         from ms_vireid.search.features import FeatureExtractor
 
@@ -146,41 +146,39 @@ class Training:
         with self.group.together():
             if checkpoint is not None:
                 trainer.resume(checkpoint)
-            test = self._test_set(trainer.state.digests["seen_before"])
+            test, trials = self._test_set(trainer.state.digests["seen_before"])
             if self.group.is_main_process:
                 self.folder.create(self.config, self.data, self.device, trainer.step)
-        if self.group.is_main_process:
-            if checkpoint is not None:
-                say(f"resuming from {checkpoint} at step {trainer.step} of {trainer.plan.steps}")
-            self._announce(trainer)
+                if checkpoint is not None:
+                    say(f"resuming from {checkpoint} at step {trainer.step} of {trainer.plan.steps}")
+                self._announce(trainer)
+        evaluate = partial(evaluate_model, data=test, config=self.config.evaluation)
         trained = FeatureExtractor.configured(trainer.model, self.backend, self.config, self.group)
         try:
-            trainer.fit(partial(self._evaluate, trained, test))
+            trainer.fit(partial(evaluate, trained))
             trainer.load(self.folder.model)
-            result = self._evaluate(trained, test)
+            result = evaluate(trained)
             rows = {"trained": result.mean}
             if self.config.evaluation.compare_untrained:
                 model = build_model(self.config)
                 self.backend.accelerate(model)
-                untrained = FeatureExtractor.configured(model, self.backend, self.config, self.group)
-                rows["untrained"] = self._evaluate(untrained, test).mean
+                rows["untrained"] = evaluate(replace(trained, model=model)).mean
         except KeyboardInterrupt:
             if self.group.is_main_process:
                 say(f"stopped at step {trainer.step}; go on with --resume auto --output {self.folder.path}", error=True)
             raise
         if self.group.is_main_process:
-            self._write_result(rows, result, test)
+            self._write_result(rows, result, test, trials)
 
-    def _test_set(self, seen_before: str) -> "ReIDData":
-        """Leave out the test people whom the first weights were trained on; raises InputError, before the training,
-        for an evaluation that is impossible."""
+    def _test_set(self, seen_before: str) -> "tuple[ReIDData, list[Trial]]":
+        """Leave out the test people whom the first weights were trained on, and draw the trials; raises InputError,
+        before the training, for an evaluation that is impossible."""
         from ms_vireid.data.digests import unseen
         from ms_vireid.evaluation.protocol import protocol_trials
 
         data = self.data
         test = replace(data, test=unseen(data.test, seen_before, data.root, quiet=not self.group.is_main_process))
-        protocol_trials(test, self.config.evaluation)
-        return test
+        return test, protocol_trials(test, self.config.evaluation)
 
     def _announce(self, trainer: "Trainer") -> None:
         say(f"run folder: {self.folder.path}")
@@ -189,19 +187,16 @@ class Training:
         if self.config.data.cache != "none":
             say(f"picture cache: {trainer.batches.pictures}")
 
-    def _evaluate(self, extractor: "FeatureExtractor", test: "ReIDData") -> "ProtocolResult":
-        from ms_vireid.evaluation.evaluating import evaluate_model
-
-        return evaluate_model(extractor, test, self.config.evaluation)
-
-    def _write_result(self, rows: dict[str, dict], result: "ProtocolResult", test: "ReIDData") -> None:
+    def _write_result(
+        self, rows: dict[str, dict], result: "ProtocolResult", test: "ReIDData", trials: "list[Trial]"
+    ) -> None:
         """Write result.json and print the table. rows: mean metrics by model. result: of the trained one on `test`."""
         from ms_vireid.evaluation.metrics_table import format_table
-        from ms_vireid.evaluation.protocol import chance, evaluated, protocol_trials
+        from ms_vireid.evaluation.protocol import chance, evaluated
         from ms_vireid.files.checks import file_checksum
         from ms_vireid.files.writing import write_json
 
-        rows["chance"] = chance(test.test, protocol_trials(test, self.config.evaluation), test.protocol)
+        rows["chance"] = chance(test.test, trials, test.protocol)
         selected = _best_and_last(self.folder.evaluations(), self.config, result.mean)
         source = {"evaluated": evaluated(self.config, test.protocol), "sha256": file_checksum(self.folder.model)}
         write_json(self.folder.result, rows | selected | {"protocol": result.as_dict() | source})

@@ -34,10 +34,6 @@ def main() -> None:
             _QUERIES.check(f"--{name}, pictures:", len(pictures))
 
     require_extra("visualize.py", "viz", "matplotlib", "sklearn")
-    _visualize(arguments)
-
-
-def _visualize(arguments: Namespace) -> None:
     with at_once():
         from ms_vireid.files.writing import check_output
         from ms_vireid.visualization.figure import SUFFIXES, save_figure
@@ -141,7 +137,6 @@ def _add_pictures(parser: Parser, option: str, what: str) -> None:
 
 
 def _files_read(arguments: Namespace) -> list[Path]:
-    """The files that options name, and those of their runs."""
     from ms_vireid.engine.run_folder import RunFolder
     from ms_vireid.search.start import files_read
 
@@ -294,7 +289,6 @@ def _modality(path: Path, otherwise: str | None = None) -> str:
 
 
 def _alone(path: Path, modality: str) -> "ImageSet":
-    """The set of one picture."""
     from ms_vireid.data.records import image_set
 
     return image_set([(path.absolute(), -1, _labels_of(path).camera, modality == "infrared")])

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import ms_vireid
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.memory import available_memory
 from ms_vireid.command.running import DEVICES
@@ -23,7 +22,6 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
     share = sorted(os.sched_getaffinity(0))[number :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]
     os.sched_setaffinity(0, share or os.sched_getaffinity(0))
-assert callable(ms_vireid.evaluate)  # taken before tests import the command of that name as a module
 DEVICE_TESTS = Path(__file__).parent / "device"
 WORKER_BYTES = 4 << 30  # the most that a process of tests takes, with those that it starts
 # Whatever forks MindSpore's processes comes first: a fork takes ten times as long from one that has compiled graphs or

@@ -94,3 +94,17 @@ def test_nothing_is_imported_before_a_name_is_used():
     script = "import sys, ms_vireid; print(sorted(name for name in sys.modules if name.startswith('ms_vireid')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "['ms_vireid']\n"
+
+
+FIRST = """
+import ms_vireid.evaluate
+try:
+    ms_vireid.evaluate("nowhere")
+except ms_vireid.InputError as error:
+    print(error, sys.modules["ms_vireid.evaluate"].main.__name__)
+"""
+
+
+def test_evaluate_is_the_function_also_if_its_command_is_the_first_import():
+    done = subprocess.run([sys.executable, "-c", f"import sys{FIRST}"], capture_output=True, text=True, check=True)
+    assert done.stdout == "nowhere: no such checkpoint file main\n"

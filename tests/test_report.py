@@ -287,8 +287,6 @@ def test_a_comparison_that_is_missing_is_said(copied, capfd, name, held):
     ("arguments", "said"),
     [
         (("nowhere",), "nowhere: holds no run (no run.json); give a run folder of train.py"),
-        (("RUN", "--output", "page.pdf"), "--output page.pdf: the file's name must end in .html"),
-        (("RUN", "--output", "no/page.html"), "--output no/page.html: its folder does not exist; make it first"),
         (("RUN", "--data-root", "file"), "file is not a synthetic set"),
         (("BROKEN",), "run.json: is not what train.py writes"),
     ],

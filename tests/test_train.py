@@ -280,19 +280,6 @@ def test_frost_and_trials_belong_to_some_evaluations(finished, monkeypatch, capf
         assert said in refused(monkeypatch, finished.parents[1], capfd, evaluate, *given)
 
 
-@pytest.mark.parametrize(
-    ("option", "file", "said"),
-    [
-        ("--json", "nowhere/a.json", "its folder does not exist"),
-        ("--corruption-sheet", "nowhere/a.png", "its folder does not exist"),
-        ("--corruption-sheet", "a.jpg", "the file's name must end in .png"),
-    ],
-)
-def test_evaluate_refuses_a_file_that_it_cannot_write(monkeypatch, tmp_path, capfd, option, file, said):
-    error = refused(monkeypatch, tmp_path, capfd, evaluate, "--checkpoint", "model.safetensors", option, file)
-    assert error.startswith(f"error: {option} {file}: {said}")
-
-
 def test_the_best_epoch_and_chosen_ones_are_kept_on_request(tmp_path, monkeypatch):
     options = "stages.1.epochs=2", "train.iterations=1", "train.keep_epochs=[0,1,3]", "train.select=best"
     command(monkeypatch, tmp_path, train, *QUICK, *options, "train.evaluate_every=1")
@@ -321,10 +308,10 @@ def test_an_evaluation_does_not_count_in_the_speed_of_training(finished, tmp_pat
     clock = 0.0
 
     def lasting(seconds, function):
-        def timed(*arguments):
+        def timed(*arguments, **options):
             nonlocal clock
             clock += seconds
-            return function(*arguments)
+            return function(*arguments, **options)
 
         return timed
 

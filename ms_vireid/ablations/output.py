@@ -216,7 +216,6 @@ class Report:
         return remarks
 
     def _parts(self) -> Iterator[tuple[str, list[Heading], list[list[str]]]]:
-        """Yield the parts of the table: caption, headings and rows."""
         run = [result for result in self.results if result.row.config]
         if self.demo:
             yield self._part("Ours, on the synthetic set:", self.columns, run, ("ours",))
@@ -278,7 +277,6 @@ def listing(name: str | None) -> str:
 
 
 def _format_published(name: str, table: Table) -> str:
-    """Format a table's rows by name with their printed numbers."""
     headings = [(column.name, COLUMNS[metric]) for column in table.columns for metric in column.metrics]
     rows = [[row.name, row.marked_label, *map(_number, table.published(row).values())] for row in table.rows]
     return f"{name}: {table.heading}\n" + aligned([("", "row"), ("", ""), *headings], rows, left=2)

@@ -68,12 +68,15 @@ def further_results(folder: RunFolder, config: Config) -> Iterator[tuple[SearchK
 def published_results(config: Config) -> list[Published]:
     """List the papers' numbers for this configuration; equal numbers of several tables are one item."""
     data, printed = config.data.name, []
+    ours = flat(dump_config(config)) | {"model.pretrained": not config.model.from_scratch}
     for name in list_tables():
         table = load_table(name)
         for row in table.rows if data in table.sets else ():
             if row.published and row.config and not row.stand_in:
                 recipe = load_config(config_of(name, row, data), [*row.overrides, *table.sets[data]])
-                if not _differences(config, recipe):
+                # A row's recipe starts from ImageNet weights.
+                theirs = flat(dump_config(recipe)) | {"model.pretrained": True}
+                if not differing_keys(ours, theirs, NOT_OF_THE_RECIPE):
                     printed += _printed(table, row, recipe)
     merged: list[Published] = []
     for one in sorted(printed, key=lambda one: len(one.metrics), reverse=True):
@@ -93,10 +96,3 @@ def _printed(table: Table, row: Row, recipe: Config) -> Iterator[Published]:
             key = search_key(column.data, recipe.evaluation, column.search)
             metrics = {name: n for name in column.metrics if (n := numbers[column.name, name]) is not None}
             yield Published(key, [table.source], row.label.removesuffix(" (Ours)"), metrics)
-
-
-def _differences(config: Config, recipe: Config) -> list[str]:
-    """List the keys in which a run differs from a row's recipe, which starts from ImageNet weights."""
-    ours, printed = (flat(dump_config(one)) for one in (config, recipe))
-    ours["model.pretrained"], printed["model.pretrained"] = not config.model.from_scratch, True
-    return differing_keys(ours, printed, NOT_OF_THE_RECIPE)

@@ -4,6 +4,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,22 +62,17 @@ def require_switch(name: str, value: object) -> None:
 
 
 def plain(value: object) -> object:
-    """Numbers of NumPy as Python's own, also those of a sequence; anything else as it is."""
+    """Numbers and arrays of NumPy as Python's own, also those of a sequence; anything else as it is."""
     if isinstance(value, list | tuple):
         return type(value)(map(plain, value))
-    return value.tolist() if _is_of_numpy(value) else value
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def _number(value: object) -> float | None:
-    """A number, Python's or NumPy's, as Python's; None for anything else, such as an array of one."""
-    if _is_of_numpy(value) and not hasattr(value, "__len__"):
-        value = value.item()
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _is_of_numpy(value: object) -> bool:
-    """An array or a scalar, without an import of NumPy, which --help does not wait for."""
-    return type(value).__module__ == "numpy" and hasattr(value, "tolist")
+    """A number, Python's or NumPy's, as Python's; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return int(value) if isinstance(value, Integral) else float(value)
 
 
 def number(name: str, value: object, least: float, below: float = math.inf) -> float:

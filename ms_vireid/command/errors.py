@@ -1,7 +1,6 @@
 """A user's mistake as one line: what is wrong, where, and what to do. Of many problems it names ten."""
 
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,14 +28,6 @@ def printable(text: str) -> str:
     """Escape what breaks lines, controls terminals or changes the direction of writing in a text, such as a file's
     name."""
     return "".join(one if one.isprintable() or one in _JOINERS else repr(one)[1:-1] for one in text)
-
-
-def unreadable(text: str) -> str | None:
-    """Say what to do about a name of a file, or an argument, that holds control characters, that is not UTF-8, or that
-    a locale without UTF-8 misreads; None for a good one."""
-    if (encoding := sys.getfilesystemencoding()) != "utf-8" and not text.isascii():
-        return f"set PYTHONUTF8=1, as this locale's encoding is {encoding}"
-    return None if text.isprintable() else "rename"
 
 
 def one_line(text: str) -> str:

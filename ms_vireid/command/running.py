@@ -23,7 +23,7 @@ from pathlib import Path
 
 from ms_vireid.command import starting
 from ms_vireid.command.arguments import SEED, Bounds
-from ms_vireid.command.errors import FULL, InputError, one_line, printable, shown, unreadable
+from ms_vireid.command.errors import FULL, InputError, one_line, printable
 from ms_vireid.command.names import BACKENDS, CONFIG_ROOT
 
 CHECKOUT = Path(__file__).resolve().parents[2] / "pyproject.toml"
@@ -127,7 +127,7 @@ def add_layout(parser: Parser) -> None:
 
 
 def add_inference(parser: Parser) -> None:
-    """Add the arguments that `inference.start_inference` reads."""
+    """Add the arguments that `search.start.start_inference` reads."""
     add_device(parser)
     parser.add_argument(
         "--backend",
@@ -174,16 +174,14 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _check_surroundings() -> None:
-    """Raise InputError if the folder that we are in was deleted, at which MindSpore's import ends the process, or for
-    its name or an argument that a locale without UTF-8 misreads."""
+    """Raise InputError in a locale that misreads names, and if the folder that we are in was deleted, at which
+    MindSpore's import ends the process."""
+    if (encoding := sys.getfilesystemencoding()) != "utf-8":
+        raise InputError(f"this locale reads names of files as {encoding}, not UTF-8; set PYTHONUTF8=1")
     try:
-        folder = os.getcwd()
+        os.getcwd()
     except OSError as error:
         raise InputError(f"the working folder no longer exists ({error.strerror}); cd to another one") from None
-    if sys.getfilesystemencoding() != "utf-8":
-        for text in (*sys.argv, folder):
-            if not text.isascii():
-                raise InputError(f"{text!r} is misread; {unreadable(text)}")
 
 
 @contextmanager
@@ -191,6 +189,7 @@ def in_one_line() -> Iterator[None]:
     """Turn whatever is wrong outside into an InputError with the line that `run` prints: in a block, or as a decorator
     in a function that is called from Python."""
     try:
+        _check_surroundings()
         yield
     except Exception as error:
         if (problem := _outside(error)) is None:
@@ -229,8 +228,6 @@ def _outside(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and FULL.search(str(error))):
         said = str(error).partition("\n")[0] or "no size is known"
         return f"out of memory ({said}); make the model, the batch or data.image_size smaller, or use a larger machine"
-    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
-        return f"{shown(error.object)} cannot be a file name here; {unreadable(error.object)}"
     if isinstance(error, UNDECODABLE):
         return f"the input cannot be decoded ({type(error).__name__}: {error}); use another copy"
     return None

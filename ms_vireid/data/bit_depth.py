@@ -10,7 +10,7 @@ import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse, summary
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress
 from ms_vireid.config.schema import Range, ValueRanges
 from ms_vireid.data.pictures import BrokenPictureError, open_picture, read_pixels
 from ms_vireid.data.pixel_formats import is_high_bit_depth, values_of

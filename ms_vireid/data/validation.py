@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, one_line, refuse, summary, unreadable
-from ms_vireid.command.progress import progress
+from ms_vireid.command.errors import InputError, one_line, refuse, summary
+from ms_vireid.command.printing import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
 from ms_vireid.data.bit_depth import Formats, look_at, measure_ranges, notes_on, refuse_unreadable
@@ -79,14 +79,14 @@ def walk(root: Path, quiet: bool = False) -> Walk:
 
 
 def refuse_names(names: Iterable[str], root: Path) -> None:
-    """Raise InputError for names that cannot be read and printed, as `unreadable` says."""
+    """Raise InputError for names that cannot be printed, or are not UTF-8."""
     _refuse_names(((repr(name), name) for name in names), root)
 
 
 def _refuse_names(names: Iterable[tuple[str, str]], where: Path) -> None:
     """names: as they are shown, and as they are."""
-    problems = {shown: remedy for shown, name in names if (remedy := unreadable(name))}
-    refuse(problems, f"{where}: unprintable names", next(iter(problems.values()), ""))
+    problems = dict.fromkeys(shown for shown, name in names if not name.isprintable())
+    refuse(problems, f"{where}: unprintable names", "rename")
 
 
 def read_lines(listing: Path, remedy: str) -> list[str]:

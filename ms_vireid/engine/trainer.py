@@ -10,7 +10,7 @@ from mindspore import Tensor
 
 from ms_vireid.backends.backend import Backend, Step
 from ms_vireid.command.errors import FULL, InputError
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, StageConfig
 from ms_vireid.data.batches import TrainingBatches

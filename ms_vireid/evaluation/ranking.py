@@ -113,12 +113,11 @@ def query_groups(
     protocol: str,
     unmatched: bool = False,
 ) -> list[QueryGroup]:
-    """Group the queries that have a match, and with `unmatched` the others too, by what they match and ignore; raises
-    ValueError as evaluate_ranking."""
+    """Group the queries that have a match, and with `unmatched` the others too, by what they match and ignore. ids: as
+    `columns_of` returns them. Raises ValueError as evaluate_ranking for other arguments."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}: choose one of {', '.join(PROTOCOLS)}")
     shape = len(query_ids), len(gallery_ids)
-    query_ids, gallery_ids = columns_of("ids", query_ids, gallery_ids, shape)
     if protocol == "regdb":  # no query ignores anything
         query_places, gallery_places = np.zeros(shape[0]), np.ones(shape[1])
     elif protocol == "sysu_mm01":  # place 1 has cameras 3 (infrared) and 2 (visible); no others share a place

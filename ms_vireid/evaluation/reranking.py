@@ -28,7 +28,8 @@ def rerank(queries: np.ndarray, gallery: np.ndarray, k1: int = K1, k2: int = K2,
     require_memory(size, "re-ranking", "search fewer pictures, or leave --rerank out")
     k1 = min(k1, count - 1)
     nearest = np.concatenate([np.argsort(d, axis=1, kind="stable")[:, : k1 + 1] for _, d in _distances(joint)])
-    reciprocal, half = (_reciprocal(nearest[:, : k + 1]) for k in (k1, round(k1 / 2)))
+    near = [_indicator(nearest[:, : k + 1]) for k in (k1, round(k1 / 2))]
+    reciprocal, half = ((one * one.T).tocsr() for one in near)
     shared = (reciprocal * (reciprocal @ half.T)).tocsr()  # how many of R(q, k1 / 2) are in R(p, k1), of q in R(p, k1)
     shared.data = (3 * shared.data >= 2 * np.diff(half.indptr)[shared.indices]).astype(np.float32)
     expanded = (reciprocal + shared @ half).tocsr()
@@ -61,11 +62,6 @@ def _indicator(members: np.ndarray) -> csr_array:
     count, width = members.shape
     ones = np.ones(members.size, np.float32)
     return csr_array((ones, members.ravel(), np.arange(0, members.size + 1, width)), shape=(count, count))
-
-
-def _reciprocal(members: np.ndarray) -> csr_array:
-    near = _indicator(members)
-    return (near * near.T).tocsr()
 
 
 @njit()

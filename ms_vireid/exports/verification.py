@@ -154,8 +154,8 @@ def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[i
     """Measure a graph's largest error, relative to the largest entry of the checkpoint's features, in batches of each
     size; pictures repeat to fill the last batch.
 
-    Raises ValueError for features of a wrong shape, not finite, the same for each picture, or off by more than the
-    limit.
+    Raises ValueError for features of a wrong shape, or off by more than the limit: those of a graph that ignores its
+    pictures are, as the checkpoint's differ by more.
     """
     worst, (count, width) = 0.0, expected.features.shape
     for size in batch_sizes:
@@ -165,13 +165,9 @@ def largest_error(compute: Compute, expected: Reference, batch_sizes: Sequence[i
         where = f"in batches of {size}"
         if features.shape != (len(index), width):
             raise ValueError(f"its features are {list(features.shape)} {where}, not {[len(index), width]}")
-        if not np.isfinite(features).all():
-            raise ValueError(f"its features are not finite {where}")
-        if len(np.unique(features, axis=0)) == 1:
-            raise ValueError(f"it returns the same vector for each picture {where}")
         difference = np.abs(features - expected.features[index]).max(1)
         error = float(difference.max() / np.abs(expected.features).max())
-        if error > expected.limit:
+        if not error <= expected.limit:  # also if it is NaN
             file = f" of '{expected.files[index[difference.argmax()]]}'" if expected.files else ""
             raise ValueError(f"its features{file} are {error:.1e} off {where}, and the limit is {expected.limit:.1e}")
         worst = max(worst, error)

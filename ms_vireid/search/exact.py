@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress
 from ms_vireid.search.result import NOTHING
 
 _QUERIES = 1 << 10  # a block: the gallery is read once for each

@@ -1,7 +1,6 @@
 """Feature extraction that resumes: each batch is stored beside the output as soon as it is computed."""
 
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -18,8 +17,8 @@ from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
-from ms_vireid.files.checks import MAX_JSON_BYTES, read_bytes, read_json
-from ms_vireid.files.writing import FOLDER, TEMPORARY, lock, obstacle, reserve, write_json, write_rows
+from ms_vireid.files.checks import read_json
+from ms_vireid.files.writing import TEMPORARY, lock, make_folder, obstacle, reserve, write_json, write_rows
 
 if TYPE_CHECKING:
     from ms_vireid.search.features import FeatureExtractor
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 PARTIAL = ".partial"  # ends the name of a partial result
 STATE, FEATURES = "state.json", "features.bin"  # of a partial result: a `_State`, and float32 [N, width]
 LOCK = "lock"  # keeps other processes out
+_REMOVE = "remove the folder to start over, or choose another --output"
 
 
 class _State(BaseModel):
@@ -60,17 +60,14 @@ def partial_result(output: Path) -> Iterator[Path]:
     stays if the block fails. Raises InputError if another process has it, it holds something else, or it cannot be
     written."""
     partial = output.with_name(f"{output.name}{PARTIAL}")
-    try:
-        if os.path.lexists(partial):
-            _require_partial(partial)
-        partial.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
+    if os.path.lexists(partial) and not _is_partial(partial):
+        raise InputError(f"{partial}: already exists but is not a partial result; choose another --output")
+    make_folder(partial)
     folder_lock = lock(partial / LOCK)
     try:
         yield partial
-        _remove_files(partial)
-        (partial / LOCK).unlink(missing_ok=True)
+        for name in (FEATURES, STATE, LOCK):
+            (partial / name).unlink(missing_ok=True)
         with suppress(OSError):  # another process has started there
             partial.rmdir()
     finally:
@@ -85,7 +82,7 @@ def extract_resumably(
 
     partial: a `partial_result`, which holds the array. plan: what the features depend on besides the pictures and their
     size. Raises as `FeatureExtractor.by_batch` does, and InputError if no picture can be decoded, or, without
-    `skip_broken`, one of them, or `partial` cannot be written.
+    `skip_broken`, one of them, or `partial` is damaged or cannot be written.
     """
     batches = _Batches(images, extractor.image_size, extractor.batch_size, value_ranges=extractor.value_ranges)
     pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
@@ -101,9 +98,6 @@ def extract_resumably(
                 if not state.width:
                     state.width = rows.shape[1]
                     reserve(partial / FEATURES, 4 * len(images) * state.width)
-                if rows.shape[1] != state.width:
-                    problem = f"holds features of {state.width} dimensions, the model's have {rows.shape[1]}"
-                    raise InputError(f"{partial}: {problem}; remove it")
                 write_rows(partial / FEATURES, index, np.ascontiguousarray(rows, np.float32))
                 state.checksum = _chained(state.checksum, rows)
             state.batches += 1
@@ -118,51 +112,28 @@ def extract_resumably(
     return _rows(partial, len(images), state.width), state.broken
 
 
-def _remove_files(partial: Path) -> None:
-    for name in (FEATURES, STATE):
-        (partial / name).unlink(missing_ok=True)
+def _is_partial(partial: Path) -> bool:
+    """Whether this is the folder of a partial result, of plain files alone."""
+    if partial.is_symlink() or not partial.is_dir():
+        return False
+    files = [path for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)]
+    names = {path.name for path in files}
+    return (names <= {LOCK} or STATE in names <= {STATE, FEATURES, LOCK}) and not any(map(obstacle, files))
 
 
 def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
-    """Read the state of a partial result with this plan, or start a new one. Raises InputError if it cannot be
-    written."""
-    state = None
-    with suppress(InputError):  # missing or damaged: start anew below
-        state = read_json(partial / STATE, _State)
-    if state and state.plan == plan and _fits(partial, state, batches):
-        return state
-    if (partial / STATE).exists() or (partial / FEATURES).exists():
-        other = "of other pictures, another checkpoint or batch size"
-        say(f"note: {partial} is {other}, or damaged; starting over")
-    try:
-        _remove_files(partial)
-    except OSError as error:
-        raise InputError(f"{partial}: cannot be written ({error}); choose another --output") from None
+    """Read the state of a partial result with this plan, or start anew. Raises InputError for a damaged one."""
+    if (partial / STATE).exists():
+        state = read_json(partial / STATE, _State, "extract.py", _REMOVE)
+        if state.plan == plan:
+            if not _fits(partial, state, batches):
+                raise InputError(f"{partial}: its features are damaged; {_REMOVE}")
+            return state
+        say(f"note: {partial} is of other pictures, another checkpoint or batch size; starting over")
+        (partial / FEATURES).unlink(missing_ok=True)
     state = _State(plan=plan)
     write_json(partial / STATE, state.model_dump())
     return state
-
-
-def _require_partial(partial: Path) -> None:
-    """Raise InputError unless this is the folder of a partial result, whole or damaged."""
-    if obstacle(partial) == FOLDER:
-        names = {path.name for path in partial.iterdir() if not TEMPORARY.fullmatch(path.name)}
-        if names <= {LOCK} or (STATE in names <= {STATE, FEATURES, LOCK} and not _is_foreign(partial)):
-            return
-    raise InputError(f"{partial}: already exists but is not a partial result; choose another --output")
-
-
-def _is_foreign(partial: Path) -> bool:
-    """Whether one of the two files is not ours: a link for example, or another program's state.json."""
-    if any(map(obstacle, (partial / STATE, partial / FEATURES))):
-        return True
-    if (partial / FEATURES).exists():
-        return False
-    try:
-        tree = json.loads(read_bytes(partial / STATE, "file", MAX_JSON_BYTES))
-    except (InputError, ValueError, RecursionError):  # damaged
-        return False
-    return not isinstance(tree, dict) or "plan" not in tree
 
 
 def _fits(partial: Path, state: _State, batches: EvaluationBatches) -> bool:

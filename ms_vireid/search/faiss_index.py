@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress
 from ms_vireid.evaluation.ranking import first_fault
 from ms_vireid.files.checks import DAMAGED
 from ms_vireid.search.exact import search_exact
@@ -142,11 +142,10 @@ def load_index(path: Path) -> tuple[FaissIndex, Features]:
     check_columns(path, gallery, index.ntotal)
     check_names(path, gallery)
     kind = gallery.info.get("index")
-    if isinstance(index, faiss.IndexHNSW):
-        anew = f"rebuild it from the gallery's features: --gallery F.npz --index ivf --save-index {path}"
-        raise InputError(f"{path}: is an HNSW index, which this version does not read; {anew}")
     if kind not in KINDS or not isinstance(index, KINDS[kind]) or index.metric_type != faiss.METRIC_INNER_PRODUCT:
-        raise InputError(f"{path}: holds a {type(index).__name__}, not an index of {', '.join(KINDS)} by inner product")
+        wrong = f"holds a {type(index).__name__}, not an index of {', '.join(KINDS)} by inner product"
+        anew = f"--gallery F.npz --index ivf --save-index {path}"
+        raise InputError(f"{path}: {wrong}; rebuild it from the gallery's features: {anew}")
     if kind == "ivf":
         _check_lists(path, index)
     for rows, features in _stored(index):

@@ -133,17 +133,17 @@ def layout_of(path: Path, remedy: str) -> FolderLayout | None:
 @dataclass(frozen=True)
 class Pictures:
     """Pictures without features yet. names: N paths relative to `root`. identities: str [N], "" where unknown. layout:
-    how the paths were read; None if in several ways."""
+    how the paths were read."""
 
     root: Path
     names: tuple[Path, ...]
     images: ImageSet
     identities: np.ndarray
-    layout: FolderLayout | None = None
+    layout: FolderLayout
 
     def with_features(self, features: np.ndarray, info: dict) -> Features:
         """Attach features, float32 [N, C]. info: of a feature file, whose `images` and `tree` are filled in."""
-        tree = {"tree": self.layout.as_json()} if self.layout and self.layout.text else {}
+        tree = {"tree": self.layout.as_json()} if self.layout.text else {}
         return Features(
             features,
             np.array([name.as_posix() for name in self.names]),
@@ -295,13 +295,10 @@ def read_archive(path: Path, what: str, remedy: str) -> dict[str, np.ndarray | b
 
 
 def from_archive(path: Path, members: Mapping[str, np.ndarray | bytes], features: np.ndarray | None) -> Features:
-    """Put features and an archive's other columns together, still to be checked. Raises InputError if any is missing,
-    or `info` is not JSON."""
-    arrays = {name: members.get(name) for name in (*COLUMNS, "info")} | {"features": features}
-    if missing := sorted(name for name, array in arrays.items() if not isinstance(array, np.ndarray)):
-        raise InputError(f"{path}: is not a feature file: lacks {', '.join(missing)}; {_MAKE}")
+    """Put features and an archive's other columns together, still to be checked. Raises InputError if `info` is missing
+    or not JSON."""
     try:
-        arrays["info"] = json.loads(str(members["info"]))
+        info = json.loads(str(members.get("info")))
     except (ValueError, RecursionError):
         raise InputError(f"{path}: its info is not JSON; {_MAKE}") from None
-    return Features(**arrays)
+    return Features(features, *map(members.get, COLUMNS), info)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ms_vireid.backends.backend import Backend
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress
 from ms_vireid.config import Config
 from ms_vireid.config.schema import FULL, ValueRanges
 from ms_vireid.data.batches import EvaluationBatches, behind
@@ -71,12 +71,8 @@ class FeatureExtractor:
                 self._queues.setdefault(kind, RequestQueue(features, self.batch_size))
         return self._queues[kind].put(pixels)
 
-    def features_of(self, pixels: np.ndarray, modality: str) -> np.ndarray:
-        """Compute what `queue` queues: float32 [n, C]."""
-        return self.queue(pixels, modality).read()
-
     def checked(self, pixels: np.ndarray, modality: str, names: Sequence[object]) -> np.ndarray:
-        """As `features_of`; raises InputError as the function `checked` does."""
+        """Compute what `queue` queues: float32 [n, C]. Raises InputError as the function `checked` does."""
         return checked(self.queue(pixels, modality), names)
 
     def by_batch(self, batches: EvaluationBatches, start: int = 0, flip: bool = False) -> Iterator[tuple]:

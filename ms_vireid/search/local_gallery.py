@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,13 +13,8 @@ from ms_vireid.search.exact import search_exact
 from ms_vireid.search.feature_files import Features
 from ms_vireid.search.result import NOTHING, Entry, Hit, SearchResult, hits_of
 
-
-class Index(Protocol):
-    """What searches a gallery's features otherwise than exactly: `FaissIndex`."""
-
-    def search(
-        self, queries: np.ndarray, top_k: int, allowed: np.ndarray | None, breadth: int | None
-    ) -> tuple[np.ndarray, np.ndarray]: ...
+if TYPE_CHECKING:
+    from ms_vireid.search.faiss_index import FaissIndex  # needs FAISS, which is optional
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +23,7 @@ class LocalGallery:
 
     name: str
     content: Features
-    index: Index | None = None
+    index: "FaissIndex | None" = None
 
     def __len__(self) -> int:
         return len(self.content)
@@ -70,12 +65,9 @@ class LocalGallery:
         if widths[0] != widths[1]:
             dimensions = f"features of {widths[1]} dimensions, the queries' have {widths[0]}"
             raise InputError(f"{self.name}: {dimensions}; extract again")
-        ours, theirs = (features.info["checkpoint"]["sha256"] for features in (queries, self.content))
-        if ours != theirs:
-            checkpoints = f"features of another checkpoint ({theirs[:12]}) than the queries' ({ours[:12]})"
-            raise InputError(f"{self.name}: {checkpoints}; extract again")
         if queries.made_by != self.content.made_by:
-            raise InputError(f"{self.name}: its data.sixteen_bit is not the queries'; extract again")
+            other = "of another checkpoint, or made with another data.sixteen_bit, than the queries'"
+            raise InputError(f"{self.name}: features {other}; extract again")
 
     def _of_cameras(self, cameras: Sequence[int]) -> np.ndarray:
         """Mark the pictures of these cameras: bool [N]."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress
 from ms_vireid.devices import runtime
 from ms_vireid.files.writing import require_folder
 from ms_vireid.search.feature_files import Features
@@ -53,23 +53,22 @@ def check_gallery(address: str, collection: str, create: bool) -> None:
         rule = "a letter or _ of ASCII, then up to 254 of them and digits"
         raise InputError(f"--collection {collection[:80]!r}: is not a valid name in Milvus, which takes {rule}")
     if "://" in address:
-        _check_server(name, address)
+        if not _is_server(address):
+            example = "http://HOST:PORT or https://HOST:PORT, HOST a name or an IPv4 address"
+            raise InputError(f"{name}: is not a server's address; give {example}")
     elif not address.endswith(".db"):
         raise InputError(f"{name}: the embedded gallery's name must end in .db; a server's is http://...")
     else:
         _check_folder(name, Path(address), create)
 
 
-def _check_server(name: str, address: str) -> None:
+def _is_server(address: str) -> bool:
     try:
         parts = urlsplit(address)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise InputError(f"{name}: {error}; a server's address is http://HOST:PORT") from None
-    if parts.scheme not in ("http", "https") or not host or not host.isprintable() or " " in host:
-        raise InputError(f"{name}: is not a server's address; give http://HOST:PORT or https://HOST:PORT")
-    if ":" in host:
-        raise InputError(f"{name}: pymilvus does not take IPv6 addresses; give a host name")
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:  # of a port, or of brackets
+        return False
+    return parts.scheme in ("http", "https") and host != "" and host.isprintable() and not set(host) & {" ", ":"}
 
 
 def _check_folder(name: str, path: Path, create: bool) -> None:
@@ -97,12 +96,12 @@ class MilvusGallery:
         check_gallery(address, collection, create)
         self.name = f"milvus:{_without_password(address)}"
         self.collection = collection
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        for library in ("pymilvus", "milvus_lite"):  # which also log the errors that they raise
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         served = "://" in address
         self._limit = {"timeout": _REPLY} if served else {}
-        local = "another process may have it open, or it is not milvus-lite's"
-        hint = "check the address, and that the server runs" if served else local
-        with _io_errors(self.name), self._errors(hint):
+        local = "close it in other processes, check that its folder can be written, or choose another place"
+        with self._errors("check the address, and that the server runs" if served else local):
             self.client = MilvusClient(address, timeout=_CONNECTION)
 
     def close(self) -> None:
@@ -240,27 +239,6 @@ class MilvusGallery:
             problem = error.details() if isinstance(error, RpcError) else error.message
             check = "check the server" if self._limit else "free space, or check the folder"
             raise InputError(f"{self.name}: {problem}; {hint or f'{check}, or choose another --collection'}") from None
-
-
-@contextmanager
-def _io_errors(name: str) -> Iterator[None]:
-    """Add the reason to an InputError of the block if milvus-lite could not read or write: only its log has it."""
-    failures: list[BaseException] = []
-    log, handler = logging.getLogger("milvus_lite"), logging.Handler()
-    handler.emit = lambda record: failures.append(record.exc_info[1]) if record.exc_info else None
-    log.setLevel(logging.ERROR)
-    log.propagate = False
-    log.addHandler(handler)
-    try:
-        yield
-    except InputError:
-        if why := next((error.strerror for error in failures if isinstance(error, OSError)), None):
-            remedy = "milvus-lite writes there even to search: free space, or choose another place"
-            raise InputError(f"{name}: cannot be opened ({why}); {remedy}") from None
-        raise
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(logging.CRITICAL)
 
 
 def _entry(hit: Mapping) -> Entry:

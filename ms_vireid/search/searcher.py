@@ -9,15 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ms_vireid.command.arguments import (
-    SIMILARITY,
-    as_path,
-    number_within,
-    require,
-    require_choice,
-    require_switch,
-    whole_number,
-)
+from ms_vireid.command import arguments
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.command.running import in_one_line
@@ -47,8 +39,8 @@ class Searcher:
 
     @in_one_line()
     def __init__(self, checkpoint: str | Path, device: str = "auto", backend: str = "auto", tf32: bool = False):
-        checkpoint = as_path("checkpoint", checkpoint)
-        require_switch("tf32", tf32)
+        checkpoint = arguments.as_path("checkpoint", checkpoint)
+        arguments.require_switch("tf32", tf32)
         self.device, self.backend = begin(device, backend, checkpoint, tf32=tf32)
         (self.trained,) = load_trained([checkpoint], self.backend)
         self._extractor = dataclasses.replace(self.trained.extractor, workers=0)
@@ -72,14 +64,14 @@ class Searcher:
         """gallery: how pictures in its tree are read."""
         DEVICE.require_own_process()
         single = isinstance(pictures, str | os.PathLike | Image.Image | np.ndarray)
-        require(single or isinstance(pictures, Iterable), "pictures", pictures, "paths, PIL images or arrays")
+        arguments.require(single or isinstance(pictures, Iterable), "pictures", pictures, "paths, PIL images or arrays")
         pictures = [pictures] if single else list(pictures)
         if not pictures:
             raise InputError("no pictures are given")
-        require_choice("modality", modality, (*MODALITIES, "auto"))
-        require(isinstance(layout, str), "layout", layout, "a text")
+        arguments.require_choice("modality", modality, (*MODALITIES, "auto"))
+        arguments.require(isinstance(layout, str), "layout", layout, "a text")
         if all(isinstance(one, str | os.PathLike) for one in pictures):
-            paths = [as_path("pictures", one) for one in pictures]
+            paths = [arguments.as_path("pictures", one) for one in pictures]
             source = read_source(paths, modality, "pictures", layout, gallery)
             if isinstance(source, Pictures):
                 source = source.with_features(self._extractor.extract(source.images), self._info)
@@ -105,11 +97,11 @@ class Searcher:
         and the whole gallery. by_identity: find `top_k` people, with the most similar picture of each. threshold:
         return only similarities of at least this, which may be none.
         """
-        top_k = whole_number("top_k", top_k, 1)
-        require_switch("rerank", rerank)
-        require_switch("by_identity", by_identity)
+        top_k = arguments.whole_number("top_k", top_k, 1)
+        arguments.require_switch("rerank", rerank)
+        arguments.require_switch("by_identity", by_identity)
         if threshold is not None:
-            threshold = number_within("threshold", threshold, SIMILARITY)
+            threshold = arguments.number_within("threshold", threshold, arguments.SIMILARITY)
         searched = gallery if isinstance(gallery, Features) else self.features(gallery)
         check_features("gallery", searched)
         queries = query if isinstance(query, Features) else self._features_of(query, "auto", AUTO, searched.layout)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from itertools import accumulate
 from pathlib import Path
-from unicodedata import category, east_asian_width
+from unicodedata import east_asian_width
 
 import matplotlib as mpl
 from matplotlib import font_manager as fonts
@@ -40,7 +40,6 @@ _CHINESE = (  # fonts; of Noto's collection Matplotlib before 3.11 sees the Japa
     *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "STHeiti", "Arial Unicode MS"),
     *("Noto Serif CJK SC", "Noto Serif CJK JP", "Source Han Serif SC", "SimSun", "Songti SC", "AR PL UMing CN"),
 )
-_INSTALL = "install a Chinese font, for example Noto CJK (Debian, Ubuntu: apt install fonts-noto-cjk)"
 _STYLE = {
     "text.parse_math": False,  # a $ in a name is a $
     "font.size": 8,
@@ -74,14 +73,7 @@ def styled(draw: Callable) -> Callable:
 @cache
 def _families() -> tuple[str, ...]:
     """The fonts of all text: DejaVu Sans and, for what it lacks, a Chinese one, if there is one."""
-    manager = fonts.fontManager
-    if not set(_CHINESE) & set(manager.get_font_names()):  # Matplotlib's list may be older than a font
-        for path in sorted(set(fonts.findSystemFonts()) - {font.fname for font in manager.ttflist}):
-            try:
-                manager.addfont(path)
-            except (OSError, RuntimeError, ValueError):  # no font, or of a kind that Matplotlib cannot read
-                continue
-    installed = set(manager.get_font_names())
+    installed = set(fonts.fontManager.get_font_names())
     return "DejaVu Sans", *[name for name in _CHINESE if name in installed][:1]
 
 
@@ -99,8 +91,9 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
     if missing := list(_without_glyph):
         written = f"{ascii(missing[0])[1:-1]}{' and so on' if missing[1:] else ''}"
-        remedy = f"; {_INSTALL}" if any(map(_is_east_asian, missing)) else ""
-        say(f"note: no font here has {first_few(missing)}, written as {written}{remedy}")
+        remedy = "install one, such as Noto CJK (Debian, Ubuntu: apt install fonts-noto-cjk)"
+        again = f"and remove Matplotlib's list of fonts in {mpl.get_cachedir()}"
+        say(f"note: no font here has {first_few(missing)}, written as {written}; {remedy}, {again}")
         _without_glyph.clear()
 
 
@@ -119,13 +112,8 @@ def shortened(name: str, longest: int = LONGEST_NAME, is_text: bool = False) -> 
 
 
 def _beginning(text: str, columns: int) -> str:
-    """As much of a text as fits into so many columns."""
     ends = accumulate(2 if east_asian_width(one) in "WF" else 1 for one in text)
     return text[: sum(end <= columns for end in ends)]
-
-
-def _is_east_asian(character: str) -> bool:
-    return east_asian_width(character) in "WF" and category(character) != "So"  # which are emoji
 
 
 @cache

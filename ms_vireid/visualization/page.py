@@ -142,7 +142,6 @@ def _number(value: float | None, sign: str = "") -> str:
 
 
 def _result_notes(run: RunView) -> list[str]:
-    """Remark on the result: whether there is one, and whether there are published numbers."""
     config, notes = run.config, []
     if unfinished := run.unfinished():
         notes.append(f"No result yet ({unfinished}): train.py --resume auto goes on and ends with the evaluation.")
@@ -206,7 +205,6 @@ def _facts(record: RunRecord) -> dict[str, str]:
 
 
 def _sections(config: Config) -> dict[str, str]:
-    """Dump the resolved configuration as YAML, by section, without absent loss terms."""
     tree = dump_config(config)
     for stage, described in zip(config.stages, tree["stages"], strict=True):
         described["losses"] = {name: described["losses"][name] for name in stage.losses.terms()}

@@ -58,7 +58,7 @@ def _evaluate(config: Config) -> None:
     model = build_model(config, inference=True).set_train(False)
     graph = backend_named("graph")
     graph.accelerate(model)
-    FeatureExtractor(model, graph, SIZE, len(LABELS)).features_of(_images(), "visible")
+    FeatureExtractor(model, graph, SIZE, len(LABELS)).queue(_images(), "visible").read()
 
 
 def _images() -> np.ndarray:

@@ -130,7 +130,7 @@ def _trained(config: Config, named: Backend, model: ReIDModel, optimizer: GroupO
     model.set_train(False)
     extractor = FeatureExtractor(model, named, SIZE, len(LABELS) // 2)
     halves = images()[:4], images()[4:]
-    features = [extractor.features_of(half, of) for half, of in zip(halves, ("visible", "infrared"), strict=True)]
+    features = [extractor.queue(half, of).read() for half, of in zip(halves, ("visible", "infrared"), strict=True)]
     return {"losses": np.array(losses), "features": np.concatenate(features), "left": list(named.notes)}
 
 

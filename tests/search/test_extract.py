@@ -19,7 +19,7 @@ from ms_vireid.search import extraction
 from ms_vireid.search.feature_files import load_features
 from ms_vireid.search.start import load_trained
 
-from ..data.tree import truncate, write_folder, write_llcm, write_picture, write_regdb, write_sysu_mm01
+from ..data.tree import truncate, write_folder, write_picture
 from ..files.test_damage import DAMAGES
 from ..test_train import command, refusal
 from ..tiny_models import write_checkpoint
@@ -94,38 +94,6 @@ def test_a_list_writes_nothing_outside_the_new_folder(run_extract, pictures, tmp
     said = refusal(capfd, run_extract, pictures, "--list", "list.txt", output="features")
     assert f"list.txt: pictures that do not lie below --images: 2 (../visible/0009/0.jpg, {outside}); write a" in said
     assert len(list(tmp_path.rglob("*.npy"))) == 0
-
-
-def layout(root):
-    pictures = [path.relative_to(root) for path in sorted(root.rglob("*")) if path.suffix.lower() in (".jpg", ".bmp")]
-    images, people = read_layout(root, pictures, find_layout(root, pictures))
-    rows = zip(pictures, images.infrared.tolist(), people.tolist(), images.cameras.tolist(), strict=True)
-    return {path.as_posix(): row for path, *row in rows}
-
-
-LAYOUTS = {
-    "cam4/0001": (write_sysu_mm01, [False, "0001", 4]),
-    "cam3/0001": (write_sysu_mm01, [True, "0001", 3]),
-    "Thermal/train1": (write_regdb, [True, "train1", -1]),
-    "Visible/test0": (write_regdb, [False, "test0", -1]),
-    "visible/anna": (write_folder, [False, "anna", -1]),
-    "test_nir/cam2": (write_llcm, [True, "test/0351", 2]),  # whose cameras take both modalities
-    "test_vis/cam3": (write_llcm, [False, "test/0003", 3]),
-    "nir/0002": (write_llcm, [True, "0002", 2]),  # the camera is in the name
-}
-
-
-@pytest.mark.parametrize(("folder", "said"), LAYOUTS.items(), ids=LAYOUTS)
-def test_the_layouts_of_the_data_sets_are_read(tmp_path, folder, said):
-    write, row = said
-    found = [held for path, held in layout(write(tmp_path)).items() if path.startswith(folder)]
-    assert found
-    assert all(held == row for held in found)
-
-
-def test_a_folder_within_a_layout_is_read_by_its_own_name(tmp_path):
-    root = write_sysu_mm01(tmp_path) / "cam3" / "0001"
-    assert set(map(tuple, layout(root).values())) == {(True, "0001", 3)}
 
 
 def test_folders_that_say_nothing_need_the_modality(run_extract, tmp_path, capfd):
@@ -229,75 +197,75 @@ def claiming(partial, change):
     write_json(partial / "state.json", state)
 
 
-def of_width_8(partial):
-    claiming(partial, lambda state: state.update(batches=0, checksum="", width=8))
-    os.truncate(partial / "features.bin", 4 * 16 * 8)
-
-
 def flipped(content):
     middle = len(content) // 2
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
+def stated(change):
+    return lambda partial, images: claiming(partial, change)
+
+
+def linked(partial, images):
+    """To a file of the user's."""
+    (partial / "features.bin").rename(images / "mine")
+    (partial / "features.bin").symlink_to(images / "mine")
+
+
+NOT_OURS = "already exists but is not a partial result; choose another --output"
+DAMAGED = "its features are damaged; remove the folder to start over, or choose another --output"
 SPOILED = {
-    "other pictures": lambda partial, images: (images / "visible/0001/0.jpg").touch(),
-    "no features": lambda partial, images: (partial / "features.bin").unlink(),
-    "no journal": lambda partial, images: (partial / "state.json").write_text(""),
-    "a journal that says more": lambda partial, images: claiming(partial, lambda state: state.update(batches=4)),
-    "a journal that says less": lambda partial, images: claiming(partial, lambda state: state.update(batches=1)),
-    "broken beyond its length": lambda partial, images: claiming(
-        partial, lambda state: state.update(broken={"999": "gone"})
+    "no features": (lambda partial, images: (partial / "features.bin").unlink(), DAMAGED),
+    "a state that says more": (stated(lambda state: state.update(batches=4)), DAMAGED),
+    "a state that says less": (stated(lambda state: state.update(batches=1)), DAMAGED),
+    "broken beyond its length": (stated(lambda state: state.update(broken={"999": "gone"})), DAMAGED),
+    "broken in a batch to come": (stated(lambda state: state.update(broken={"15": "gone"})), DAMAGED),
+    "a width before the first batch": (stated(lambda state: state.update(batches=0, checksum="", width=8)), DAMAGED),
+    "another width": (stated(lambda state: state.update(width=8)), DAMAGED),
+    "fewer batches than none": (stated(lambda state: state.update(batches=-1)), "state.json: is not what extract.py"),
+    "a state of another program": (
+        lambda partial, images: (partial / "state.json").write_text('{"mine": 1}'),
+        "state.json: is not what extract.py writes",
     ),
-    "broken in a batch to come": lambda partial, images: claiming(
-        partial, lambda state: state.update(broken={"15": "gone"})
-    ),
-    "fewer batches than none": lambda partial, images: claiming(partial, lambda state: state.update(batches=-1)),
-    "a width before the first batch": lambda partial, images: of_width_8(partial),
-    "another width": lambda partial, images: claiming(partial, lambda state: state.update(width=8)),
-    "another version": lambda partial, images: claiming(partial, lambda state: state["plan"].update(version="0")),
-    "another run": lambda partial, images: claiming(partial, lambda state: state["plan"].update(checkpoint="0")),
+    "no state": (lambda partial, images: (partial / "state.json").unlink(), NOT_OURS),
+    "a file of the user's": (lambda partial, images: (partial / "mine.txt").write_text("mine"), NOT_OURS),
+    "a link": (linked, NOT_OURS),
 }
 for damage, change in {"a bit flipped": flipped, **DAMAGES}.items():
-    for name in ("state.json", "features.bin"):
-        SPOILED[f"{name} {damage}"] = lambda partial, images, name=name, change=change: (partial / name).write_bytes(
-            change((partial / name).read_bytes())
+    for name, said in (("state.json", "state.json: is not what extract.py writes"), ("features.bin", DAMAGED)):
+        SPOILED[f"{name} {damage}"] = (
+            lambda partial, images, name=name, change=change: (partial / name).write_bytes(
+                change((partial / name).read_bytes())
+            ),
+            said,
         )
 
 
-@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
-def test_a_partial_result_that_does_not_fit_is_begun_anew(run_extract, pictures, tmp_path, capfd, spoil):
+@pytest.fixture
+def stopped(run_extract, pictures, tmp_path, capfd):
+    """What a run leaves that a broken picture in the last of its four batches has stopped."""
     truncate(pictures / "infrared/0007/1.jpg", keep=0.95)  # it opens
     refusal(capfd, run_extract, pictures)
-    partial = tmp_path / "features.npz.partial"
-    assert json.loads((partial / "state.json").read_text())["batches"] == 3
-    spoil(partial, pictures)
+    return tmp_path / "features.npz.partial"
+
+
+@pytest.mark.parametrize(("spoil", "said"), SPOILED.values(), ids=SPOILED)
+def test_a_partial_result_that_is_damaged_is_refused_and_left_alone(run_extract, pictures, stopped, capfd, spoil, said):
+    spoil(stopped, pictures)
+    before = {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != "lock"}
+    assert said in refusal(capfd, run_extract, pictures, "--skip-broken")
+    assert {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != "lock"} == before
+
+
+@pytest.mark.parametrize("key", ["pictures", "version", "checkpoint"])
+def test_a_partial_result_of_another_run_is_begun_anew(run_extract, pictures, stopped, capfd, key):
+    if key == "pictures":
+        (pictures / "visible/0001/0.jpg").touch()
+    else:
+        claiming(stopped, lambda state: state["plan"].update({key: "0"}))
     found = run_extract(pictures, "--skip-broken")
     assert np.linalg.norm(found.features, axis=1) == pytest.approx(np.ones(15), abs=1e-6)
-    assert "is of other pictures, another checkpoint or batch size, or damaged; starting over" in capfd.readouterr().out
-    assert len(found) == 15
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"mine.txt": "mine"},
-        {"mine.txt": "mine", "state.json": ""},
-        {"features.bin": "mine"},
-        {"state.json": '{"mine": 1}'},
-        {"state.json": "../mine.txt"},
-        {"state.json": "", "features.bin": "../mine.txt"},
-    ],
-)
-def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_path, capfd, files):
-    (tmp_path / "mine.txt").write_text("mine")
-    partial = tmp_path / "features.npz.partial"
-    partial.mkdir()
-    for name, content in files.items():
-        path = partial / name
-        path.symlink_to(content) if content.startswith("..") else path.write_text(content)
-    assert "already exists but is not a partial result; choose" in refusal(capfd, run_extract, pictures)
-    assert {path.name for path in partial.iterdir()} == files.keys()
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert "is of other pictures, another checkpoint or batch size; starting over" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -305,9 +273,7 @@ def test_a_folder_of_something_else_is_left_alone(run_extract, pictures, tmp_pat
     [
         (("--output", "features.txt"), "--output features.txt: the file's name must end in .npz or .csv"),
         (("--output", "pictures"), "--output pictures: is "),
-        (("--output", "nowhere/f.npz"), "--output nowhere/f.npz: its folder does not exist"),
         (("--images", "nowhere"), "nowhere: no such folder; give the folder of the pictures with --images"),
-        (("--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("--list", "nowhere.txt"), "nowhere.txt: no such list; give one path a line"),
     ],
 )

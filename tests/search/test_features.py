@@ -102,5 +102,5 @@ def test_a_graph_is_compiled_once_for_each_way_through_the_model_and_fills_up_sm
     for count in (4, 1, 3):
         pixels = rng.standard_normal((count, 3, *SIZE)).astype(np.float32)
         for modality in ("visible", "infrared"):
-            np.testing.assert_array_equal(extractor.features_of(pixels, modality), pixels[:, :, 0, 0])
+            np.testing.assert_array_equal(extractor.queue(pixels, modality).read(), pixels[:, :, 0, 0])
     assert sorted(extractor._queues) == graphs

@@ -137,11 +137,6 @@ def test_curves_of_a_run(draw, tmp_path):
     [
         (("gradcam", "--checkpoint", "P", "P", "P", "--images", "V"), "--checkpoint: 3 given, gradcam takes at most 2"),
         (("gradcam", "--checkpoint", "P", "--images", "loose.jpg"), "loose.jpg: its folders do not say the modality"),
-        (
-            ("gradcam", "--checkpoint", "P", "--images", "no.jpg", "--modality", "visible"),
-            "no.jpg: cannot be decoded as a picture",
-        ),
-        (("ranking", "--checkpoint", "nowhere.safetensors"), "nowhere.safetensors: no such checkpoint file"),
         (("ranking", "--checkpoint", "P", "--query", *51 * ["a"]), "--query, pictures: 51: must be at most 50"),
         (("gradcam", "--checkpoint", "P", "--images", *51 * ["a"]), "--images, pictures: 51: must be at most 50 (a"),
         (("ranking", "--checkpoint", "P", "P"), "--checkpoint: 2 given, ranking takes at most 1"),
@@ -164,16 +159,3 @@ def test_a_test_set_without_a_match_is_refused(draw, checkpoints, data, capfd, t
     accept_changes(root)
     said = refusal(capfd, draw, "ranking", "--checkpoint", checkpoints["pmt"], "--data-root", root)
     assert said.startswith(f"error: {root}: none of the 4 queries has a match in its gallery of 12 images")
-
-
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [("figure.pdf", "the file's name must end in .png or .svg"), ("no/figure.png", "its folder does not exist")],
-)
-def test_an_output_that_cannot_be_is_refused_before_the_work(draw, capfd, output, said):
-    assert refusal(capfd, draw, "curves", "nowhere", output=output).startswith(f"error: --output {output}: {said}")
-
-
-def test_without_the_extra_one_line_says_how_to_get_it(draw, monkeypatch, capfd):
-    monkeypatch.setattr("ms_vireid.command.running.find_spec", lambda name: None if name == "sklearn" else name)
-    assert refusal(capfd, draw, "curves", ".") == "error: visualize.py needs sklearn: pip install -e '.[viz]'"

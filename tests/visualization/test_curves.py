@@ -62,11 +62,6 @@ def test_a_panel_for_each_term_the_rates_and_the_metrics(run):
     assert {line.get_marker() for line in shown[4].lines} == {"o"}  # a line of a single point would not show
 
 
-def test_a_single_panel_is_drawn():
-    (axes,) = draw_curves([{"loss": {"loss": [(1, 2.0), (2, 1.0)]}}], ["run"]).axes
-    assert axes.lines[0].get_xydata().tolist() == [[1, 2.0], [2, 1.0]]
-
-
 def test_two_runs_share_the_panels_and_are_named(run):
     one = read_curves(run)
     other = {title: one[title] for title in ("metrics on the test set", "dcl", "loss") if title in one} | {

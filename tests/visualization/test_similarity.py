@@ -4,7 +4,6 @@ from math import erf, sqrt
 
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.records import ImageSet
@@ -70,13 +69,3 @@ def test_a_panel_for_each_checkpoint_names_the_overlap():
     assert "overlap 100.0%" in figure.axes[0].get_title()
     assert "overlap 0.0%, means 0.80 and 0.10" in figure.axes[1].get_title()
     assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
-
-
-@pytest.mark.parametrize("panels", [1, 2])
-def test_the_legend_is_not_wider_than_the_figure(panels):
-    values = np.linspace(0, 1, 10_000)
-    figure = draw_similarity(panels * [Similarities(values, values)], panels * ["run"])
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    legend = figure.legends[0].get_window_extent(renderer)
-    assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.command.progress import progress
+from ms_vireid.command.printing import progress
 from ms_vireid.config import Config
 from ms_vireid.data.batches import EvaluationBatches
 from ms_vireid.data.records import ImageSet, ReIDData
