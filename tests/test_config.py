@@ -375,9 +375,3 @@ def test_a_saved_configuration_is_plain_yaml(minimal, tmp_path):
     config = load_config(minimal, ["optimizer.eps=1e-8", "data.root=a"])
     save_config(config, tmp_path / "config.yaml")
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["root"] == "a"
-
-
-@pytest.mark.parametrize("value", ["[0,.inf]", "[.nan,1]", "[0,1e300]", "{infrared: [0,.inf]}", "[2,1]"])
-def test_a_range_of_values_is_refused_as_one(value):
-    with pytest.raises(InputError, match=r"data\.sixteen_bit: must be full, measured or \[low, high\]"):
-        load_config(CONFIG_ROOT / "demo.yaml", [f"data.sixteen_bit={value}"])

@@ -33,12 +33,9 @@ CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # LLCM's
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 _LIST_REMEDY = "take it from the data set as it is distributed"
 _MAX_DIGITS = 9  # of an identity, to fit int32
-OBTAIN = {
-    "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement (docs/data.md)",
-    "regdb": "get RegDB from its authors after signing their agreement (docs/data.md)",
-    "llcm": "get LLCM from its authors after signing their agreement (docs/data.md)",
-    "folder": "it must hold visible/ID/*.jpg and infrared/ID/*.jpg",
-}
+_OBTAIN = "get {} from its authors after signing their agreement (docs/data.md)"
+OBTAIN = {"sysu_mm01": _OBTAIN.format("SYSU-MM01"), "regdb": _OBTAIN.format("RegDB"), "llcm": _OBTAIN.format("LLCM")}
+OBTAIN["folder"] = "it must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 
 
 def read_data(config: DataConfig) -> ReIDData:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
@@ -46,17 +45,11 @@ def test_layout_and_splits_are_sysu_mm01s(tree):
         for identity in range(1, IDENTITIES + 1)
         for n in (1, 2)
     }
-    splits = {name: (tree / "exp" / f"{name}_id.txt").read_text() for name in ("train", "val", "test")}
-    assert splits == {"train": "1,2\n", "val": "3\n", "test": "4,5\n"}
-
-
-def test_pictures_have_the_asked_size_and_infrared_ones_equal_channels(tree):
     for name in _pictures(tree):
         with Image.open(tree / name) as file:
-            picture = np.asarray(file.convert("RGB"))
-        assert picture.shape == (48, 24, 3), name
-        gray = (picture == picture[..., :1]).all()
-        assert gray == (int(name[3]) in SYSU_INFRARED_CAMERAS), name
+            assert (file.size, file.mode) == ((24, 48), "L" if int(name[3]) in SYSU_INFRARED_CAMERAS else "RGB"), name
+    splits = {name: (tree / "exp" / f"{name}_id.txt").read_text() for name in ("train", "val", "test")}
+    assert splits == {"train": "1,2\n", "val": "3\n", "test": "4,5\n"}
 
 
 def test_a_seed_gives_the_same_bytes_and_another_other_ones_in_any_empty_folder(tree, tmp_path):
@@ -182,21 +175,6 @@ def test_a_folder_of_something_else_and_an_unwritable_place_are_one_line(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
-    rendered = []
-
-    def render_three(*arguments):
-        if len(rendered) == 3:
-            raise KeyboardInterrupt
-        rendered.append(arguments)
-        return render(*arguments)
-
-    monkeypatch.setattr(synthetic, "render", render_three)
-    with pytest.raises(KeyboardInterrupt):
-        generate_sysu_mm01(tmp_path / "set", SMALL)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_processes_draw_the_same_pictures(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "FEW", 0)
     generate_sysu_mm01(tmp_path / "set", SMALL)
@@ -222,19 +200,3 @@ def test_a_process_that_ends_second_accepts_the_same_set(tmp_path, monkeypatch):
     generate_sysu_mm01(tmp_path / "set", SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert json.loads((tmp_path / "set" / synthetic.MARKER).read_text())["images_per_camera"] == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"train_identities": 0}, "train_identities"),
-        ({"images_per_camera": 0}, "images_per_camera"),
-        ({"test_identities": 10_000}, "test_identities"),
-        ({"image_size": (128, 8)}, "image_size"),
-        ({"seed": -1}, "seed"),
-        ({"train_identities": 9999}, "10,002 identities are more than 9,999; ask for fewer"),
-    ],
-)
-def test_a_number_out_of_range_is_named(change, says):
-    with pytest.raises(ValidationError, match=says):
-        SyntheticConfig(**{**SMALL.model_dump(), **change})
