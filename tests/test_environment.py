@@ -68,7 +68,7 @@ def test_workers_that_cannot_share_memory_are_refused_and_one_process_checks(mon
     monkeypatch.setattr(processes, "FEW", 0)
     with caplog.at_level(logging.WARNING):
         assert list(processes.in_processes(abs, [-1, 2], 1, "two")) == [1, 2]
-    assert "note: one process works on two, as /dev/shm" in caplog.text
+    assert "note: one process works on two: /dev/shm" in caplog.text
 
 
 @pytest.mark.skipif(not MOUNTING, reason="file systems can be mounted by root only")

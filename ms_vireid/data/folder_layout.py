@@ -1,6 +1,5 @@
 """How the paths of pictures say who is on them: by a documented tree's names, or by the user's template."""
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -9,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from ms_vireid.command.errors import InputError, one_line, shown
+from ms_vireid.command.errors import InputError, shown
 from ms_vireid.config.layout_templates import AUTO, MODALITY_WORDS, SYSU, canonical, check_layout, patterns
 from ms_vireid.data.pictures import is_hidden
 from ms_vireid.data.published_sets import SYSU_INFRARED_CAMERAS, published_set
+from ms_vireid.files.checks import note
 
-_log = logging.getLogger(__name__)
 UNKNOWN = -1
 _PEOPLE, _PEOPLE_BY_CAMERA = "{modality}/{identity}/*", "{modality}/cam{camera}/{identity}/*"
 _CAMERA = re.compile(r"cam\d{1,9}", re.IGNORECASE)
@@ -109,7 +108,7 @@ def find_layout(
         instead = ", or --modality alone: people unknown" if option == "--layout" else ""
         raise InputError(f"{unknown}; {remedy}{instead}")
     if any(os.path.dirname(path) != str(root) for path in paths):
-        _log.warning("%s", one_line(f"note: all people are unknown: {unknown}; {remedy}"))
+        note("all people are unknown", f"{unknown}; {remedy}")
     return FolderLayout(root, "")
 
 

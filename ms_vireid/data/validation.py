@@ -1,6 +1,5 @@
 """Checks of folders, lists and pictures. An error is one line with the number of problems and the first ten."""
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, one_line, refuse, summary, unreadable
+from ms_vireid.command.errors import InputError, refuse, summary, unreadable
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
@@ -16,9 +15,8 @@ from ms_vireid.data.bit_depth import Formats, look_at, measure_ranges, notes_on,
 from ms_vireid.data.pictures import BrokenPictureError, is_hidden, is_picture, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
-from ms_vireid.files.checks import read_text
+from ms_vireid.files.checks import note, read_text
 
-_log = logging.getLogger(__name__)
 _MAX_BYTES = 1 << 28  # of a list
 _MOST_LINKED = 100_000
 _CHUNK = 64  # pictures that a process decodes at a time
@@ -74,7 +72,7 @@ def walk(root: Path, quiet: bool = False) -> Walk:
     note_skipped([] if quiet else skipped, root)
     if unreadable and not quiet:
         names = summary([os.path.relpath(error.filename, root) for error in unreadable])
-        _log.warning("%s", one_line(f"note: {root}: skipping unreadable folders: {names}"))
+        note(root, f"skipping unreadable folders: {names}")
     return Walk(sorted(pictures), sorted(empty))
 
 

@@ -277,16 +277,6 @@ def test_folder_says_what_to_write_where_nobody_is_known(tmp_path, places, says)
 # what all readers return
 
 
-@pytest.mark.parametrize("index", [np.array([2, 0]), np.arange(100) == 3], ids=["integers", "mask"])
-def test_a_subset_keeps_rows_together(index):
-    images = image_set([(Path(str(i)), i, 1 + i, i % 2 == 0) for i in range(100)])
-    subset = images.subset(index)
-    rows = zip(subset.paths, subset.identities, subset.cameras, subset.infrared, strict=True)
-    assert [(int(str(p)), i, c - 1, 0 if r else 1) for p, i, c, r in rows] == [
-        (i, i, i, i % 2) for i in np.arange(100)[index]
-    ]
-
-
 def test_the_checksum_changes_with_a_file_or_its_name_and_not_with_the_root(sysu, tmp_path):
     tree.write_sysu_mm01(tmp_path)
     assert read_sysu_mm01(tmp_path).checksum == sysu.checksum
@@ -380,12 +370,3 @@ def test_empty_foreign_and_missing_pictures_are_all_named(tmp_path):
         f"unreadable pictures: 3 ({tmp_path}/empty.jpg is empty, {tmp_path}/text.jpg cannot be read, "
         f"{tmp_path}/gone.jpg does not exist)"
     )
-
-
-def test_only_pictures_are_listed_sorted_by_name(tmp_path):
-    for name in ("b.jpg", "a.PNG", "Thumbs.db", "c.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.jpg").mkdir()
-    skipped = []
-    assert [p.name for p in list_pictures(tmp_path, skipped)] == ["a.PNG", "b.jpg"]
-    assert skipped == [tmp_path / "c.txt"]

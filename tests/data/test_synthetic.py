@@ -83,42 +83,6 @@ def test_infrared_sees_reflectance_only_and_visible_colour_only(number):
     assert (colour_is_seen, material_is_seen) == ((False, True) if number in SYSU_INFRARED_CAMERAS else (True, False))
 
 
-def test_most_patterns_stay_visible_in_infrared_and_all_in_gray():
-    pairs = [
-        (identity.inks[base], identity.inks[base + 1])
-        for identity in (draw_identity(0, number) for number in range(200))
-        for base in (people.BodyPart.UPPER, people.BodyPart.LOWER)
-    ]
-    luma = [abs(np.dot(np.subtract(a.colour, b.colour), (0.299, 0.587, 0.114))) / 255 for a, b in pairs]
-    reflectance = np.array([abs(a.reflectance - b.reflectance) for a, b in pairs])
-    assert min(luma) >= people.MIN_INK_CONTRAST
-    assert 0.05 < (reflectance == 0).mean() < 0.3  # 0.15 expected; 400 draws have a standard deviation of 0.018
-    assert reflectance[reflectance > 0].min() >= people.MIN_INK_CONTRAST
-
-
-def test_colours_find_a_person_within_a_modality_and_not_across():
-    """By the mean colour of six bands of the figure, as a model would that learns nothing else."""
-
-    def bands(number: int) -> np.ndarray:
-        camera = Camera(0, number, (128, 64))
-        figures = [_picture(draw_identity(0, person), camera, person + 1000 * number) for person in range(100)]
-        means = np.array([figure[26:116, 24:40].reshape(6, 15 * 16, -1).mean(axis=1) for figure in figures])
-        return (means - means.mean(axis=0)) / means.std(axis=0)
-
-    def rank1(queries: np.ndarray, gallery: np.ndarray) -> float:
-        distances = np.square(queries[:, None] - gallery).sum(axis=(2, 3))
-        return float((distances.argmin(axis=1) == np.arange(len(queries))).mean())
-
-    first, second, third, sixth = (bands(number) for number in (1, 2, 3, 6))
-    assert rank1(first, second) > 0.6
-    assert rank1(third, sixth) > 0.25
-    luma = (0.299, 0.587, 0.114)
-    across = [
-        rank1(infrared, visible @ np.array(luma)[:, None]) for infrared in (third, sixth) for visible in (first, second)
-    ]
-    assert np.mean(across) < 0.06  # chance 0.01: a bare leg or a long coat tells a little
-
-
 @pytest.mark.parametrize(("field", "values"), [*people.CHOICES.items(), ("scarf", (False, True))])
 def test_every_choice_is_seen(field, values):
     """On a person in hoops, whose patterns' widths show."""

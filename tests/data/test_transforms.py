@@ -37,14 +37,6 @@ def test_a_gray_file_is_three_equal_channels_and_a_coloured_one_keeps_its_own(tm
     assert np.array_equal(load_image(tmp_path / "gray.png", tree.SIZE), np.dstack([gray] * 3))
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_a_picture_of_any_mode_has_three_channels(tmp_path, mode):
-    suffix = "jpg" if mode == "CMYK" else "png"
-    Image.fromarray(pixels_of()).convert(mode).save(tmp_path / f"a.{suffix}")
-    loaded = load_image(tmp_path / f"a.{suffix}", (24, 16))
-    assert (loaded.shape, loaded.dtype) == ((24, 16, 3), np.uint8)
-
-
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp"])
 def test_a_file_that_is_not_a_whole_picture_is_refused_by_its_path(tmp_path, suffix):
     tree.truncate(tree.write_picture(tmp_path / f"cut.{suffix}"))
@@ -246,13 +238,3 @@ def test_each_modality_has_its_own_channel_augmentation_which_comes_last(infrare
         expected = (adaptive_gray if infrared else channel_exchange)(expected, rng)
         result = augment(pixels, infrared, False, config, np.random.default_rng(seed))
         np.testing.assert_array_equal(result, expected)
-
-
-@pytest.mark.parametrize("infrared", [False, True])
-def test_no_random_number_is_drawn_for_a_crop_or_channels_that_are_off(infrared):
-    config = AugmentationConfig(infrared_jitter=0.0)
-    used, expected = np.random.default_rng(3), np.random.default_rng(3)
-    augment(pixels_of(gray=infrared), infrared, False, config, used)
-    expected.random()  # flip
-    random_erasing(image_of(), config, expected)
-    assert used.random() == expected.random()
