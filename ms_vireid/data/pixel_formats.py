@@ -71,16 +71,12 @@ def _require_right_tiff(image: Image.Image) -> None:
         _require_one_channel(image)
     if bits > 8 or sample_format != _UNSIGNED:
         is_swapped = tags.prefix == b"MM" and compression != _RAW  # twice by Pillow
-        is_reversed = tags.get(Tag.FillOrder, 1) != 1
         is_float32 = image.mode == "F" and photometric == _BLACK_IS_ZERO and not is_swapped
         is_uint16 = (bits, sample_format) == (16, _UNSIGNED) and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
-        if is_reversed or not (is_float32 or is_uint16):
+        if tags.get(Tag.FillOrder, 1) != 1 or not (is_float32 or is_uint16):
             kind = f"{_SAMPLE_FORMATS.get(sample_format, 'unknown')} values of {bits} bits"
-            kind += ", big-endian and compressed" if is_swapped else ""
-            kind += ", with reversed bits" if is_reversed else ""
-            kind += ", with white as 0" if photometric == _WHITE_IS_ZERO else ""
             remedy = FLOATS.format(sign="-" if photometric == _WHITE_IS_ZERO else "")
-            raise UnsupportedPictureError(f"has unsupported {kind}", remedy)
+            raise UnsupportedPictureError(f"has {kind}, which Pillow misreads or cuts", remedy)
     elif compression in _JPEG:
         raise UnsupportedPictureError("is a TIFF with JPEG compression, whose damage Pillow does not report", IN_8_BITS)
     elif not _has_right_colours(tags, photometric):

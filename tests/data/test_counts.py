@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from ms_vireid import check_data
 from ms_vireid.command.running import run
@@ -148,18 +147,23 @@ def test_every_picture_is_decoded_and_the_broken_ones_named(tmp_path, capsys, mo
     monkeypatch.setattr(processes, "FEW", few)
     monkeypatch.setattr(validation, "_CHUNK", 4)
     root = tree.write_folder(tmp_path / "people")
-    broken = [root / "visible/anna/0.jpg", root / "infrared/dora/1.jpg"]
-    tree.truncate(broken[0], 0.7)
-    broken[1].write_bytes(b"")
+    for name in ("visible/anna/0.jpg", "infrared/dora/1.jpg"):
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content[: content.index(b"\xff\xda") + 20] + b"\xff\xd9")
+    (root / "visible/anna/1.jpg").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (root / "visible/ben/0.jpg").write_bytes(b"")
     assert check("data.name=folder", "--data-root", root, "--json", tmp_path / "found.json") == 1
-    assert capsys.readouterr().out.splitlines()[-3:] == [
-        "unreadable pictures: 1 (infrared/dora/1.jpg): it is empty; replace or remove them",
-        "unreadable pictures: 1 (visible/anna/0.jpg): Truncated File Read; replace or remove them",
-        "16 pictures decoded; 2 problems",
+    assert capsys.readouterr().out.splitlines()[-4:] == [
+        "unreadable pictures: 2 (infrared/dora/1.jpg, visible/anna/0.jpg): Corrupt JPEG data: premature end of data "
+        "segment; replace or remove them",
+        "unreadable pictures: 1 (visible/anna/1.jpg): is a Git LFS pointer, not the file itself; run git lfs pull in "
+        "its folder",
+        "unreadable pictures: 1 (visible/ben/0.jpg): it is empty; replace or remove them",
+        "16 pictures decoded; 3 problems",
     ]
     unreadable = json.loads((tmp_path / "found.json").read_text())["unreadable"]
-    assert sorted(unreadable) == ["infrared/dora/1.jpg", "visible/anna/0.jpg"]
-    assert "it is empty" in unreadable["infrared/dora/1.jpg"]
+    assert len(unreadable) == 4
+    assert "it is empty" in unreadable["visible/ben/0.jpg"]
 
 
 def test_pictures_that_are_not_used_end_with_1_and_unknown_trees_with_2(tmp_path, capsys):
@@ -187,23 +191,3 @@ def test_a_tree_that_is_not_as_published_ends_with_1_and_the_counts_beside_each_
     assert printed[2].split() == ["split", "modality", *["found", "published"] * 3]
     assert printed[3] == "train  visible       3        206      1          1      6      2,060"
     assert printed[-1] == "20 pictures decoded; 5 problems"
-
-
-def test_damaged_jpegs_and_files_of_several_pictures_are_named_by_what_is_wrong(tmp_path, capsys):
-    root = tree.write_folder(tmp_path / "people")
-    for name in ("visible/anna/0.jpg", "infrared/dora/1.jpg"):
-        content = (root / name).read_bytes()
-        (root / name).write_bytes(content[: content.index(b"\xff\xda") + 20] + b"\xff\xd9")
-    (root / "visible/anna/1.jpg").write_text("version https://git-lfs.github.com/spec/v1\n")
-    walk = [Image.new("L", (8, 16), 20 * i) for i in range(5)]
-    walk[0].save(root / "visible/dora/walk.png", save_all=True, append_images=walk[1:])
-    assert check("data.name=folder", "--data-root", root) == 1
-    assert capsys.readouterr().out.splitlines()[-4:] == [
-        "unreadable pictures: 2 (infrared/dora/1.jpg, visible/anna/0.jpg): Corrupt JPEG data: premature end of data "
-        "segment; replace or remove them",
-        "unreadable pictures: 1 (visible/anna/1.jpg): is a Git LFS pointer, not the file itself; run git lfs pull in "
-        "its folder",
-        "unreadable pictures: 1 (visible/dora/walk.png): holds 5 pictures; save each as a file of its own, or remove "
-        "it",
-        "17 pictures decoded; 3 problems",
-    ]
