@@ -126,16 +126,11 @@ TREES = [
     case("regdb-path-not-relative", "/x.bmp", "data.name=regdb", "--data-root", "regdb",
          change=lambda: Path("regdb/idx/test_visible_1.txt").write_text(
              f"{tree.write_picture(Path('x.bmp')).resolve()} 0\n")),
-    case("folder-one-sided", "1 (ben)", "data.name=folder", "--data-root", "folder",
-         change=remove("folder/infrared/ben")),
-    case("folder-without-a-picture", "folders of identities without a picture: 1 (visible/ben); add pictures",
+    case("folder-without-a-picture", "in only one of visible and infrared: 1 (ben); add pictures of the other modality",
          "data.name=folder", "--data-root", "folder",
          change=lambda: [path.unlink() for path in Path("folder/visible/ben").iterdir()]),
     case("folder-one-identity", "1 identities, at least 2 are needed", "data.name=folder", "--data-root", "folder",
          change=remove(*(f"folder/{m}/{n}" for m in ("visible", "infrared") for n in ("ben", "cleo", "dora")))),
-    case("folder-test-identities-without-infrared", "2 (infrared/cleo, infrared/dora)",
-         "data.name=folder", "--data-root", "folder", "evaluation.direction=visible-to-infrared",
-         change=remove(*(f"folder/infrared/{n}/{i}.jpg" for n in ("cleo", "dora") for i in (0, 1)))),
     case("synthetic-root-holds-something-else", "sysu is not a synthetic set", "data.name=synthetic"),
 ]  # fmt: skip
 PICTURES = [

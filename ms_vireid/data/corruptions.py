@@ -289,7 +289,7 @@ def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
     """Read the pictures below a folder, uint8 [H, W, 3]; raises InputError for none, or if one is broken."""
     remedy = "evaluation.frost is a folder of photographs of frost; leave it out to have frost drawn"
     require_directory(folder, remedy)
-    if not (paths := walk(folder).pictures):
+    if not (paths := walk(folder)):
         raise InputError(f"{folder}: holds no picture; {remedy}")
     return tuple(read_pixels(folder / path) for path in paths)
 

@@ -52,7 +52,7 @@ def find_pictures(root: Path, listing: Path | None = None, also_gone: bool = Fal
     """
     require_directory(root, "give the folder of the pictures with --images")
     if listing is None:
-        pictures = walk(root).pictures
+        pictures = walk(root)
         refuse_names(map(str, pictures), root)
     else:
         remedy = "give one path a line, relative to --images"

@@ -127,18 +127,15 @@ def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> R
     if layout == AUTO and (name := published_set(here)):
         raise InputError(f"{root / 'visible'}: no such folder; {FOLDER_REMEDY}, and for this tree data.name={name}")
     lying = walk(root)
-    refuse_names(map(str, lying.pictures), root)
-    if not lying.pictures:
+    refuse_names(map(str, lying), root)
+    if not lying:
         raise InputError(f"{root}: holds no picture; {FOLDER_REMEDY}")
-    read_as = find_layout(root, lying.pictures, layout, "data.layout")
-    pictures = _of_people(read_as, root, lying.pictures)
-    empty = _of_people(read_as, root, lying.empty, "-")
+    read_as = find_layout(root, lying, layout, "data.layout")
+    read = ((path, read_as.labels(root / path)) for path in lying)
+    pictures = [(path, row) for path, row in read if row and row.identity and row.modality]
     if not pictures:
         raise InputError(f"{root}: the layout {read_as.text} finds no picture of a person and a modality")
-    names = _names_of_both(root, [row for _, row in (*pictures, *empty)])
-    pictured = {(same_name(row.identity), row.modality) for _, row in pictures}
-    without = [str(path) for path, row in empty if (same_name(row.identity), row.modality) not in pictured]
-    refuse(without, f"{root}: folders of identities without a picture", "add pictures, or remove both folders")
+    names = _names_of_both(root, [row for _, row in pictures])
     numbers = {same_name(name): number for number, name in enumerate(names)}
     rows = [(numbers[same_name(row.identity)], row.modality == "infrared", path) for path, row in pictures]
     rows = [(root / path, number, 1 + infrared, infrared) for number, infrared, path in sorted(rows)]
@@ -147,14 +144,6 @@ def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> R
     held_out = min(max(share, 1), len(names) - (test_fraction < 1))
     testing = images.identities >= len(names) - held_out
     return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing), read_as, ("",))
-
-
-def _of_people(
-    layout: FolderLayout, root: Path, paths: Sequence[Path], below: str = ""
-) -> list[tuple[Path, PathLabels]]:
-    """Read paths relative to `root`; returns those of people and modalities. below: a name that is added to each."""
-    read = ((path, layout.labels(root / path / below)) for path in paths)
-    return [(path, labels) for path, labels in read if labels and labels.identity and labels.modality]
 
 
 def _names_of_both(root: Path, rows: Sequence[PathLabels]) -> list[str]:
@@ -166,7 +155,7 @@ def _names_of_both(root: Path, rows: Sequence[PathLabels]) -> list[str]:
         if not names:
             raise InputError(f"{root}: holds no {modality} pictures of people; {FOLDER_REMEDY}")
     one_sided = [spelled[name] for name in sorted(people[0] ^ people[1])]
-    refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
+    refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add pictures of the other modality")
     if len(spelled) < 2:
         raise InputError(f"{root}: {len(spelled)} identities, at least 2 are needed; {FOLDER_REMEDY}")
     return [spelled[name] for name in sorted(spelled)]

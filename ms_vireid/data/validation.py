@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -37,20 +36,14 @@ def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
     return [directory / name for name in names]
 
 
-class Walk(NamedTuple):
-    """What lies below a folder, sorted, relative to it: pictures, and folders without a picture of their own."""
-
-    pictures: list[Path]
-    empty: list[Path]
-
-
-def walk(root: Path, quiet: bool = False) -> Walk:
-    """Find the pictures below a folder, and note other files and folders that cannot be read, unless `quiet`.
+def walk(root: Path, quiet: bool = False) -> list[Path]:
+    """List the pictures below a folder, relative to it and sorted, and note other files and folders that cannot be
+    read, unless `quiet`.
 
     Links are followed, and every name counts; only a link to a folder that leads back to it is skipped. Raises
     InputError if links lead to more than `_MOST_LINKED` folders, each counted as often as it has names.
     """
-    pictures, empty, skipped, unreadable, linked = [], [], [], [], 0
+    pictures, skipped, unreadable, linked = [], [], [], 0
     leading = {str(root): (os.path.realpath(root),)}  # the real folders that lead to each
     for folder, below, names in os.walk(root, onerror=unreadable.append, followlinks=True):
         above, entered = leading.pop(folder), []
@@ -65,15 +58,12 @@ def walk(root: Path, quiet: bool = False) -> Walk:
             raise InputError(f"{folder}: {problem}; remove links between folders, or list the pictures")
         below[:] = entered
         here = Path(folder).relative_to(root)
-        own = [here / name for name in sorted(names) if is_picture(name, skipped, Path(folder))]
-        pictures += own
-        if not own:
-            empty.append(here)
+        pictures += [here / name for name in names if is_picture(name, skipped, Path(folder))]
     note_skipped([] if quiet else skipped, root)
     if unreadable and not quiet:
         names = summary([os.path.relpath(error.filename, root) for error in unreadable])
         note(root, f"skipping unreadable folders: {names}")
-    return Walk(sorted(pictures), sorted(empty))
+    return sorted(pictures)
 
 
 def refuse_names(names: Iterable[str], where: Path) -> None:
@@ -126,7 +116,7 @@ def passed_over(data: ReIDData) -> str | None:
     people = {_number(name) for part in (data.train, data.test) for name in part.names.values()}
     left = []
     for folder in data.folders:
-        for path in walk(data.root / folder, quiet=True).pictures:
+        for path in walk(data.root / folder, quiet=True):
             if os.path.abspath(data.root / folder / path) not in used:
                 labels = data.layout.labels(data.root / folder / path)
                 if not labels or not labels.identity or _number(labels.identity) in people:
