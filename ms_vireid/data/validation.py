@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, refuse, summary, unreadable
+from ms_vireid.command.errors import InputError, printable, refuse, summary, unreadable
 from ms_vireid.command.progress import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
@@ -68,7 +68,7 @@ def walk(root: Path, quiet: bool = False) -> list[Path]:
 
 def refuse_names(names: Iterable[str], where: Path) -> None:
     """Raise InputError for names that cannot be read and printed, as `unreadable` says."""
-    problems = {repr(name): remedy for name in names if (remedy := unreadable(name))}
+    problems = {printable(name): remedy for name in names if (remedy := unreadable(name))}
     refuse(problems, f"{where}: unprintable names", next(iter(problems.values()), ""))
 
 

@@ -108,7 +108,7 @@ def test_regdb_reads_the_split_asked_for_also_names_with_spaces(tmp_path):
             "Visible/gone.bmp 0",
             r"train_visible_1\.txt: lines that name no file under .*1 \(line 2 'Visible/gone\.bmp'\)",
         ),
-        ("Visible/\x07.bmp 0", r"train_visible_1\.txt: unprintable names: 1 \('line 2 "),
+        ("Visible/\x07.bmp 0", r"train_visible_1\.txt: unprintable names: 1 \(line 2 "),
     ],
 )
 def test_regdb_a_wrong_line_is_refused_with_its_number(tmp_path, line, says):
