@@ -97,6 +97,7 @@ CONFIGURATIONS = [
     case("wrong-number-of-classes", "model.num_classes=7", "model.num_classes=7"),
     case("unknown-option", "--epochs", "--epochs", "3"),
     case("seed-negative", "--seed -1: must be at least 0", "--seed", "-1"),
+    case("device-unknown", "'TPU'", "--device", "TPU"),
     case("device-not-there", "device GPU: ", "--device", "GPU"),
     case("cuda-on-a-cpu", "train.backend=cuda: this project's CUDA kernels need a GPU", "train.backend=cuda"),
     case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),
@@ -109,7 +110,8 @@ TREES = [
     case("root-with-a-nul", r"'a\x00b': contains unprintable characters", 'data.root="a\\0b"', "data.name=synthetic"),
     case("sysu-camera-missing", "sysu/cam4: no such folder", change=remove("sysu/cam4")),
     case("sysu-list-binary", "test_id.txt: cannot be read", change=write("sysu/exp/test_id.txt", b"\xff\xfe6")),
-    case("sysu-id-without-folder", "1 (0099 (train_id.txt:1))", change=write("sysu/exp/train_id.txt", "1,5,99")),
+    case("sysu-id-in-both-splits", "for training and for testing: 1 (6)", change=write("sysu/exp/train_id.txt", "6")),
+    case("sysu-id-without-folder", "under any camera: 1 (0099)", change=write("sysu/exp/train_id.txt", "1,5,99")),
     case(
         "sysu-test-without-queries",
         "query",

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,8 +65,8 @@ def read_sysu_mm01(root: Path | str) -> ReIDData:
     root = Path(root)
     _require_folders(root, "sysu_mm01")
     train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
-    train = val | train
-    shared = (f"{one} ({train[one]}, {test[one]})" for one in sorted(train.keys() & test.keys()))
+    train = train | val
+    shared = map(str, sorted(train & test))
     refuse(shared, f"{root}/exp: identities listed both for training and for testing", "list each once")
     cameras = [(root / f"cam{camera}", camera, camera in SYSU_INFRARED_CAMERAS) for camera in SYSU_CAMERAS]
     train, test = (_read_identity_folders(root, cameras, identities) for identities in (train, test))
@@ -179,28 +179,18 @@ def _require_folders(root: Path, name: str) -> None:
     require_directory(root, f"data.root must hold {', '.join(names)}, as the data set is distributed", *names)
 
 
-def _read_identities(listing: Path) -> dict[int, str]:
-    """Read comma-separated numbers; returns where each is listed, such as "train_id.txt:1"."""
-    fields = [
-        (number, field)
-        for number, line in enumerate(read_lines(listing, _LIST_REMEDY), 1)
-        for field in map(str.strip, line.split(","))
-        if field
-    ]
-    wrong = (f"line {number} '{f[:20]}'" for number, f in fields if not f.isdecimal() or len(f) > _MAX_DIGITS)
+def _read_identities(listing: Path) -> set[int]:
+    fields = [field.strip() for line in read_lines(listing, _LIST_REMEDY) for field in line.split(",") if field.strip()]
+    wrong = (f"'{field[:20]}'" for field in fields if not field.isdecimal() or len(field) > _MAX_DIGITS)
     refuse(wrong, f"{listing}: fields that are not identities", "use 1,2,3")
     if not fields:
-        raise InputError(f"{listing}:1: lists no identity; {_LIST_REMEDY}")
-    return {int(field): f"{listing.name}:{number}" for number, field in fields}
+        raise InputError(f"{listing}: lists no identity; {_LIST_REMEDY}")
+    return set(map(int, fields))
 
 
-def _read_identity_folders(
-    root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: Mapping[int, str]
-) -> ImageSet:
+def _read_identity_folders(root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: set[int]) -> ImageSet:
     """Read the pictures of `identities`, ascending, from the folder `{identity:04d}` of each camera, if it exists.
-
-    cameras: folder, number, and whether it is infrared. identities: and where each is listed.
-    """
+    cameras: folder, number, and whether it is infrared."""
     skipped: list[Path] = []
     rows = [
         (path, identity, camera, infrared)
@@ -210,8 +200,7 @@ def _read_identity_folders(
         for path in list_pictures(person, skipped)
     ]
     note_skipped(skipped, root)
-    without = sorted(identities.keys() - {identity for _, identity, _, _ in rows})
-    missing = (f"{identity:04d} ({identities[identity]})" for identity in without)
+    missing = (f"{identity:04d}" for identity in sorted(identities - {identity for _, identity, _, _ in rows}))
     refuse(missing, f"{root}: identities without a picture under any camera", "check the lists of identities")
     return image_set(rows)
 

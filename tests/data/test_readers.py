@@ -144,13 +144,9 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
         ("idx/train_nir.txt", None, r"train_nir\.txt: no such list"),
         ("idx/train_vis.txt", FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg", r"not 'path label'.*1 \(line 2 "),
         ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
-        ("idx/test_id.txt", "3,\nthree,351", r"test_id\.txt: fields that are not identities: 1 \(line 2 'three'\)"),
-        ("idx/test_id.txt", "\n", r"test_id\.txt:1: lists no identity"),
-        (
-            "idx/test_id.txt",
-            "3,4,5",
-            r"identities without a picture under any camera: 2 \(0004 \(test_id\.txt:1\), 0005 ",
-        ),
+        ("idx/test_id.txt", "3,\nthree,351", r"test_id\.txt: fields that are not identities: 1 \('three'\)"),
+        ("idx/test_id.txt", "\n", r"test_id\.txt: lists no identity"),
+        ("idx/test_id.txt", "3,4,5", r"identities without a picture under any camera: 2 \(0004, 0005\)"),
     ],
 )
 def test_what_is_wrong_with_llcms_tree_is_said(tmp_path, name, content, says):
