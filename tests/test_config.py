@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import (
@@ -96,12 +95,6 @@ def test_a_circular_base_is_refused(tmp_path):
         load_config(path)
 
 
-def test_a_missing_base_is_refused_by_its_name(tmp_path):
-    path = write(tmp_path, "a.yaml", "base: nowhere.yaml\n")
-    with pytest.raises(InputError, match=r"nowhere\.yaml: no such configuration file"):
-        load_config(path)
-
-
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -164,80 +157,49 @@ SGD = ("optimizer.name=sgd",)
         (("seed",), "'seed' is not of the form key.sub=value"),
         (("=3",), "'=3' is not of the form key.sub=value"),
         (("seed=[1",), r"'seed=\[1': not valid YAML"),
-        (("seed=2020-13-45",), "seed: .*'2020-13-45'"),
-        (("seed=!!int abc",), "'seed=!!int abc': not valid YAML"),
         (("stages.1.epochs=2",), "'1' is not an index below 1"),
-        (("stages.-1.epochs=2",), "'-1' is not an index below 1"),
         (("stages.².epochs=2",), "'²' is not an index below 1"),
-        (("stages.first.epochs=2",), "'first' is not an index below 1"),
         (("data.name.sub=2",), r"'data\.name' is not a section"),
         (("sed=1",), "unknown key 'sed'"),
-        (("data.nam=folder",), r"unknown key 'data\.nam'"),
-        (("stages.0.losses.idd={}",), r"unknown key 'stages\.0\.losses\.idd'"),
         (("evaluation.shots=true",), "evaluation.shots: input should be 1 or 10, got 'True'"),
-        (("evaluation.shots=1.0",), "evaluation.shots: input should be 1 or 10, got '1.0'"),
-        (("seed=one",), r"^\S*minimal\.yaml: seed: .*'one'"),
-        (("seed=1.5",), r"seed: .*1\.5"),
+        (("seed=one", "model.depth=x"), r"^\S*minimal\.yaml: seed: .*'one' \(and 1 more\)$"),
         (("seed=010",), "seed: .*'010'"),
         (("seed=1:30",), "seed: .*'1:30'"),
         (("train.tf32=on",), r"train\.tf32: must be true or false, got 'on'"),
-        (("optimizer.lr=1:30.5",), r"optimizer\.lr: .*'1:30\.5'"),
-        (("optimizer.lr=1_0.5",), r"optimizer\.lr: .*'1_0\.5'"),
-        (("seed=true",), "seed: .*True"),
         (("model.depth='12'",), r"model\.depth: .*'12'"),
-        (("model.depth=0",), r"model\.depth: .*0"),
         (("optimizer.lr=-1e-3",), r"optimizer\.lr: .*-0\.001"),
         (("optimizer.lr=.nan",), r"optimizer\.lr: .*nan"),
-        (("optimizer.lr=.inf",), r"optimizer\.lr: .*inf"),
-        (("train.recompute=1",), r"train\.recompute: .*1"),
         (("data.image_size=[256]",), r"data\.image_size"),
-        (("data.image_size=[256,128,3]",), r"data\.image_size"),
-        (("data.image_size=256",), r"data\.image_size: .*256"),
         (("data.name=market",), r"data\.name: .*'market'"),
-        (("data.trial=11",), r"data\.trial: .*11"),
-        (("evaluation.shots=5",), r"evaluation\.shots: .*5"),
         (("data=folder",), "data: .*'folder'"),
-        (("data.root=5",), r"data\.root: .*5"),
         (("stages=[]",), "stages: "),
         (("stages.0.losses={}",), r"stages\.0\.losses: no loss term is given"),
-        (("stages.0.losses.pht.stage=3",), r"stages\.0\.losses\.pht\.stage: .*3"),
         (("stages.0.losses.hct={}",), r"stages\.0\.losses\.hct\.margin: field required"),
         (("model.num_heads=7",), "embed_dim 768 is not a multiple of num_heads 7"),
         (("data.image_size=[8,8]",), r"data\.image_size \(8, 8\) is smaller than model\.patch_size 16"),
         (("model.name=resnet",), r"model\.name: input should be 'pmt' or .*'mun', got 'resnet'$"),
-        (("model.name=null",), r"model\.name: input should be 'pmt' or .*'mun', got None$"),
         (("model=5",), r"model: .* got 5$"),
         (("model.patch_size=x",), r": model\.patch_size: .*'x'$"),
-        ((*AGW, "model.width=x"), r": model\.width: .*'x'$"),
         ((*AGW, "model.patch_size=8"), r"unknown key 'model\.patch_size'"),
         ((*AGW, "model.layers=[3,4,6]"), r"model\.layers\.3: field required"),
         ((*AGW, "model.layers=[1,1,1,1]"), r"non_local \[0, 2, 3, 0\] exceeds the blocks of layers \[1, 1, 1, 1\]"),
-        ((*AGW, "model.last_stride=3"), r"model\.last_stride: .*3$"),
-        ((*AGW, "model.non_local_width=0"), r"model\.non_local_width: .*0$"),
         ((*AGW, "data.image_size=[288,15]"), r"data\.image_size \(288, 15\) is smaller than the network's stride 16$"),
         (("train.keep_epochs=[1,99]",), r"train\.keep_epochs \[99\] are beyond the last of the stages' \d+ epochs$"),
         (("train={select: best, evaluate_every: 2}",), r"evaluate_every 2 is beyond the stages' 1 epochs.* it lower$"),
         ((*MUN, "model.kernel_order=[5,6]"), r"model: kernel_order: the kernels' sizes must be odd, not \[5, 6\]$"),
-        ((*MUN, "model.ratios=[]"), r"model\.ratios: .*at least 1 item"),
-        ((*MUN, "model.intermediate=gray"), r"model\.intermediate: .*'gray'$"),
-        ((*MUN, "model.non_local_width=1"), r"unknown key 'model\.non_local_width'"),
         ((*MUN, "model.specific=stem", "model.width=5"), r"model: width 5 must be even with specific=stem"),
         (
             (*MUN, "data.image_size=[256,128]"),
             r"ratios \[2, 4, 6, 12\] do not divide the feature maps of 64x32; .* multiples of 48, as \[240, 144\]$",
         ),
         (("stages.0.losses.ia={}",), "the loss terms ia compare an auxiliary modality: they need model.name=mun"),
-        ((*AGW, "stages.0.losses={idc: {}, ma: {}}"), "the loss terms idc, ma compare an auxiliary modality"),
         ((*MUN, "model.intermediate=none", "stages.0.losses.id_a={}"), "intermediate other than none$"),
-        ((*MUN, "model.beta_shape=square"), r"model\.beta_shape: .*'square'$"),
         (("augmentation.visible_twice=true",), "augmentation.visible_twice is for AGW and MUN, not pmt; leave it out$"),
         (
             (*AGW, "augmentation.visible_twice=true", "stages.0.losses={dcl: {}, hct: {margin: 0.3}}"),
             "the loss terms hct, dcl take as many visible as infrared pictures, which augmentation.visible_twice",
         ),
         (("evaluation.renormalise=true",), "evaluation: renormalise concerns the features that flip adds"),
-        (("stages.0.losses.wrt.weights=paper",), r"wrt\.weights: input should be 'released' or 'softmax', got 'paper'"),
-        (("stages.0.losses.msel.feature=raw",), r"msel\.feature: input should be 'pooled' or 'bnneck', got 'raw'"),
         *(
             (
                 (f"optimizer.clip_norm={text}",),
@@ -245,9 +207,6 @@ SGD = ("optimizer.name=sgd",)
             )
             for text, shown in (("off", "'off'"), ("0", "0"), ("-1", "-1"), ("2e4", "20000.0"), ("Auto", "'Auto'"))
         ),
-        (("optimizer.name=adam",), r"optimizer\.name: input should be 'adamw' or 'sgd', got 'adam'$"),
-        (("optimizer.nesterov=true",), r"unknown key 'optimizer\.nesterov'"),
-        ((*SGD, "optimizer.betas=[0.9,0.9]"), r"unknown key 'optimizer\.betas'"),
         ((*SGD, "optimizer.momentum=0"), "nesterov needs a momentum above 0$"),
         (("schedule.name=step",), r"schedule\.name: input should be 'warmup_cosine' or 'warmup_steps' or .*'step'$"),
         (("schedule={name: warmup_steps, milestones: [0]}",), r"schedule\.milestones\.0: .*0$"),
@@ -279,11 +238,6 @@ def test_the_generators_sizes_matter_to_no_other_modality(minimal):
         load_config(minimal, [*MUN, size, *options])
 
 
-def test_the_loss_terms_of_all_stages_are_known_together(minimal):
-    stages = "stages=[{epochs: 2, losses: {id: {}}}, {epochs: 1, losses: {id: {}, dcl: {}}}]"
-    assert load_config(minimal, [stages]).terms == {"id", "dcl"}
-
-
 def test_a_section_without_a_name_is_pmts(minimal):
     config = load_config(minimal)
     optimizer = AdamWConfig(clip_norm=5.0)
@@ -300,12 +254,9 @@ def test_a_name_chooses_the_section(minimal):
     ("recipe", "overrides", "clip_norm"),
     [
         ("demo.yaml", (), 5.0),
-        ("mun/demo.yaml", (), 5.0),
-        ("mun/demo.yaml", ("optimizer.clip_norm=null",), None),
         ("pmt/sysu.yaml", (), None),
         ("pmt/sysu.yaml", ("model.pretrained=none",), 5.0),
-        ("pmt/sysu.yaml", ("model.pretrained=none", "optimizer.clip_norm=1"), 1.0),
-        ("mun/regdb.yaml", ("model.pretrained=a.pth",), None),
+        ("pmt/sysu.yaml", ("model.pretrained=none", "optimizer.clip_norm=null"), None),
         ("mun/regdb.yaml", ("model.pretrained=a.pth", "optimizer.clip_norm=2"), 2.0),
         ("agw/sysu.yaml", ("model.pretrained=none",), None),
     ],
@@ -316,9 +267,10 @@ def test_gradients_are_clipped_by_default_where_adamw_trains_from_scratch(recipe
     assert check_config(dump_config(config), "dumped") == config
 
 
-def test_epochs_belong_to_the_stages_in_order(minimal):
+def test_epochs_and_loss_terms_belong_to_the_stages_in_order(minimal):
     config = load_config(minimal, ["stages=[{epochs: 2, losses: {id: {}}}, {epochs: 1, losses: {dcl: {}}}]"])
     assert [config.stages.index(config.stage_of(epoch)) for epoch in (1, 2, 3)] == [0, 0, 1]
+    assert config.terms == {"id", "dcl"}
     for outside in (0, 4):
         with pytest.raises(ValueError, match=f"1..3, got {outside}"):
             config.stage_of(outside)
@@ -334,14 +286,11 @@ def test_models_are_known_by_name():
     ("wrong", "says"),
     [
         ({"name": "agw_resnet101"}, "name 'agw_resnet101': must be one of agw_resnet50, mun_resnet50, .*pmt_vit_base"),
-        ({"name": ["agw_resnet50"]}, r"name \['agw_resnet50'\]: must be one of"),
         ({"num_classes": None}, "num_classes None: must be a whole number"),
         ({"num_classes": 0}, "pmt_vit_tiny: num_classes: input should be greater than or equal to 1, got 0"),
         ({"num_classes": True}, "pmt_vit_tiny: num_classes: input should be a valid integer, got True"),
         ({"image_size": 256}, "pmt_vit_tiny: image_size: input should be a valid tuple, got 256"),
-        ({"image_size": (256,)}, r"pmt_vit_tiny: image_size.1: field required"),
         ({"image_size": (8, 8)}, r"pmt_vit_tiny: data.image_size \(8, 8\) is smaller than model.patch_size 16"),
-        ({"batch": (8, 0)}, "pmt_vit_tiny: batch.1: input should be greater than or equal to 1, got 0"),
         ({"parts": 4}, "pmt_vit_tiny: parts: input should be 2 or 3, got 4"),
         ({"overrides": {"width": 3}}, "pmt_vit_tiny: unknown key 'width'"),
         (
@@ -356,11 +305,6 @@ def test_a_model_that_cannot_be_is_one_error(wrong, says):
         named_model(**right | {"overrides": {}} | wrong)
 
 
-def test_several_problems_are_counted(minimal):
-    with pytest.raises(InputError, match=r"and 1 more\)"):
-        load_config(minimal, ["seed=x", "model.depth=x"])
-
-
 # saving
 
 
@@ -369,15 +313,3 @@ def test_a_saved_configuration_can_be_fed_back(path, tmp_path):
     config = load_config(path)
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
-
-
-def test_a_saved_configuration_is_plain_yaml(minimal, tmp_path):
-    config = load_config(minimal, ["optimizer.eps=1e-8", "data.root=a"])
-    save_config(config, tmp_path / "config.yaml")
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["data"]["root"] == "a"
-
-
-@pytest.mark.parametrize("value", ["[0,.inf]", "[.nan,1]", "[0,1e300]", "{infrared: [0,.inf]}", "[2,1]"])
-def test_a_range_of_values_is_refused_as_one(value):
-    with pytest.raises(InputError, match=r"data\.sixteen_bit: must be full, measured or \[low, high\]"):
-        load_config(CONFIG_ROOT / "demo.yaml", [f"data.sixteen_bit={value}"])

@@ -59,7 +59,7 @@ def test_workers_that_cannot_share_memory_are_refused_and_one_process_checks(mon
     monkeypatch.setattr(processes, "FEW", 0)
     with caplog.at_level(logging.WARNING):
         assert list(processes.in_processes(abs, [-1, 2], 1, "two")) == [1, 2]
-    assert "note: one process works on two, as /dev/shm" in caplog.text
+    assert "note: one process works on two: /dev/shm" in caplog.text
 
 
 @pytest.mark.parametrize("code", [CHECKS, "import ms_vireid; ms_vireid.create_model('pmt_vit_tiny', 3)"])

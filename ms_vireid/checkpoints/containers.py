@@ -38,16 +38,9 @@ def container(path: Path) -> str:
         return ARCHIVE
     if re.match(rb"\x80[\x02-\x05]", start):  # a pickle and its protocol
         return SEQUENCE
-    # A message of protobuf: a field of messages, whose first field is a name, both with their lengths before them.
-    field = re.match(rb"\x0a([\x80-\xff]{0,9}[\x00-\x7f])\x0a([\x80-\xff]{0,9}[\x00-\x7f])", start)
-    if field and _number(field[2]) < _number(field[1]):
+    if re.match(rb"\x0a[\x80-\xff]{0,9}[\x00-\x7f]\x0a", start):  # protobuf: a field, its length, its first field
         return CKPT
     if found := pointer(start):
-        raise InputError(f"{path}: {found.problem}; {found.remedy}")
+        raise InputError(f"{path}: {'; '.join(found)}")
     advice = "unpack it if it is packed, or use another copy"
     raise InputError(f"{path}: not a whole weight file: {_KINDS}, as it begins with {start[:8]!r}; {advice}")
-
-
-def _number(digits: bytes) -> int:
-    """A number of protobuf: seven bits a byte, the lowest first."""
-    return sum((digit & 0x7F) << 7 * place for place, digit in enumerate(digits))

@@ -12,14 +12,13 @@ import numpy as np
 from ms_vireid.checkpoints.layouts import CheckpointLayout, detect, torch_name
 from ms_vireid.checkpoints.weight_sets import CHOOSE
 from ms_vireid.checkpoints.weights import COUNTER, PER_DEVICE, STATES, is_square, read_checkpoint
-from ms_vireid.command.errors import SHOWN, InputError, first_few, summary
+from ms_vireid.command.errors import InputError, first_few, summary
 from ms_vireid.files.checks import note
 
 # What torch.compile, FSDP and checkpointed activations put into names, wherever a module is wrapped.
 _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 HEADS = ("head.", "heads.", "fc.", "classifier.")  # ImageNet's classifiers, which lie beside a backbone's prefix
 _MINDSPORE_STATES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "accum.")  # of MindSpore's optimizers
-_GROUP = re.compile(r".*?\.\d+(?=\.)|[^.]+")
 _UNFIT = "of the same name", "without numbers", "that are no floats", "that are variances below 0"  # weights
 _STATES = tuple(f"{key}." for keys in STATES.values() for key in keys)
 
@@ -191,20 +190,10 @@ def _plain_type(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def mismatch(held: Iterable[str], wanted: Iterable[str]) -> str:
-    """What many names that do not fit have in common, as the beginning of an error; "" for a few names."""
-    held, wanted = set(held), set(wanted)
-    extra, missing = held - wanted, wanted - held
-    if len(extra) + len(missing) <= SHOWN:
-        return ""
+    """Which part of the names fits if it is chosen, as the beginning of an error; "" if there is none."""
+    extra, wanted = set(held) - set(wanted), set(wanted)
     for start in sorted({name.split(".")[0] for name in extra}):
         fitting = sum(name.removeprefix(f"{start}.") in wanted for name in extra)
         if 2 * fitting > len(wanted):
             return f"{fitting} of its names begin with {start!r}, which others do not: choose the weights {start!r}; "
-    groups = (_groups(missing) - _groups(held), _groups(extra) - _groups(wanted))
-    texts = ("it lacks ", "the model has no ")
-    return "".join(f"{text}{first_few(sorted(of))}; " for text, of in zip(texts, groups, strict=True) if of)
-
-
-def _groups(names: set[str]) -> set[str]:
-    """The blocks and layers that weights belong to: up to the first number, or the first part."""
-    return {_GROUP.match(name)[0] for name in names if _GROUP.match(name)}
+    return ""

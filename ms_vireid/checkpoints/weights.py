@@ -114,16 +114,7 @@ def read_checkpoint(path: Path | str, framework: str | None = None, choice: str 
     Raises InputError if the file is missing, damaged or has another format; if memory does not suffice; for types that
     NumPy lacks, names that cannot be printed, a record of another version, or the other framework's names.
     """
-    path = Path(path)
-    held = _read_file(path, choice)
-    if framework is not None and held.framework not in (framework, None):
-        problem = f"has {FRAMEWORKS[held.framework]}'s names, not {FRAMEWORKS[framework]}'s"
-        raise InputError(f"{path}: {problem}; convert it: python parity/convert.py {path} NEW.safetensors")
-    return held
-
-
-def _read_file(path: Path, choice: str | None) -> Checkpoint:
-    pickled, framework = None, None
+    path, pickled, whose = Path(path), None, None
     try:
         kind, size = container(path), path.stat().st_size
         needed = size if kind == SAFETENSORS else 3 * size
@@ -131,22 +122,24 @@ def _read_file(path: Path, choice: str | None) -> Checkpoint:
         if kind == SAFETENSORS:
             arrays, text = _read_safetensors(path)
         elif kind == CKPT:
-            (arrays, text), framework = read_ckpt(path), MINDSPORE
+            (arrays, text), whose = read_ckpt(path), MINDSPORE
         else:
-            pickled, framework = choose_set(path, read_pth(path, kind == ARCHIVE), choice), TORCH
+            pickled, whose = choose_set(path, read_pth(path, kind == ARCHIVE), choice), TORCH
             arrays, text = pickled.arrays, _pickled_record(pickled)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}); copy it to a disk of this machine") from None
     except (SafetensorError, ValueError, TypeError, LookupError, AttributeError) as error:
         what = "MindSpore checkpoint" if kind == CKPT else "weight file"
         raise InputError(f"{path}: not a whole {what} ({size} bytes; {error}); use another copy") from None
-    check_names(path, (*arrays, *(pickled.others if pickled else ())))
+    others = pickled.others if pickled else {}
+    check_names(path, (*arrays, *others))
     meta = {} if text is None else _read_record(path, text, arrays)
-    framework = meta.pop("framework", framework)
-    if pickled is None:
-        return Checkpoint(path, arrays, meta, framework)
-    beside = {name: kind_of(value) for name, value in pickled.others.items() if name not in ("format", *meta)}
-    return Checkpoint(path, arrays, meta, framework, beside, pickled.sets)
+    whose = meta.pop("framework", whose)
+    if framework is not None and whose not in (framework, None):
+        problem = f"has {FRAMEWORKS[whose]}'s names, not {FRAMEWORKS[framework]}'s"
+        raise InputError(f"{path}: {problem}; convert it: python parity/convert.py {path} NEW.safetensors")
+    beside = {name: kind_of(value) for name, value in others.items() if name not in ("format", *meta)}
+    return Checkpoint(path, arrays, meta, whose, beside, pickled.sets if pickled else ("",))
 
 
 def _pickled_record(pickled: Pickled) -> str | None:

@@ -29,9 +29,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.data.pictures import note_skipped, read_pixels
+from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.randomness import counter_generator
-from ms_vireid.data.validation import list_pictures, require_directory
+from ms_vireid.data.validation import require_directory, walk
 
 SEVERITIES = (1, 2, 3, 4, 5)
 REFERENCE_AREA = 288 * 144  # pixels: the size at which lengths in pixels are as published
@@ -286,15 +286,12 @@ class CorruptedVersion:
 
 
 def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
-    """Read the pictures directly in a folder, uint8 [H, W, 3]; raises InputError for none, or if one is broken."""
+    """Read the pictures below a folder, uint8 [H, W, 3]; raises InputError for none, or if one is broken."""
     remedy = "evaluation.frost is a folder of photographs of frost; leave it out to have frost drawn"
     require_directory(folder, remedy)
-    skipped: list[Path] = []
-    paths = list_pictures(folder, skipped)
-    note_skipped(skipped, folder)
-    if not paths:
+    if not (paths := walk(folder)):
         raise InputError(f"{folder}: holds no picture; {remedy}")
-    return tuple(map(read_pixels, paths))
+    return tuple(read_pixels(folder / path) for path in paths)
 
 
 def corruption_sheet(

@@ -2,16 +2,15 @@
 
 import base64
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, first_few, one_line
+from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.data.records import ImageSet
+from ms_vireid.files.checks import note
 
-_log = logging.getLogger(__name__)
 _DIGEST = 6  # bytes; of a million pictures one in 280 million others then looks like one of them
 _ENDS = 1 << 16  # bytes that are read at either end of a file, which are all of most pictures
 
@@ -42,7 +41,7 @@ def unseen(images: ImageSet, seen: str, where: Path, quiet: bool = False) -> Ima
     if not quiet:
         gone = [name for identity, name in names.items() if identity not in kept]
         counted = f"{len(gone)} of the {len(names)} people to test on, who are left out"
-        _log.warning("%s", one_line(f"note: {where}: the model was trained on {counted}: {first_few(gone)}"))
+        note(where, f"the model was trained on {counted}: {first_few(gone)}")
     return left
 
 

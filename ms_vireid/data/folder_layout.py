@@ -1,6 +1,5 @@
 """How the paths of pictures say who is on them: by a documented tree's names, or by the user's template."""
 
-import logging
 import os
 import re
 from collections.abc import Sequence
@@ -9,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from ms_vireid.command.errors import InputError, one_line, shown
+from ms_vireid.command.errors import InputError, shown
 from ms_vireid.config.layout_templates import AUTO, MODALITY_WORDS, SYSU, canonical, check_layout, patterns
 from ms_vireid.data.pictures import is_hidden
 from ms_vireid.data.published_sets import SYSU_INFRARED_CAMERAS, published_set
+from ms_vireid.files.checks import note
 
-_log = logging.getLogger(__name__)
 UNKNOWN = -1
 _PEOPLE, _PEOPLE_BY_CAMERA = "{modality}/{identity}/*", "{modality}/cam{camera}/{identity}/*"
 _CAMERA = re.compile(r"cam\d{1,9}", re.IGNORECASE)
@@ -77,10 +76,12 @@ class FolderLayout:
         return sum(self.labels(Path(path)) is not None for path in paths)
 
 
-def documented_layout(root: Path, pictures: Sequence[Path]) -> FolderLayout | None:
+def documented_layout(root: Path, pictures: Sequence[Path | str]) -> FolderLayout | None:
     """Return the layout of the documented tree that some of the pictures lie in, which begins at the root or one to
     three folders above it; None if there is none."""
-    return _documented_layout(*_absolute(root, pictures))
+    root, paths = _absolute(root, pictures)
+    tops = ((top, _documented(top)) for top in (root, *root.parents[:3]))
+    return _best([FolderLayout(top, text) for top, text in tops if text], paths)
 
 
 def find_layout(
@@ -101,7 +102,7 @@ def find_layout(
         if layout := _best([FolderLayout(top, canonical(stated)) for top in (root, *root.parents[:3])], paths):
             return layout
         raise InputError(f"{root}: {option} {shown(stated)} fits no picture; {_levels(root, paths)}")
-    if layout := _documented_layout(root, paths):
+    if layout := documented_layout(root, paths):
         return layout
     unknown = f"{root}: fits no tree in docs/data.md; {_levels(root, paths)}"
     remedy = f"give a {option} such as '{{identity}}/{{modality}}/{{camera}}/*'"
@@ -109,13 +110,8 @@ def find_layout(
         instead = ", or --modality alone: people unknown" if option == "--layout" else ""
         raise InputError(f"{unknown}; {remedy}{instead}")
     if any(os.path.dirname(path) != str(root) for path in paths):
-        _log.warning("%s", one_line(f"note: all people are unknown: {unknown}; {remedy}"))
+        note("all people are unknown", f"{unknown}; {remedy}")
     return FolderLayout(root, "")
-
-
-def _documented_layout(root: Path, paths: Sequence[str]) -> FolderLayout | None:
-    tops = ((top, _documented(top)) for top in (root, *root.parents[:3]))
-    return _best([FolderLayout(top, text) for top, text in tops if text], paths)
 
 
 def _best(layouts: Sequence[FolderLayout], paths: Sequence[str]) -> FolderLayout | None:
@@ -124,7 +120,7 @@ def _best(layouts: Sequence[FolderLayout], paths: Sequence[str]) -> FolderLayout
     return layouts[taken.index(max(taken))] if any(taken) else None
 
 
-def _absolute(root: Path, pictures: Sequence[Path]) -> tuple[Path, list[str]]:
+def _absolute(root: Path, pictures: Sequence[Path | str]) -> tuple[Path, list[str]]:
     """Return absolute paths, and the root of them all: a list may name pictures outside `root`."""
     root = Path(os.path.abspath(root))
     paths = [os.path.abspath(root / path) for path in pictures]

@@ -1,18 +1,16 @@
 """Pictures in any folder or list, with the modality, identity and camera that their paths give."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, one_line, refuse, summary
+from ms_vireid.command.errors import InputError, refuse, summary
 from ms_vireid.data.folder_layout import UNKNOWN, FolderLayout, PathLabels
 from ms_vireid.data.pictures import SUFFIXES
 from ms_vireid.data.records import ImageSet, image_set, same_name
 from ms_vireid.data.validation import listed_files, read_lines, refuse_names, require_directory, walk
-
-_log = logging.getLogger(__name__)
+from ms_vireid.files.checks import note
 
 
 def read_layout(
@@ -41,7 +39,7 @@ def read_layout(
     )
     nobody = [str(path) for path, one in zip(pictures, labels, strict=True) if not one.identity]
     if 0 < len(nobody) < len(labels):
-        _log.warning("%s", one_line(f"note: {root}: pictures of unknown people: {summary(nobody)}"))
+        note(root, f"pictures of unknown people: {summary(nobody)}")
     first: dict[str, str] = {}
     return images, np.array([first.setdefault(same_name(one.identity), one.identity) for one in labels], str)
 
@@ -54,7 +52,7 @@ def find_pictures(root: Path, listing: Path | None = None, also_gone: bool = Fal
     """
     require_directory(root, "give the folder of the pictures with --images")
     if listing is None:
-        pictures = walk(root).pictures
+        pictures = walk(root)
         refuse_names(map(str, pictures), root)
     else:
         remedy = "give one path a line, relative to --images"

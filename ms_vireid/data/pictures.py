@@ -1,10 +1,10 @@
 """Opening and decoding pictures: regular files of a known format and a sensible size."""
 
-import logging
 import os
 import stat
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image
 
-from ms_vireid.command.errors import InputError, one_line, summary
+from ms_vireid.command.errors import InputError, summary
 from ms_vireid.config.schema import Range
 from ms_vireid.data import jpeg
 from ms_vireid.data.pixel_formats import (
@@ -25,9 +25,9 @@ from ms_vireid.data.pixel_formats import (
     to_8_bits,
     values_of,
 )
-from ms_vireid.files.pointers import ANNEX, ANNEXED, pointer
+from ms_vireid.files.checks import note
+from ms_vireid.files.pointers import ANNEX, pointer
 
-_log = logging.getLogger(__name__)
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently
 # Whatever the suffix; decoders of other formats run programs or parse more.
@@ -38,7 +38,7 @@ _MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
 _START = 64  # bytes that tell a format or a pointer
 _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": (b"II", b"MM"), "WEBP": b"RIFF", "BMP": b"BM"}
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error)
+_BROKEN = (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error, zlib.error)
 _BROKEN += (Image.DecompressionBombError,)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `MAX_PIXELS` is checked here
 warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # shown as it is stored, as by viewers
@@ -66,8 +66,7 @@ def note_skipped(skipped: list[Path], root: Path) -> None:
     """Log one line for the files below `root` that `is_picture` skipped, if any."""
     if skipped:
         names = summary([str(path.relative_to(root)) for path in sorted(skipped)])
-        line = f"note: {root}: files skipped, as they are not {', '.join(sorted(SUFFIXES))}: {names}"
-        _log.warning("%s", one_line(line))
+        note(root, f"files skipped, as they are not {', '.join(sorted(SUFFIXES))}: {names}")
 
 
 class BrokenPictureError(InputError):
@@ -97,8 +96,9 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         try:
             status = path.stat()
         except FileNotFoundError:
-            is_annexed = path.is_symlink() and ANNEX in os.readlink(path).replace("\\", "/")
-            raise UnsupportedPictureError(*ANNEXED) if is_annexed else OSError("it does not exist") from None
+            if path.is_symlink() and ANNEX in os.readlink(path).replace("\\", "/"):
+                raise UnsupportedPictureError(*pointer(ANNEX.encode())) from None
+            raise OSError("it does not exist") from None
         if not stat.S_ISREG(status.st_mode):
             raise OSError("it is not a regular file")
         if not status.st_size:

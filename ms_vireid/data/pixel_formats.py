@@ -10,13 +10,12 @@ from PIL import Image
 from PIL.ExifTags import Base as Tag
 
 from ms_vireid.config.schema import Range
-from ms_vireid.data import jpeg
 
 _FULL = (0, 65535)
 _STRIP = 1 << 20  # pixels at a time
 _UNSIGNED, _SAMPLE_FORMATS = 1, {1: "unsigned", 2: "signed", 3: "floating-point"}
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR = 0, 1, 2, 3, 5, 6
-_RAW, _OLD_JPEG, _JPEG, _DEFLATE = 1, 6, 7, (8, 32946)  # compressions
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
+_RAW, _JPEG, _DEFLATE = 1, (6, 7), (8, 32946)  # compressions
 _SEPARATE = 2  # planes
 _SMALL = 1 + 4  # of a page's subfile type: a thumbnail, or a mask
 # ImageJ and tifffile may put several pictures behind one directory.
@@ -72,35 +71,32 @@ def _require_right_tiff(image: Image.Image) -> None:
         _require_one_channel(image)
     if bits > 8 or sample_format != _UNSIGNED:
         is_swapped = tags.prefix == b"MM" and compression != _RAW  # twice by Pillow
-        is_reversed = tags.get(Tag.FillOrder, 1) != 1
         is_float32 = image.mode == "F" and photometric == _BLACK_IS_ZERO and not is_swapped
         is_uint16 = (bits, sample_format) == (16, _UNSIGNED) and photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
-        if is_reversed or not (is_float32 or is_uint16):
+        if tags.get(Tag.FillOrder, 1) != 1 or not (is_float32 or is_uint16):
             kind = f"{_SAMPLE_FORMATS.get(sample_format, 'unknown')} values of {bits} bits"
-            kind += ", big-endian and compressed" if is_swapped else ""
-            kind += ", with reversed bits" if is_reversed else ""
-            kind += ", with white as 0" if photometric == _WHITE_IS_ZERO else ""
             remedy = FLOATS.format(sign="-" if photometric == _WHITE_IS_ZERO else "")
-            raise UnsupportedPictureError(f"has unsupported {kind}", remedy)
-    elif not _has_right_colours(tags, photometric, compression):
+            raise UnsupportedPictureError(f"has {kind}, which Pillow misreads or cuts", remedy)
+    elif compression in _JPEG:
+        raise UnsupportedPictureError("is a TIFF with JPEG compression, whose damage Pillow does not report", IN_8_BITS)
+    elif not _has_right_colours(tags, photometric):
         raise UnsupportedPictureError("is a TIFF whose colours Pillow misreads", IN_8_BITS)
 
 
-def _has_right_colours(tags: Mapping, photometric: int | None, compression: int) -> bool:
+def _has_right_colours(tags: Mapping, photometric: int | None) -> bool:
     """Return whether Pillow reads a TIFF of 8 bits right. It misreads some separate planes, reversed bits, palettes of
-    8 bits and YCbCr without JPEG, and does not convert Lab."""
+    8 bits and YCbCr, and does not convert Lab."""
     is_separate = tags.get(Tag.PlanarConfiguration) == _SEPARATE and tags.get(Tag.SamplesPerPixel, 1) > 1
     if is_separate or tags.get(Tag.FillOrder, 1) != 1:
         return False
     if photometric == _PALETTE:
         return max(tags.get(Tag.ColorMap, (0,))) > 255
-    if photometric == _YCBCR:
-        return compression == _JPEG
-    return photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK) and compression != _OLD_JPEG
+    return photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK)
 
 
 def require_whole_tiff(image: Image.Image) -> None:
-    """Raise OSError for a TIFF whose strips or tiles are missing or damaged, which Pillow's decoders may pass over."""
+    """Raise OSError or zlib.error for a TIFF whose strips or tiles are missing or damaged, which Pillow's decoders may
+    pass over."""
     tags, size = image.tag_v2, image.fp.seek(0, 2)
     compression, in_tiles = tags.get(Tag.Compression, _RAW), Tag.TileOffsets in tags
     codes = (Tag.TileOffsets, Tag.TileByteCounts) if in_tiles else (Tag.StripOffsets, Tag.StripByteCounts)
@@ -110,24 +106,9 @@ def require_whole_tiff(image: Image.Image) -> None:
     bits = tags.get(Tag.SamplesPerPixel, 1) * min(tags.get(Tag.BitsPerSample, (1,)))
     if compression == _RAW and 8 * sum(count for _, count in chunks) < image.width * image.height * bits:
         raise OSError("parts of its pixels are missing")
-    for offset, count in chunks if compression in (_JPEG, *_DEFLATE) else ():
+    for offset, count in chunks if compression in _DEFLATE else ():
         image.fp.seek(offset)
-        content = image.fp.read(count)
-        if compression == _JPEG:
-            tables = tags.get(Tag.JPEGTables, b"\xff\xd8\xff\xd9")
-            jpeg.require_whole(tables[:-2] + content[2:])
-        else:
-            _require_whole_deflate(content)
-
-
-def _require_whole_deflate(content: bytes) -> None:
-    inflating = zlib.decompressobj()
-    try:
-        inflating.decompress(content)
-    except zlib.error as error:
-        raise OSError(str(error)) from None
-    if not inflating.eof:
-        raise OSError("its compressed pixels end early")
+        zlib.decompress(image.fp.read(count))
 
 
 def values_of(image: Image.Image) -> np.ndarray:

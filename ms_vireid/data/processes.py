@@ -1,6 +1,5 @@
 """Work on many pictures in parallel, on all cores."""
 
-import logging
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -9,11 +8,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
-from ms_vireid.command.errors import InputError, one_line
+from ms_vireid.command.errors import InputError
 from ms_vireid.command.stopping import how_broken, signal_with_parent
 from ms_vireid.devices import runtime
+from ms_vireid.files.checks import note
 
-_log = logging.getLogger(__name__)
 FEW = 4  # chunks: so many are done before processes have started
 _SEMAPHORES = 5  # of a queue or an event, at most
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -26,9 +25,7 @@ def in_processes(work: Callable[[Item], Result], items: Sequence[Item], chunk: i
     count = len(runtime.cores()) or 1
     alone = len(items) <= FEW * chunk
     if not alone and (problem := no_shared_memory(count)):
-        _log.warning(
-            "%s", one_line(f"note: one process works on {what}, as {problem}; --shm-size gives a container more")
-        )
+        note(f"one process works on {what}", f"{problem}; --shm-size gives a container more")
         alone = True
     if alone:
         yield from map(work, items)

@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +33,9 @@ CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # LLCM's
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 _LIST_REMEDY = "take it from the data set as it is distributed"
 _MAX_DIGITS = 9  # of an identity, to fit int32
-OBTAIN = {
-    "sysu_mm01": "get SYSU-MM01 from its authors after signing their agreement (docs/data.md)",
-    "regdb": "get RegDB from its authors after signing their agreement (docs/data.md)",
-    "llcm": "get LLCM from its authors after signing their agreement (docs/data.md)",
-    "folder": "it must hold visible/ID/*.jpg and infrared/ID/*.jpg",
-}
+_OBTAIN = "get {} from its authors after signing their agreement (docs/data.md)"
+OBTAIN = {"sysu_mm01": _OBTAIN.format("SYSU-MM01"), "regdb": _OBTAIN.format("RegDB"), "llcm": _OBTAIN.format("LLCM")}
+OBTAIN["folder"] = "it must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 
 
 def read_data(config: DataConfig) -> ReIDData:
@@ -68,8 +65,8 @@ def read_sysu_mm01(root: Path | str) -> ReIDData:
     root = Path(root)
     _require_folders(root, "sysu_mm01")
     train, val, test = (_read_identities(root / "exp" / f"{split}_id.txt") for split in ("train", "val", "test"))
-    train = val | train
-    shared = (f"{one} ({train[one]}, {test[one]})" for one in sorted(train.keys() & test.keys()))
+    train = train | val
+    shared = map(str, sorted(train & test))
     refuse(shared, f"{root}/exp: identities listed both for training and for testing", "list each once")
     cameras = [(root / f"cam{camera}", camera, camera in SYSU_INFRARED_CAMERAS) for camera in SYSU_CAMERAS]
     train, test = (_read_identity_folders(root, cameras, identities) for identities in (train, test))
@@ -130,18 +127,15 @@ def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> R
     if layout == AUTO and (name := published_set(here)):
         raise InputError(f"{root / 'visible'}: no such folder; {FOLDER_REMEDY}, and for this tree data.name={name}")
     lying = walk(root)
-    refuse_names(map(str, lying.pictures), root)
-    if not lying.pictures:
+    refuse_names(map(str, lying), root)
+    if not lying:
         raise InputError(f"{root}: holds no picture; {FOLDER_REMEDY}")
-    read_as = find_layout(root, lying.pictures, layout, "data.layout")
-    pictures = _of_people(read_as, root, lying.pictures)
-    empty = _of_people(read_as, root, lying.empty, "-")
+    read_as = find_layout(root, lying, layout, "data.layout")
+    read = ((path, read_as.labels(root / path)) for path in lying)
+    pictures = [(path, row) for path, row in read if row and row.identity and row.modality]
     if not pictures:
         raise InputError(f"{root}: the layout {read_as.text} finds no picture of a person and a modality")
-    names = _names_of_both(root, [row for _, row in (*pictures, *empty)])
-    pictured = {(same_name(row.identity), row.modality) for _, row in pictures}
-    without = [str(path) for path, row in empty if (same_name(row.identity), row.modality) not in pictured]
-    refuse(without, f"{root}: folders of identities without a picture", "add pictures, or remove both folders")
+    names = _names_of_both(root, [row for _, row in pictures])
     numbers = {same_name(name): number for number, name in enumerate(names)}
     rows = [(numbers[same_name(row.identity)], row.modality == "infrared", path) for path, row in pictures]
     rows = [(root / path, number, 1 + infrared, infrared) for number, infrared, path in sorted(rows)]
@@ -150,14 +144,6 @@ def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> R
     held_out = min(max(share, 1), len(names) - (test_fraction < 1))
     testing = images.identities >= len(names) - held_out
     return ReIDData("folder", root, "regdb", images.subset(~testing), images.subset(testing), read_as, ("",))
-
-
-def _of_people(
-    layout: FolderLayout, root: Path, paths: Sequence[Path], below: str = ""
-) -> list[tuple[Path, PathLabels]]:
-    """Read paths relative to `root`; returns those of people and modalities. below: a name that is added to each."""
-    read = ((path, layout.labels(root / path / below)) for path in paths)
-    return [(path, labels) for path, labels in read if labels and labels.identity and labels.modality]
 
 
 def _names_of_both(root: Path, rows: Sequence[PathLabels]) -> list[str]:
@@ -169,7 +155,7 @@ def _names_of_both(root: Path, rows: Sequence[PathLabels]) -> list[str]:
         if not names:
             raise InputError(f"{root}: holds no {modality} pictures of people; {FOLDER_REMEDY}")
     one_sided = [spelled[name] for name in sorted(people[0] ^ people[1])]
-    refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add the other folder")
+    refuse(one_sided, f"{root}: identities in only one of visible and infrared", "add pictures of the other modality")
     if len(spelled) < 2:
         raise InputError(f"{root}: {len(spelled)} identities, at least 2 are needed; {FOLDER_REMEDY}")
     return [spelled[name] for name in sorted(spelled)]
@@ -193,28 +179,18 @@ def _require_folders(root: Path, name: str) -> None:
     require_directory(root, f"data.root must hold {', '.join(names)}, as the data set is distributed", *names)
 
 
-def _read_identities(listing: Path) -> dict[int, str]:
-    """Read comma-separated numbers; returns where each is listed, such as "train_id.txt:1"."""
-    fields = [
-        (number, field)
-        for number, line in enumerate(read_lines(listing, _LIST_REMEDY), 1)
-        for field in map(str.strip, line.split(","))
-        if field
-    ]
-    wrong = (f"line {number} '{f[:20]}'" for number, f in fields if not f.isdecimal() or len(f) > _MAX_DIGITS)
+def _read_identities(listing: Path) -> set[int]:
+    fields = [field.strip() for line in read_lines(listing, _LIST_REMEDY) for field in line.split(",") if field.strip()]
+    wrong = (f"'{field[:20]}'" for field in fields if not field.isdecimal() or len(field) > _MAX_DIGITS)
     refuse(wrong, f"{listing}: fields that are not identities", "use 1,2,3")
     if not fields:
-        raise InputError(f"{listing}:1: lists no identity; {_LIST_REMEDY}")
-    return {int(field): f"{listing.name}:{number}" for number, field in fields}
+        raise InputError(f"{listing}: lists no identity; {_LIST_REMEDY}")
+    return set(map(int, fields))
 
 
-def _read_identity_folders(
-    root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: Mapping[int, str]
-) -> ImageSet:
+def _read_identity_folders(root: Path, cameras: Sequence[tuple[Path, int, bool]], identities: set[int]) -> ImageSet:
     """Read the pictures of `identities`, ascending, from the folder `{identity:04d}` of each camera, if it exists.
-
-    cameras: folder, number, and whether it is infrared. identities: and where each is listed.
-    """
+    cameras: folder, number, and whether it is infrared."""
     skipped: list[Path] = []
     rows = [
         (path, identity, camera, infrared)
@@ -224,8 +200,7 @@ def _read_identity_folders(
         for path in list_pictures(person, skipped)
     ]
     note_skipped(skipped, root)
-    without = sorted(identities.keys() - {identity for _, identity, _, _ in rows})
-    missing = (f"{identity:04d} ({identities[identity]})" for identity in without)
+    missing = (f"{identity:04d}" for identity in sorted(identities - {identity for _, identity, _, _ in rows}))
     refuse(missing, f"{root}: identities without a picture under any camera", "check the lists of identities")
     return image_set(rows)
 

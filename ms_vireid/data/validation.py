@@ -1,24 +1,21 @@
 """Checks of folders, lists and pictures. An error is one line with the number of problems and the first ten."""
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from ms_vireid.command.errors import InputError, one_line, refuse, summary
+from ms_vireid.command.errors import InputError, printable, refuse, summary
 from ms_vireid.command.printing import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
 from ms_vireid.data.bit_depth import Formats, look_at, measure_ranges, notes_on, refuse_unreadable
 from ms_vireid.data.pictures import BrokenPictureError, is_hidden, is_picture, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
-from ms_vireid.data.records import ImageSet, ReIDData, same_name
-from ms_vireid.files.checks import read_text
+from ms_vireid.data.records import ImageSet, ReIDData
+from ms_vireid.files.checks import note, read_text
 
-_log = logging.getLogger(__name__)
 _MAX_BYTES = 1 << 28  # of a list
 _MOST_LINKED = 100_000
 _CHUNK = 64  # pictures that a process decodes at a time
@@ -39,53 +36,39 @@ def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
     return [directory / name for name in names]
 
 
-class Walk(NamedTuple):
-    """What lies below a folder, sorted, relative to it: pictures, and folders without a picture of their own."""
-
-    pictures: list[Path]
-    empty: list[Path]
-
-
-def walk(root: Path, quiet: bool = False) -> Walk:
-    """Find the pictures below a folder, and note other files and folders that cannot be read, unless `quiet`.
+def walk(root: Path, quiet: bool = False) -> list[Path]:
+    """List the pictures below a folder, relative to it and sorted, and note other files and folders that cannot be
+    read, unless `quiet`.
 
     Links are followed, and every name counts; only a link to a folder that leads back to it is skipped. Raises
     InputError if links lead to more than `_MOST_LINKED` folders, each counted as often as it has names.
     """
-    pictures, empty, skipped, unreadable, linked = [], [], [], [], 0
-    leading = {str(root): ((os.path.realpath(root),), False)}  # the real folders that lead to each; whether a link does
+    pictures, skipped, unreadable, linked = [], [], [], 0
+    leading = {str(root): (os.path.realpath(root),)}  # the real folders that lead to each
     for folder, below, names in os.walk(root, onerror=unreadable.append, followlinks=True):
-        (above, through_link), entered = leading.pop(folder), []
+        above, entered = leading.pop(folder), []
         for name in sorted(below):
             path = os.path.join(folder, name)
             if not is_hidden(name) and (real := os.path.realpath(path)) not in above:
-                leading[path] = (*above, real), through_link or os.path.islink(path)
-                linked += leading[path][1]
+                leading[path] = (*above, real)
+                linked += real != os.path.join(above[0], os.path.relpath(path, root))
                 entered.append(name)
         if linked > _MOST_LINKED:
             problem = f"links lead to more than {_MOST_LINKED:,} folders"
             raise InputError(f"{folder}: {problem}; remove links between folders, or list the pictures")
         below[:] = entered
         here = Path(folder).relative_to(root)
-        own = [here / name for name in sorted(names) if is_picture(name, skipped, Path(folder))]
-        pictures += own
-        if not own:
-            empty.append(here)
+        pictures += [here / name for name in names if is_picture(name, skipped, Path(folder))]
     note_skipped([] if quiet else skipped, root)
     if unreadable and not quiet:
         names = summary([os.path.relpath(error.filename, root) for error in unreadable])
-        _log.warning("%s", one_line(f"note: {root}: skipping unreadable folders: {names}"))
-    return Walk(sorted(pictures), sorted(empty))
+        note(root, f"skipping unreadable folders: {names}")
+    return sorted(pictures)
 
 
-def refuse_names(names: Iterable[str], root: Path) -> None:
+def refuse_names(names: Iterable[str], where: Path) -> None:
     """Raise InputError for names that cannot be printed, or are not UTF-8."""
-    _refuse_names(((repr(name), name) for name in names), root)
-
-
-def _refuse_names(names: Iterable[tuple[str, str]], where: Path) -> None:
-    """names: as they are shown, and as they are."""
-    problems = dict.fromkeys(shown for shown, name in names if not name.isprintable())
+    problems = dict.fromkeys(printable(name) for name in names if not name.isprintable())
     refuse(problems, f"{where}: unprintable names", "rename")
 
 
@@ -106,36 +89,14 @@ def listed_files(
     names: with their lines' numbers. also_gone: they may name missing files. Raises InputError, with the lines'
     numbers, for names that cannot be printed or name no file.
     """
-    _refuse_names(((f"line {number} {name!r}", name) for number, name in names), listing)
-    paths, missing, listings = [], [], {}
-    for number, name in names:
-        spellings = dict.fromkeys((name, name.replace("\\", "/")))
-        path = next(filter(None, (_spelled(root, Path(spelling), listings) for spelling in spellings)), None)
-        if path is None:
-            missing.append(f"line {number} '{name}'")
-        paths.append(path or Path(name.replace("\\", "/")))
-    refuse(() if also_gone else missing, f"{listing}: lines that name no file under {root}", remedy)
+    refuse_names((f"line {number} {name}" for number, name in names), listing)
+    paths = [Path(name if (root / name).is_file() else name.replace("\\", "/")) for _, name in names]
+    gone = [row for row, path in zip(names, paths, strict=True) if not (also_gone or (root / path).is_file())]
+    if not all(name.isascii() for _, name in gone):
+        remedy += "; accents must be encoded as on the disk (NFC or NFD)"
+    missing = (f"line {number} '{name}'" for number, name in gone)
+    refuse(missing, f"{listing}: lines that name no file under {root}", remedy)
     return paths
-
-
-def _spelled(root: Path, name: Path, listings: dict[Path, dict[str, str]]) -> Path | None:
-    """Return the path of a file as the disk spells it, whose Unicode may be composed or not; None if there is none.
-
-    listings: names by `same_name` of the folders that were looked into, which is filled.
-    """
-    if (root / name).is_file():
-        return name
-    path = Path(name.anchor)
-    for part in name.parts[bool(name.anchor) :]:
-        if not (root / path / part).exists():
-            if part.isascii() or not (root / path).is_dir():
-                return None
-            if path not in listings:
-                listings[path] = {same_name(one): one for one in sorted(os.listdir(root / path), reverse=True)}
-            if (part := listings[path].get(same_name(part))) is None:
-                return None
-        path /= part
-    return path if (root / path).is_file() else None
 
 
 def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], dict[str, Range]]:
@@ -155,7 +116,7 @@ def passed_over(data: ReIDData) -> str | None:
     people = {_number(name) for part in (data.train, data.test) for name in part.names.values()}
     left = []
     for folder in data.folders:
-        for path in walk(data.root / folder, quiet=True).pictures:
+        for path in walk(data.root / folder, quiet=True):
             if os.path.abspath(data.root / folder / path) not in used:
                 labels = data.layout.labels(data.root / folder / path)
                 if not labels or not labels.identity or _number(labels.identity) in people:

@@ -33,9 +33,9 @@ SEAL = "content_checksum"
 _log = logging.getLogger(__name__)
 
 
-def note(path: Path, line: str) -> None:
-    """Log a line about a file."""
-    _log.warning("%s", one_line(f"note: {path}: {line}"))
+def note(about: Path | str, line: str) -> None:
+    """Log a line about a file, or about what a message begins with."""
+    _log.warning("%s", one_line(f"note: {about}: {line}"))
 
 
 def require_file(path: Path, what: str, max_bytes: int | None = None) -> None:

@@ -5,7 +5,6 @@ before it is loaded."""
 import atexit
 import hashlib
 import io
-import logging
 import os
 import re
 import shutil
@@ -14,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ms_vireid.command.errors import InputError, one_line, shown
+from ms_vireid.command.errors import InputError, shown
 from ms_vireid.devices.runtime import set_for_children
+from ms_vireid.files.checks import note
 
 try:
     import numba
@@ -25,7 +25,6 @@ except ValueError as error:
 
 _DIGEST = hashlib.sha256().digest_size  # bytes at the end of each file
 _BY_OTHERS = 0o022  # permission to write
-_log = logging.getLogger(__name__)
 
 
 class _Files(IndexDataCacheFile):
@@ -55,7 +54,7 @@ class _Files(IndexDataCacheFile):
         if whole := hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]:
             return whole
         if os.path.lexists(path):
-            _log.warning("%s", one_line(f"note: {path}: is damaged or not this project's; recompiling it"))
+            note(path, "is damaged or not this project's; recompiling it")
             with suppress(OSError):  # a folder, or one that cannot be written: it is compiled each time
                 os.unlink(path)
         return False
@@ -109,4 +108,4 @@ except RuntimeError as error:  # Numba finds no folder
     numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="ms_vireid-kernels-")
     set_for_children({"NUMBA_CACHE_DIR": numba.config.CACHE_DIR})
     atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
-    _log.warning("note: no writable folder for compiled kernels, so each run compiles them; set NUMBA_CACHE_DIR to one")
+    note("no writable folder for compiled kernels", "each run compiles them; set NUMBA_CACHE_DIR to one")

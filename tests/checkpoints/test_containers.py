@@ -110,10 +110,7 @@ def test_a_part_of_a_sharded_model_says_how_to_save_it_as_one_file(tmp_path, nam
         read_checkpoint(tmp_path / name)
     with pytest.raises(InputError, match=r"is a folder without model.safetensors; give one file of .*max_shard_size"):
         weight_file(tmp_path)
-
-
-def test_the_only_shard_and_a_folder_with_the_model_are_whole(tmp_path):
-    for name in ("model-00001-of-00001.safetensors", "model.safetensors"):
-        save_file(ARRAYS, tmp_path / name)
-        assert read_checkpoint(tmp_path / name).arrays.keys() == ARRAYS.keys()
+    for whole in ("model-00001-of-00001.safetensors", "model.safetensors"):
+        save_file(ARRAYS, tmp_path / whole)
+        assert read_checkpoint(tmp_path / whole).arrays.keys() == ARRAYS.keys()
     assert weight_file(tmp_path) == tmp_path / "model.safetensors"

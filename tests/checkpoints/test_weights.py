@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mindspore.train.checkpoint_pb2 import Checkpoint as Message
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from ms_vireid.checkpoints.mindspore_checkpoint import write_ckpt
 from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint
@@ -56,28 +55,11 @@ def test_a_file_that_cannot_be_mapped_is_not_called_damaged(tmp_path, monkeypatc
         read_checkpoint(path)
 
 
-def test_what_cannot_be_written_leaves_the_earlier_file(tmp_path, monkeypatch):
-    def full(*_):
-        raise SafetensorError("No space left on device")
-
-    path = tmp_path / "a.safetensors"
-    write_checkpoint(path, ARRAYS, RECORD, MINDSPORE)
-    monkeypatch.setattr("ms_vireid.checkpoints.weights.save_file", full)
-    with pytest.raises(InputError, match=r"cannot be written \(No space left on device\); the earlier .* is intact"):
-        write_checkpoint(path, {}, RECORD, MINDSPORE)
-    assert_same(read_checkpoint(path).arrays)
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_mindspore_reads_what_is_written(tmp_path, suffix):
     write_checkpoint(tmp_path / f"a{suffix}", ARRAYS, RECORD, MINDSPORE)
     held = ms.load_checkpoint(str(tmp_path / f"a{suffix}"), format=suffix[1:], crc_check=suffix == ".ckpt")
     assert_same({name: value.asnumpy() for name, value in held.items() if name in ARRAYS})
-
-
-def test_pytorch_reads_what_is_written(tmp_path):
-    write_checkpoint(tmp_path / "a.safetensors", ARRAYS, RECORD, TORCH)
-    assert_same({name: value.numpy() for name, value in load_file(tmp_path / "a.safetensors").items()})
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -131,22 +113,16 @@ def lie(name="w", dims=(2,), kind="Float32", content=bytes(8)):
 
 
 LIES = {
-    "negative": lie(dims=(-2,)),
     "negative-twice": lie(dims=(-1, -2)),
     "zero": lie(dims=(0,)),
     "too-large": lie(dims=(2**62,)),
     "overflowing": lie(dims=(2**32, 2**32, 2)),
-    "too-small": lie(dims=(1,)),
-    "many-dims": lie(dims=(1,) * 40 + (2,)),
     "another-type": lie(kind="Bool"),
-    "content-too-short": lie(content=bytes(7)),
     "no-content": lie(content=b""),
-    "unknown-type": lie(kind="Float128"),
     "objects": lie(kind="Object"),
     "a-text": lie(kind="str"),
     "empty-name": lie(name=""),
     "name-of-escapes": lie(name="\x1b[2J"),
-    "name-of-a-megabyte": lie(name="x" * 2**20),
     "name-twice": lie() + lie("v") + lie(),
     "another-checksum": lie() + b"crc_num" + bytes(10),
     "zeros": bytes(100),

@@ -20,7 +20,6 @@ _rng = np.random.default_rng(0)
 COUNTS = (LOW + _rng.random((HEIGHT, WIDTH)) * (HIGH - LOW)).astype(np.uint16)
 COLOURS = _rng.integers(40000, 60000, (HEIGHT, WIDTH, 3)).astype(np.uint16)
 ALPHA = _rng.integers(0, 65536, (HEIGHT, WIDTH, 1)).astype(np.uint16)
-PIXELS = _rng.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)
 CHANNELS = "has several channels of 16 bits, which Pillow cuts to 8"
 IN_8_BITS = "save it in 8 bits: magick IN -depth 8 OUT.png"
 ONE_CHANNEL = f"{IN_8_BITS}; or save one channel: magick IN -channel R -separate -depth 16 OUT.png"
@@ -90,33 +89,50 @@ def pixels_or_refusal(path):
         return str(error)
 
 
+def values_that_are_misread(kind, bits, remedy=FLOATS):
+    return f"has {kind} values of {bits} bits, which Pillow misreads or cuts; {remedy}"
+
+
+COLOURS_MISREAD = f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"
+
+
 @pytest.mark.parametrize(
     ("kind", "line"),
     [
         (TiffKind("u", 16, 2, 3), f"{CHANNELS}; {ONE_CHANNEL}"),
-        (TiffKind("u", 16, 5, 4), f"{CHANNELS}; {ONE_CHANNEL}"),
-        (TiffKind("u", 12, 1, 1), f"has unsupported unsigned values of 12 bits; {FLOATS}"),
-        (TiffKind("u", 32, 1, 1), f"has unsupported unsigned values of 32 bits; {FLOATS}"),
-        (TiffKind("i", 8, 1, 1), f"has unsupported signed values of 8 bits; {FLOATS}"),
-        (TiffKind("i", 16, 1, 1), f"has unsupported signed values of 16 bits; {FLOATS}"),
-        (TiffKind("i", 32, 1, 1), f"has unsupported signed values of 32 bits; {FLOATS}"),
-        (TiffKind("f", 32, 0, 1), f"has unsupported floating-point values of 32 bits, with white as 0; {NEGATED}"),
-        (
-            TiffKind("f", 32, 1, 1, ">", "deflate"),
-            f"has unsupported floating-point values of 32 bits, big-endian and compressed; {FLOATS}",
-        ),
-        (TiffKind("u", 16, 1, 1, fill=2), f"has unsupported unsigned values of 16 bits, with reversed bits; {FLOATS}"),
-        (TiffKind("u", 8, 2, 3, planar=2), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
-        (TiffKind("u", 8, 6, 3), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
-        (TiffKind("u", 8, 8, 3), f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"),
+        (TiffKind("u", 12, 1, 1), values_that_are_misread("unsigned", 12)),
+        (TiffKind("i", 8, 1, 1), values_that_are_misread("signed", 8)),
+        (TiffKind("i", 16, 1, 1), values_that_are_misread("signed", 16)),
+        (TiffKind("f", 32, 0, 1), values_that_are_misread("floating-point", 32, NEGATED)),
+        (TiffKind("f", 32, 1, 1, ">", "deflate"), values_that_are_misread("floating-point", 32)),
+        (TiffKind("u", 16, 1, 1, fill=2), values_that_are_misread("unsigned", 16)),
+        (TiffKind("u", 8, 2, 3, planar=2), COLOURS_MISREAD),
+        (TiffKind("u", 8, 6, 3), COLOURS_MISREAD),
         (
             TiffKind("f", 64, 1, 1),
-            f"{UNKNOWN}; replace it; or save colours in 8 bits: magick IN -depth 8 OUT.png; or {FLOATS}",
+            f"{UNKNOWN}; replace it; or save colours in 8 bits: {IN_8_BITS.partition(': ')[2]}; or {FLOATS}",
         ),
     ],
 )
 def test_a_refused_tiff_says_what_it_is_and_how_to_convert_it(tmp_path, kind, line):
     assert refusal(kind.write(tmp_path / "a.tif", kind.values(HEIGHT, WIDTH))) == line
+
+
+def test_jpeg_compression_and_palettes_of_8_bits_in_a_tiff_are_refused(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.tif", compression="jpeg")
+    words = "is a TIFF with JPEG compression, whose damage Pillow does not report"
+    assert refusal(tmp_path / "a.tif") == f"{words}; {IN_8_BITS}"
+    tags = tags_of(WIDTH, HEIGHT, 8, 1, 3, t320=[255] * 768)  # where TIFF has 16
+    path = write_tiff(tmp_path / "a.tif", ([bytes(HEIGHT * WIDTH)], tags))
+    assert refusal(path) == f"is a TIFF whose colours Pillow misreads; {IN_8_BITS}"
+
+
+def test_what_is_printed_of_many_pictures_ends_with_what_converts_them(tmp_path):
+    paths = [write_png(tmp_path / f"{number}.png", COLOURS, RGB) for number in range(20)]
+    problems, _ = look_at(image_set([(path, 1, 2, True) for path in paths]))
+    with pytest.raises(InputError) as refused:
+        refuse_unreadable(problems, ", or leave them out with --skip-broken")
+    assert one_line(str(refused.value)).endswith(f"{ONE_CHANNEL[-48:]}, or leave them out with --skip-broken")
 
 
 @pytest.mark.parametrize("further", [{"t259": [34712]}, {"photometric": 32803}, {"t339": [5]}, {"t258": [24]}])
@@ -154,23 +170,6 @@ def test_another_png_of_16_bits_is_refused_also_in_memory(tmp_path, kind, values
         pixels_of(image)
 
 
-def test_what_is_printed_of_many_pictures_ends_with_what_converts_them(tmp_path):
-    signed = TiffKind("i", 16, 1, 1)
-    for name, command in (("rgb.png", ONE_CHANNEL[-48:]), ("signed.tif", FLOATS[-60:])):
-        paths = [tmp_path / f"{number}-{name}" for number in range(20)]
-        for path in paths:
-            if name == "rgb.png":
-                write_png(path, COLOURS, RGB)
-            else:
-                signed.write(path, signed.values(HEIGHT, WIDTH))
-        problems, _ = look_at(image_set([(path, 1, 2, True) for path in paths]))
-        assert len(problems) == 20
-        instead = ", or leave them out with --skip-broken"
-        with pytest.raises(InputError) as refused:
-            refuse_unreadable(problems, instead)
-        assert one_line(str(refused.value)).endswith(command + instead)
-
-
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_an_open_picture_in_memory_has_the_pixels_of_its_file(tmp_path, suffix):
     white = TiffKind("u", 16, 0, 1)
@@ -186,14 +185,6 @@ def test_an_open_picture_in_memory_has_the_pixels_of_its_file(tmp_path, suffix):
             np.testing.assert_array_equal(pixels_of(image, True, (LOW, HIGH)), levels(COUNTS, LOW, HIGH))
 
 
-def test_an_open_tiff_in_memory_that_pillow_misreads_is_refused(tmp_path):
-    kind = TiffKind("i", 16, 1, 1)
-    with Image.open(kind.write(tmp_path / "a.tif", kind.values(HEIGHT, WIDTH))) as image:
-        image.load()
-        with pytest.raises(OSError, match="signed values of 16 bits"):
-            pixels_of(image, True, (0, 1))
-
-
 def test_a_tiff_without_all_of_its_pixels_is_refused(tmp_path):
     tags = tags_of(WIDTH, HEIGHT, 16)
     half = COUNTS.tobytes()[: COUNTS.nbytes // 2]
@@ -203,7 +194,7 @@ def test_a_tiff_without_all_of_its_pixels_is_refused(tmp_path):
         ([half], {}, "parts of its pixels are missing"),
         ([half], {278: [HEIGHT // 2]}, "parts of its pixels are missing"),
         ([bytes(deflated)], {259: [8]}, "incorrect data check"),
-        ([zlib.compress(COUNTS.tobytes())[:-9]], {259: [8]}, "end early"),
+        ([zlib.compress(COUNTS.tobytes())[:-9]], {259: [8]}, "incomplete"),
     ):
         path = write_tiff(tmp_path / "a.tif", (chunks, tags | further))
         with pytest.raises(InputError, match=words):
@@ -214,29 +205,6 @@ def test_a_tiff_without_all_of_its_pixels_is_refused(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"pixels reach beyond its end|pixels are missing|damaged header"):
             read_pixels(path)
-
-
-@pytest.mark.parametrize("quality", [30, 90])
-def test_a_damaged_jpeg_in_a_tiff_is_refused(tmp_path, quality):
-    path = tmp_path / "a.tif"
-    Image.fromarray(PIXELS).resize((80, 64)).save(path, compression="jpeg", quality=quality)
-    assert read_pixels(path).shape == (64, 80, 3)
-    with Image.open(path) as image:
-        offset, count = image.tag_v2[273][0], image.tag_v2[279][0]
-    content = bytearray(path.read_bytes())
-    content[offset + count // 2 : offset + count] = bytes(count - count // 2)
-    path.write_bytes(content)
-    with pytest.raises(InputError, match="cannot be decoded"):
-        read_pixels(path)
-
-
-def test_8_bits_of_a_damaged_tiff_are_refused_too(tmp_path):
-    content = bytearray(zlib.compress(bytes(HEIGHT * WIDTH)))
-    content[-1] ^= 1
-    path = write_tiff(tmp_path / "a.tif", ([bytes(content)], tags_of(WIDTH, HEIGHT, 8, t259=[8])))
-    assert "incorrect data check" in refusal(path)
-    tags = tags_of(WIDTH, HEIGHT, 8, 1, 3, t320=[255] * 768)  # values of 8 bits, where TIFF has 16
-    assert refusal(write_tiff(path, ([bytes(HEIGHT * WIDTH)], tags))).startswith("is a TIFF whose colours")
 
 
 def test_directories_in_a_circle_end(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ms_vireid.command.errors import InputError, refuse
+from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, DataConfig, load_config
 from ms_vireid.data.picture_paths import find_pictures
 from ms_vireid.data.readers import read_data, read_folder, read_llcm, read_regdb, read_sysu_mm01
@@ -60,13 +60,10 @@ def of_llcm(split):
 def test_sysu_trains_on_train_and_val_identities_and_tests_on_the_others(sysu):
     assert found(sysu.train) == of_sysu(tree.SYSU_TRAIN, tree.SYSU_VAL)
     assert found(sysu.test) == of_sysu(tree.SYSU_TEST)
-    assert sysu.protocol == "sysu_mm01"
-
-
-def test_sysu_cameras_and_identities_are_those_of_the_path_and_odd_names_are_pictures(sysu):
+    assert {path.name for path in sysu.pictures} == set(tree.SYSU_NAMES)
     for path, identity, camera in zip(sysu.test.paths, sysu.test.identities, sysu.test.cameras, strict=True):
         assert path.parent == sysu.root / f"cam{camera}" / f"{identity:04d}"
-    assert {p.name for p in (*sysu.train.paths, *sysu.test.paths)} == set(tree.SYSU_NAMES)
+    assert dict(zip(sysu.train.identities.tolist(), sysu.train.labels.tolist(), strict=True)) == {1: 0, 4: 1, 5: 2}
 
 
 def test_sysu_lists_may_have_spaces_trailing_commas_and_an_identity_twice(tmp_path):
@@ -90,19 +87,15 @@ def test_regdb_identities_modalities_and_cameras_are_those_of_lists_and_folders(
             assert path.parent == regdb.root / ("Thermal" if infrared else "Visible") / f"{split}{identity}"
 
 
-def test_regdb_reads_the_split_asked_for(tmp_path):
+def test_regdb_reads_the_split_asked_for_also_names_with_spaces(tmp_path):
     tree.write_regdb(tmp_path, trial=1)
     tree.write_regdb(tmp_path, trial=10)
-    listing = tmp_path / "idx" / "test_thermal_10.txt"
-    listing.write_text(listing.read_text().splitlines()[0] + "\n")
-    assert np.count_nonzero(read_regdb(tmp_path, trial=10).test.infrared) == 1
-
-
-def test_regdb_paths_may_have_spaces(tmp_path):
-    tree.write_regdb(tmp_path)
-    tree.write_picture(tmp_path / "Visible" / "a b.bmp")
-    (tmp_path / "idx" / "test_visible_1.txt").write_text("Visible/a b.bmp 0\n")
-    assert tmp_path / "Visible" / "a b.bmp" in read_regdb(tmp_path, trial=1).test.paths
+    tree.write_picture(tmp_path / "Thermal/a b.bmp")
+    (tmp_path / "idx/test_thermal_10.txt").write_text("Thermal/a b.bmp 0\n")
+    images = read_regdb(tmp_path, trial=10).test
+    assert [path for path, dark in zip(images.paths, images.infrared, strict=True) if dark] == [
+        tmp_path / "Thermal/a b.bmp"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +103,6 @@ def test_regdb_paths_may_have_spaces(tmp_path):
     [
         ("Visible/train0/visible_0.bmp", r"train_visible_1\.txt: .*1 \(line 2 'Visible/train0/visible_0\.bmp'"),
         ("Visible/train0/visible_0.bmp one", r"train_visible_1\.txt: .*line 2 '.* one'"),
-        ("Visible/train0/visible_0.bmp -1", r"train_visible_1\.txt: .*line 2 '.* -1'"),
         ("Visible/train0/visible_0.bmp 99999999999", r"train_visible_1\.txt: .*line 2 '.* 99999999999'"),
         (
             "Visible/gone.bmp 0",
@@ -133,14 +125,7 @@ def test_llcms_training_pictures_are_those_of_the_lists_and_test_pictures_those_
     assert found(llcm.train) == of_llcm(tree.LLCM_TRAIN)
     assert found(llcm.test) == of_llcm(tree.LLCM_TEST)
     assert (llcm.name, llcm.protocol) == ("llcm", "llcm")
-    assert all(path.is_file() for path in llcm.train.paths)
-    images = llcm.test
-    for path, identity, camera, infrared in zip(
-        images.paths, images.identities, images.cameras, images.infrared, strict=True
-    ):
-        folder = "test_nir" if infrared else "test_vis"
-        assert path.is_file()
-        assert path.parent == llcm.root / folder / f"cam{camera}" / f"{identity:04d}"
+    assert all(path.is_file() for path in llcm.pictures)
 
 
 def test_llcms_infrared_pictures_of_camera_3_are_not_looked_for(tmp_path):
@@ -157,16 +142,11 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
     [
         ("vis", None, r"vis: no such folder; data\.root must hold vis, nir, test_vis"),
         ("idx/train_nir.txt", None, r"train_nir\.txt: no such list"),
-        ("idx/test_id.txt", None, r"test_id\.txt: no such list"),
         ("idx/train_vis.txt", FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg", r"not 'path label'.*1 \(line 2 "),
         ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
-        ("idx/test_id.txt", "3,\nthree,351", r"test_id\.txt: fields that are not identities: 1 \(line 2 'three'\)"),
-        ("idx/test_id.txt", "\n", r"test_id\.txt:1: lists no identity"),
-        (
-            "idx/test_id.txt",
-            "3,4,5",
-            r"identities without a picture under any camera: 2 \(0004 \(test_id\.txt:1\), 0005 ",
-        ),
+        ("idx/test_id.txt", "3,\nthree,351", r"test_id\.txt: fields that are not identities: 1 \('three'\)"),
+        ("idx/test_id.txt", "\n", r"test_id\.txt: lists no identity"),
+        ("idx/test_id.txt", "3,4,5", r"identities without a picture under any camera: 2 \(0004, 0005\)"),
     ],
 )
 def test_what_is_wrong_with_llcms_tree_is_said(tmp_path, name, content, says):
@@ -230,13 +210,12 @@ def test_folder_takes_one_person_in_two_spellings_of_unicode(tmp_path):
     assert read_folder(tmp_path / "two", 0.3).checksum == one.checksum
 
 
-@pytest.mark.parametrize("layout", ["{identity}/{modality}/**", "{identity}/{modality}/{camera}/*"])
-def test_folder_takes_other_trees_by_their_layout(tmp_path, layout):
+def test_folder_takes_other_trees_by_their_layout(tmp_path):
     for person in range(4):
         for modality in ("rgb", "ir"):
             for camera in (1, 2):
                 tree.write_picture(tmp_path / f"{person:04d}/{modality}/D{camera}/0.jpg")
-    data = read_data(DataConfig(name="folder", root=tmp_path, layout=layout))
+    data = read_data(DataConfig(name="folder", root=tmp_path, layout="{identity}/{modality}/{camera}/*"))
     assert list(data.train.names.values()) == ["0000", "0001"]
     assert found(data.test) == {(i, c, c == 2): 2 for i in (2, 3) for c in (1, 2)}
     assert passed_over(data) is None
@@ -247,9 +226,8 @@ def test_folder_names_the_set_whose_tree_it_is(tmp_path, name):
     getattr(tree, f"write_{name}")(tmp_path)
     with pytest.raises(InputError, match=rf"visible: no such folder; .*, and for this tree data\.name={name}$"):
         read_data(DataConfig(name="folder", root=tmp_path))
-    if name != "folder":
-        with pytest.raises(InputError, match=r"data\.layout=regdb: is only for data\.name=folder; leave it out"):
-            read_data(DataConfig(name=name, root=tmp_path, layout="regdb"))
+    with pytest.raises(InputError, match=r"data\.layout=regdb: is only for data\.name=folder; leave it out"):
+        read_data(DataConfig(name=name, root=tmp_path, layout="regdb"))
 
 
 @pytest.mark.parametrize(
@@ -295,21 +273,6 @@ def test_folder_says_what_to_write_where_nobody_is_known(tmp_path, places, says)
 # what all readers return
 
 
-def test_labels_are_dense_from_zero_in_order_of_identity(sysu):
-    assert dict(zip(sysu.train.identities.tolist(), sysu.train.labels.tolist(), strict=True)) == {1: 0, 4: 1, 5: 2}
-    assert sysu.train.labels.dtype == np.int32
-
-
-@pytest.mark.parametrize("index", [np.array([2, 0]), np.arange(100) == 3], ids=["integers", "mask"])
-def test_a_subset_keeps_rows_together(index):
-    images = image_set([(Path(str(i)), i, 1 + i, i % 2 == 0) for i in range(100)])
-    subset = images.subset(index)
-    rows = zip(subset.paths, subset.identities, subset.cameras, subset.infrared, strict=True)
-    assert [(int(str(p)), i, c - 1, 0 if r else 1) for p, i, c, r in rows] == [
-        (i, i, i, i % 2) for i in np.arange(100)[index]
-    ]
-
-
 def test_the_checksum_changes_with_a_file_or_its_name_and_not_with_the_root(sysu, tmp_path):
     tree.write_sysu_mm01(tmp_path)
     assert read_sysu_mm01(tmp_path).checksum == sysu.checksum
@@ -323,12 +286,6 @@ def test_the_checksum_changes_with_a_file_or_its_name_and_not_with_the_root(sysu
 def test_a_data_set_without_a_root_is_refused():
     with pytest.raises(InputError, match=r"data\.root is not set: give --data-root"):
         read_data(DataConfig(name="sysu_mm01"))
-
-
-@pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm", "folder"])
-def test_the_configuration_chooses_the_reader(name, tmp_path):
-    getattr(tree, f"write_{name}")(tmp_path)
-    assert read_data(DataConfig(name=name, root=tmp_path)).name == name
 
 
 @pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm"])
@@ -409,18 +366,3 @@ def test_empty_foreign_and_missing_pictures_are_all_named(tmp_path):
         f"unreadable pictures: 3 ({tmp_path}/empty.jpg is empty, {tmp_path}/text.jpg cannot be read, "
         f"{tmp_path}/gone.jpg does not exist)"
     )
-
-
-def test_of_many_problems_ten_are_named_and_the_rest_counted():
-    refuse([], "what", "do this")
-    with pytest.raises(InputError, match=r"^what: 12 \(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 2 more\); do this$"):
-        refuse(map(str, range(12)), "what", "do this")
-
-
-def test_only_pictures_are_listed_sorted_by_name(tmp_path):
-    for name in ("b.jpg", "a.PNG", "Thumbs.db", "c.txt"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.jpg").mkdir()
-    skipped = []
-    assert [p.name for p in list_pictures(tmp_path, skipped)] == ["a.PNG", "b.jpg"]
-    assert skipped == [tmp_path / "c.txt"]

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import SyntheticConfig
@@ -46,17 +45,11 @@ def test_layout_and_splits_are_sysu_mm01s(tree):
         for identity in range(1, IDENTITIES + 1)
         for n in (1, 2)
     }
-    splits = {name: (tree / "exp" / f"{name}_id.txt").read_text() for name in ("train", "val", "test")}
-    assert splits == {"train": "1,2\n", "val": "3\n", "test": "4,5\n"}
-
-
-def test_pictures_have_the_asked_size_and_infrared_ones_equal_channels(tree):
     for name in _pictures(tree):
         with Image.open(tree / name) as file:
-            picture = np.asarray(file.convert("RGB"))
-        assert picture.shape == (48, 24, 3), name
-        gray = (picture == picture[..., :1]).all()
-        assert gray == (int(name[3]) in SYSU_INFRARED_CAMERAS), name
+            assert (file.size, file.mode) == ((24, 48), "L" if int(name[3]) in SYSU_INFRARED_CAMERAS else "RGB"), name
+    splits = {name: (tree / "exp" / f"{name}_id.txt").read_text() for name in ("train", "val", "test")}
+    assert splits == {"train": "1,2\n", "val": "3\n", "test": "4,5\n"}
 
 
 def test_a_seed_gives_the_same_bytes_and_another_other_ones_in_any_empty_folder(tree, tmp_path):
@@ -88,42 +81,6 @@ def test_infrared_sees_reflectance_only_and_visible_colour_only(number):
     colour_is_seen = (_picture(replace(identity, inks=dyed), camera) != before).any()
     material_is_seen = (_picture(replace(identity, inks=woven), camera) != before).any()
     assert (colour_is_seen, material_is_seen) == ((False, True) if number in SYSU_INFRARED_CAMERAS else (True, False))
-
-
-def test_most_patterns_stay_visible_in_infrared_and_all_in_gray():
-    pairs = [
-        (identity.inks[base], identity.inks[base + 1])
-        for identity in (draw_identity(0, number) for number in range(200))
-        for base in (people.BodyPart.UPPER, people.BodyPart.LOWER)
-    ]
-    luma = [abs(np.dot(np.subtract(a.colour, b.colour), (0.299, 0.587, 0.114))) / 255 for a, b in pairs]
-    reflectance = np.array([abs(a.reflectance - b.reflectance) for a, b in pairs])
-    assert min(luma) >= people.MIN_INK_CONTRAST
-    assert 0.05 < (reflectance == 0).mean() < 0.3  # 0.15 expected; 400 draws have a standard deviation of 0.018
-    assert reflectance[reflectance > 0].min() >= people.MIN_INK_CONTRAST
-
-
-def test_colours_find_a_person_within_a_modality_and_not_across():
-    """By the mean colour of six bands of the figure, as a model would that learns nothing else."""
-
-    def bands(number: int) -> np.ndarray:
-        camera = Camera(0, number, (128, 64))
-        figures = [_picture(draw_identity(0, person), camera, person + 1000 * number) for person in range(100)]
-        means = np.array([figure[26:116, 24:40].reshape(6, 15 * 16, -1).mean(axis=1) for figure in figures])
-        return (means - means.mean(axis=0)) / means.std(axis=0)
-
-    def rank1(queries: np.ndarray, gallery: np.ndarray) -> float:
-        distances = np.square(queries[:, None] - gallery).sum(axis=(2, 3))
-        return float((distances.argmin(axis=1) == np.arange(len(queries))).mean())
-
-    first, second, third, sixth = (bands(number) for number in (1, 2, 3, 6))
-    assert rank1(first, second) > 0.6
-    assert rank1(third, sixth) > 0.25
-    luma = (0.299, 0.587, 0.114)
-    across = [
-        rank1(infrared, visible @ np.array(luma)[:, None]) for infrared in (third, sixth) for visible in (first, second)
-    ]
-    assert np.mean(across) < 0.06  # chance 0.01: a bare leg or a long coat tells a little
 
 
 @pytest.mark.parametrize(("field", "values"), [*people.CHOICES.items(), ("scarf", (False, True))])
@@ -182,21 +139,6 @@ def test_a_folder_of_something_else_and_an_unwritable_place_are_one_line(tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_an_interrupted_generation_leaves_nothing(tmp_path, monkeypatch):
-    rendered = []
-
-    def render_three(*arguments):
-        if len(rendered) == 3:
-            raise KeyboardInterrupt
-        rendered.append(arguments)
-        return render(*arguments)
-
-    monkeypatch.setattr(synthetic, "render", render_three)
-    with pytest.raises(KeyboardInterrupt):
-        generate_sysu_mm01(tmp_path / "set", SMALL)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_processes_draw_the_same_pictures(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "FEW", 0)
     generate_sysu_mm01(tmp_path / "set", SMALL)
@@ -222,19 +164,3 @@ def test_a_process_that_ends_second_accepts_the_same_set(tmp_path, monkeypatch):
     generate_sysu_mm01(tmp_path / "set", SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
     assert json.loads((tmp_path / "set" / synthetic.MARKER).read_text())["images_per_camera"] == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"train_identities": 0}, "train_identities"),
-        ({"images_per_camera": 0}, "images_per_camera"),
-        ({"test_identities": 10_000}, "test_identities"),
-        ({"image_size": (128, 8)}, "image_size"),
-        ({"seed": -1}, "seed"),
-        ({"train_identities": 9999}, "10,002 identities are more than 9,999; ask for fewer"),
-    ],
-)
-def test_a_number_out_of_range_is_named(change, says):
-    with pytest.raises(ValidationError, match=says):
-        SyntheticConfig(**{**SMALL.model_dump(), **change})

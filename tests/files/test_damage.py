@@ -3,7 +3,6 @@
 import json
 import shutil
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,9 +68,7 @@ KINDS = {
     "a.index": (lambda path: save_index(path, build_index("flat", gallery().features), gallery()), held_by_index),
 }
 DAMAGES = {
-    "cut at a byte": lambda content: content[:1],
     "cut in half": lambda content: content[: len(content) // 2],
-    "zeroed": lambda content: bytes(len(content)),
     "half zeroed": lambda content: content[: len(content) // 2] + bytes(len(content) - len(content) // 2),
     "empty": lambda content: b"",
     "of something else": lambda content: b'{"rank1": 1.0}\n',
@@ -142,12 +139,8 @@ def test_a_synthetic_set_that_is_damaged_is_not_trained_on(tmp_path, damage, spo
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     with pytest.raises(InputError, match=r"set(/| is not| holds|: its pictures are damaged or changed; remove)"):
         generate_sysu_mm01(tmp_path / "set", SET)
+    path.unlink()
+    with pytest.raises(InputError, match=r"set( is not|: its pictures are damaged or changed; remove)"):
+        generate_sysu_mm01(tmp_path / "set", SET)
     shutil.rmtree(tmp_path / "set")
     generate_sysu_mm01(tmp_path / "set", SET)
-
-
-def test_a_picture_of_the_synthetic_set_that_is_gone_is_seen(tmp_path):
-    generate_sysu_mm01(tmp_path / "set", SET)
-    Path(tmp_path / "set/cam3/0001/0001.jpg").unlink()
-    with pytest.raises(InputError, match="its pictures are damaged or changed"):
-        generate_sysu_mm01(tmp_path / "set", SET)

@@ -2,10 +2,10 @@
 
 import json
 import os
-import pickle
 import shutil
 import struct
 import zipfile
+import zlib
 from itertools import product
 from pathlib import Path
 
@@ -49,12 +49,7 @@ def write(path, content):
 
 
 # A .ckpt whose sizes, types and names do not agree; tests/files has them all. MindSpore's own reader crashes.
-READERS = {
-    "evaluate": (*EVALUATE, "bad.ckpt"),
-    "extract": (*EXTRACT, "bad.ckpt"),
-    "export": (*EXPORT, "bad.ckpt"),
-    "convert": (*CONVERT, "bad.ckpt", "out.safetensors"),
-}
+READERS = {"evaluate": (*EVALUATE, "bad.ckpt"), "convert": (*CONVERT, "bad.ckpt", "out.safetensors")}
 LYING = ("negative-twice", "overflowing", "another-type")
 cases("ckpt", {lie: write("bad.ckpt", LIES[lie]) for lie in LYING}, READERS, "bad.ckpt: ")
 
@@ -81,23 +76,15 @@ def setting(dotted, value):
 
 CONFIGURATIONS = {
     "null": configured(lambda tree: None),
-    "a-list": configured(lambda tree: [1]),
-    "a-number": configured(lambda tree: 3),
-    "empty": configured(lambda tree: {}),
     "deep": configured(lambda tree: tree | {"model": deep(900)}),
     "many-classes": setting("model.num_classes", 10**11),
     "more-classes-than-the-file": setting("model.num_classes", 10**6),
-    "very-deep-model": setting("model.depth", 10**6),
     "deeper-model-than-the-file": setting("model.depth", 1000),
     "wider-model-than-the-file": setting("model.embed_dim", 8192),
-    "many-trials": setting("evaluation.trials", 10**9),
     "many-workers": setting("data.workers", 10**9),
     "large-batch": setting("evaluation.batch_size", 10**9),
-    "large-pictures": setting("data.image_size", [10**6, 10**6]),
-    "epochs": setting("stages.0.epochs", 10**12),
     "unknown-key": setting("data.command", "rm -rf /"),
     "unknown-model": setting("model.name", "\x1b[2Jx"),
-    "model-not-a-section": setting("model", 3),
     "nan": setting("optimizer.lr", float("nan")),
 }
 
@@ -115,7 +102,7 @@ EVALUATED = {"evaluate": (*EVALUATE, "bad.safetensors")}
 CONVERTED = {"convert": (*CONVERT, "bad.safetensors", "out.safetensors")}
 cases("configuration", CONFIGURATIONS, EVALUATED | {"export": (*EXPORT, "bad.safetensors")}, BAD)
 cases("configuration", CONFIGURATIONS, CONVERTED)
-READ = ("many-workers", "many-trials", "large-batch")
+READ = ("many-workers", "large-batch")
 cases("configuration", {name: CONFIGURATIONS[name] for name in READ}, {"extract": (*EXTRACT, "bad.safetensors")}, BAD)
 
 
@@ -129,13 +116,8 @@ RECORD_TEXTS |= {"a-large-number": '{"step": ' + "9" * 5000 + "}"}
 RECORD_VALUES = {
     "step-a-text": {"step": "x"},
     "step-negative": {"step": -1},
-    "best-a-number": {"best": 3},
     "best-not-a-number": {"best": {"epoch": 1, "map": float("nan")}},
-    "best-beyond-all": {"best": {"epoch": 1, "map": 10**400}},
-    "parts-a-number": {"parts": 3},
     "another-format": {"format": 99},
-    "devices-zero": {"devices": 0},
-    "loss-scale-a-text": {"loss_scale": "x"},
     "loss-scale-nothing": {"loss_scale": [0.0, 0.0]},
 }
 RECORDS = {name: recorded(lambda _, text=text: text) for name, text in RECORD_TEXTS.items()}
@@ -182,13 +164,10 @@ def negated(*suffixes):
 
 STATES = {
     "step-beyond-the-end": lambda record, _: record.update(step=3),
-    "step-far-beyond": lambda record, _: record.update(step=2**31 - 1),
     "without-best": lambda record, _: record.pop("best"),
-    "without-devices": lambda record, _: record.pop("devices"),
     "two-devices": lambda record, _: record.update(devices=2),
     "other-pictures": lambda record, _: record.update(data_checksum="0" * 64),
     "without-moments": without("exp_avg"),
-    "without-second-moments": without("exp_avg_sq"),
     "second-moments-negative": filled("exp_avg_sq", -1e-9),
     "moments-nan": filled("exp_avg.", np.nan),
     "variances-negative": negated("moving_variance", "running_var"),
@@ -232,32 +211,21 @@ def of_another_run():
 
 
 FOLDERS = {
-    "run-json-a-list": write("run/run.json", "[1]"),
     "run-json-lacks-all": write("run/run.json", "{}"),
-    "run-json-command-a-number": lambda: spoil_json("run/run.json", command=3),
     "run-json-deep": write("run/run.json", '{"a":' * 100_000),
     "run-json-cores": lambda: spoil_json("run/run.json", cores=10**4000),
     "run-json-a-pipe": lambda: in_the_place_of("run/run.json", os.mkfifo),
-    "run-json-a-device": lambda: in_the_place_of("run/run.json", to_a_device),
     "run-json-large": lambda: os.truncate("run/run.json", 1 << 40),
 }
 METRICS = {
-    "metrics-without-step": write("run/metrics.jsonl", '{"loss": 1}\n{"epoch": 1, "step": 1}\n'),
     "metrics-lists": write("run/metrics.jsonl", "[1]\n[2]\n[3]\n"),
     "metrics-step-of-4000-digits": logged(step=10**4000),
-    "metrics-step-negative": logged(step=-1),
-    "metrics-of-4000-digits": logged(loss=10**4000),
     "metrics-huge": logged(loss=1e308),
     "metrics-nan": logged(loss=float("nan")),
-    "metrics-a-text": logged(loss="1"),
     "metrics-evaluation-huge": logged(evaluation={"map": 1e308}),
-    "metrics-evaluation-a-list": logged(evaluation=[1]),
-    "metrics-of-3000-terms": logged(**{f"term{number}": 1.0 for number in range(3000)}),
     "metrics-of-60-terms": lambda: [logged(**{f"term{number}": 1.0})() for number in range(60)],
-    "metrics-long": lambda: os.truncate("run/metrics.jsonl", 1 << 24),
     "metrics-large": lambda: os.truncate("run/metrics.jsonl", 1 << 40),
     "metrics-a-pipe": lambda: in_the_place_of("run/metrics.jsonl", os.mkfifo),
-    "metrics-a-device": lambda: in_the_place_of("run/metrics.jsonl", to_a_device),
     "metrics-a-folder": lambda: in_the_place_of("run/metrics.jsonl", os.mkdir),
 }
 
@@ -286,28 +254,12 @@ CONFIGURED = (*TRAIN[:1], "--config", "bad.yaml", *DEVICE, "--output", "new")
 ALIASES = "a0: &a0 [1, 1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 TEXTS = {
     "brackets": "a: " + "[" * 3000,
-    "braces": "{a: " * 3000,
-    "indentation": "".join(" " * i + "a:\n" for i in range(600)),
-    "recursive-merge": "a: &a\n  <<: *a\n",
-    "recursive-list": "a: &a [*a]\n",
     "alias-bomb": ALIASES,
-    "many-keys": "".join(f"k{i}: 1\n" for i in range(10_000)),
     "many-values": "a: [" + "1," * 49_000 + "1]",
     "large": "#" * 10_000_000,
     "digits": "seed: " + "9" * 5000,
-    "hexadecimal": "seed: 0x" + "f" * 5000,
-    "octal": "seed: 0" + "7" * 5000,
-    "short-hexadecimal": "seed: 0x10",
-    "float-of-5000-digits": "optimizer: {lr: " + "9" * 5000 + ".0}",
     "exponent": "optimizer: {lr: 1e999999}",
     "tag": "a: !!python/object/apply:os.system ['touch pwned']",
-    "binary-tag": "a: !!binary xx",
-    "set-tag": "a: !!set {x}",
-    "timestamp": "seed: 2020-13-45",
-    "key-a-list": "? [1, 2]\n: 3",
-    "key-a-number": "1: 2",
-    "key-null": "~: 2",
-    "keys-twice": "seed: 1\nseed: 2",
     "nul": "seed: \x00",
     "two-documents": "seed: 1\n---\nseed: 2",
     "long-key": "k" * 100_000 + ": 1",
@@ -340,14 +292,10 @@ case("yaml", "override-index", (*TRAIN, f"stages.{'9' * 5000}.epochs=1"))
 for override in (
     "data.image_size=[4096,4096] & model.stride=1",
     "model.depth=1000 & model.embed_dim=10000",
-    "model={name: mun, kernel_order: [1000001, 1000001]}",
     "model={name: mun, width: 6400} & data.image_size=[240,144]",
-    "model={name: agw, layers: [1000000, 1, 1, 1]}",
     "model={name: agw, width: 6400}",
-    "augmentation.infrared_blur_sigma=[1e-300,1]",
     "data.synthetic={train_identities: 9999, images_per_camera: 9999}",
     "train.num_identities=10000 & train.num_instances=1000",
-    "seed=99999999999999999999",
 ):
     case("sizes", override, (*TRAIN, "--output", "new", *override.split(" & ")))
 
@@ -355,16 +303,11 @@ for override in (
 LONG = "x" * 5000
 MODEL = (*EXTRACT, "run/model.safetensors", "--output")
 NAMES = {
-    "long-config": ((TRAIN[0], "--config", LONG, *DEVICE), None),
     "long-checkpoint": ((*EVALUATE, f"{LONG}.safetensors"), None),
     "long-output": ((*MODEL, f"{LONG}.npz"), None),
     "long-run": ((*TRAIN, "--output", LONG), None),
-    "long-root": ((*TRAIN, "--output", "new", "--data-root", LONG), None),
     "long-weights": ((*TRAIN, "--output", "new", f"model.pretrained={LONG}.safetensors"), None),
-    "escapes": ((*EVALUATE, "\x1b[2J.safetensors"), None),
     "bytes": ((TRAIN[0], "--config", os.fsdecode(b"\xff\xfe.yaml"), *DEVICE), None),
-    "bytes-checkpoint": ((*EVALUATE, os.fsdecode(b"\xff.safetensors")), None),
-    "output-a-folder": ((*MODEL, "folder.npz"), lambda: os.mkdir("folder.npz")),
     "output-a-pipe": ((*MODEL, "pipe.npz"), lambda: os.mkfifo("pipe.npz")),
     "output-the-null-device": ((*EVALUATE, "run/model.safetensors", "--json", "/dev/null"), None),
     "checkpoint-a-pipe": ((*EVALUATE, "pipe.safetensors"), lambda: os.mkfifo("pipe.safetensors")),
@@ -376,29 +319,6 @@ for name, (command, change) in NAMES.items():
 
 
 # PyTorch's files, .safetensors, and weights that are not numbers.
-def flipped(path, place):
-    def change():
-        content = bytearray(Path(path).read_bytes())
-        content[int(place * len(content))] ^= 0x10
-        Path(path).write_bytes(content)
-
-    return change
-
-
-def flipped_member(path, number):
-    """Flips a bit in the middle of one of an archive's largest members, not between members, where nothing is read."""
-
-    def change():
-        with zipfile.ZipFile(path) as archive:
-            member = sorted(archive.infolist(), key=lambda one: -one.file_size)[number]
-        content = bytearray(Path(path).read_bytes())
-        name, extra = struct.unpack_from("<HH", content, member.header_offset + 26)
-        content[member.header_offset + 30 + name + extra + member.file_size // 2] ^= 0x10
-        Path(path).write_bytes(content)
-
-    return change
-
-
 def bomb():
     with zipfile.ZipFile("model.pth") as whole, zipfile.ZipFile("bad.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in whole.namelist():
@@ -409,38 +329,17 @@ def saved(content, **options):
     return lambda: torch.save(content, "bad.pth", **options)
 
 
-class Arrays:
-    """Pickled, a call that makes an array of any size."""
-
-    def __reduce__(self):
-        return np.core.multiarray._reconstruct, (np.ndarray, (10**11,), b"b")
-
-
 class Program:
     def __reduce__(self):
         return os.system, ("touch pwned",)
 
 
-for number, place in enumerate((0.1, 0.3, 0.5, 0.7, 0.9)):
-    name = f"bit-at-{place}"
-    case("weights", f"pth-bit-in-{number}", (*CONVERT, "model.pth", "a.ckpt"), flipped_member("model.pth", number))
-    for path in ("torch.safetensors", "model.ckpt"):
-        case("weights", f"{path}-{name}", (*CONVERT, path, "out.pth"), flipped(path, place), f"{path}: ")
 PICKLES = {
     "bomb": bomb,
-    "array": saved({"w": torch.zeros(1), "x": Arrays()}),
     "program": saved({"w": Program()}),
     "program-legacy": saved({"w": Program()}, _use_new_zipfile_serialization=False),
-    "plain-pickle": lambda: Path("bad.pth").write_bytes(pickle.dumps({"w": Program()})),
-    "expanded": saved({"w": torch.zeros(1).expand(10**11)}),
-    "meta": saved({"w": torch.zeros(10**6, device="meta")}),
-    "sparse": saved({"w": torch.eye(3).to_sparse()}),
-    "escapes": saved({"\x1b[2J": torch.zeros(1)}),
     "megabyte-name": saved({"x" * 2**20: torch.zeros(1)}),
-    "names-no-texts": saved({3: torch.zeros(1)}),
     "deep": saved(deep(200)),
-    "list": saved([1]),
-    "empty": write("bad.pth", ""),
     "half": lambda: Path("bad.pth").write_bytes(Path("model.pth").read_bytes()[:3000]),
 }
 for name, change in PICKLES.items():
@@ -450,10 +349,7 @@ for name, change in PICKLES.items():
 HEADERS = {
     "huge": struct.pack("<Q", 2**62) + b"{}",
     "deep": struct.pack("<Q", 100_000) + b"[" * 100_000,
-    "negative": struct.pack("<Q", 63) + b'{"w":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}        ' + bytes(4),
-    "past-the-end": struct.pack("<Q", 60) + b'{"w":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}     ' + bytes(4),
     "not-agreeing": struct.pack("<Q", 60) + b'{"w":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}      ' + bytes(4),
-    "empty": b"",
 }
 PRETRAINED = {"pretrained": (*TRAIN, "--output", "new", "model.pretrained=bad.safetensors")}
 BY_A_RECIPE = {"safetensors": (*CONVERTED["convert"], "--config", "tiny.yaml")}
@@ -472,10 +368,6 @@ def stranger(change, config=None):
     return changed
 
 
-def of_type(name, dtype):
-    return lambda arrays: arrays.update({name: arrays[name].astype(dtype)})
-
-
 def of_shape(name, *shape):
     return lambda arrays: arrays.update({name: np.zeros(shape, np.float32)})
 
@@ -483,11 +375,8 @@ def of_shape(name, *shape):
 STRANGERS = {
     "variances-below-0": lambda arrays: negated("moving_variance")(None, arrays),
     "two-names-of-one": lambda arrays: arrays.update({"bottleneck.weight": arrays["bottleneck.gamma"]}),
-    "integers": of_type("base.pos_embed", np.int8),
-    "truths": of_type("base.cls_token", bool),
     "no-dimensions": of_shape("base.cls_token"),
     "no-rows": of_shape("classifier.weight", 0, 8),
-    "no-side": of_shape("base.patch_embed.proj.weight", 8, 3, 0, 8),
 }
 strangers = {name: stranger(change) for name, change in STRANGERS.items()}
 cases("weights", strangers, BY_A_RECIPE | PRETRAINED, "bad.safetensors: holds weights ")
@@ -534,24 +423,16 @@ def features(**changed):
 
 FEATURES = {
     "no-archive": write("bad.npz", b"PK\x03\x04garbage"),
-    "an-array": lambda: np.save(open("bad.npz", "wb"), np.zeros(3)),  # noqa: SIM115
     "objects": features(features=np.array([{}], object)),
     "program": features(features=np.array([Program()], object)),
     "nan": features(features=np.full((8, 8), np.nan, np.float32)),
     "not-normalised": features(features=np.ones((8, 8), np.float32)),
-    "float64": features(features=np.zeros((8, 8))),
-    "too-few": features(features=np.eye(7, 8, dtype=np.float32)),
     "no-paths": features(paths=None),
-    "info-not-json": features(info=np.array("{")),
     "info-deep": features(info=np.array("[" * 100_000)),
-    "info-checkpoint-a-number": features(info=np.array(json.dumps(
-        {"format": 2, "version": "", "checkpoint": 3, "config": {}, "images": ".", "skipped": {}}))),
     "info-images-nul": features(info=np.array(json.dumps(
         {"format": 2, "version": "", "checkpoint": {"file": "", "sha256": ""}, "config": {}, "images": "a\0b",
          "skipped": {}}))),
     "names-of-escapes": features(paths=np.array(["\x1b[2J"] * 8)),
-    "identities-of-escapes": features(identities=np.array(["\x1b[2J"] * 8)),
-    "identities-float": features(identities=np.zeros(8)),
     "pipe": lambda: os.mkfifo("bad.npz"),
 }  # fmt: skip
 
@@ -590,24 +471,16 @@ def many_pixels():
     """A PNG of 40,000 x 40,000 pixels in a few bytes."""
     head = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13)
     chunk = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
-    import zlib
-
     raw_picture(head + chunk + struct.pack(">I", zlib.crc32(chunk)) + bytes(12))()
 
 
 PICTURES = {
     "eps": raw_picture(EPS),
-    "blp": raw_picture(b"BLP2" + bytes(200)),
-    "avif": raw_picture(b"\x00\x00\x00\x1cftypavif" + bytes(200)),
-    "gif": picture("0.jpg", "GIF"),
-    "psd": raw_picture(b"8BPS\x00\x01" + bytes(200)),
-    "pdf": raw_picture(b"%PDF-1.4\n"),
     "empty": raw_picture(b""),
     "large": lambda: os.truncate("pictures/visible/0001/0.jpg", 1 << 40),
     "cut": lambda: raw_picture(Path("pictures/visible/0001/0.jpg").read_bytes()[:200])(),
     "pipe": lambda: in_the_place_of("pictures/visible/0001/0.jpg", os.mkfifo),
     "dangling-link": lambda: Path("pictures/visible/0001/z.jpg").symlink_to("gone.jpg"),
-    "link-to-itself": lambda: Path("pictures/visible/0001/z.jpg").symlink_to("z.jpg"),
     "link-to-a-device": lambda: Path("pictures/visible/0001/z.jpg").symlink_to("/dev/zero"),
     "many-pixels": many_pixels,
     "floats": picture("0.jpg", "TIFF", "F"),
@@ -619,12 +492,7 @@ TRAINED = (*NEW, "data.name=folder", "--data-root", "pictures", "train.num_ident
 EXTRACTED = (*EXTRACT, "run/model.safetensors", "--workers", "0")
 cases("pictures", PICTURES, {"extract": EXTRACTED, "train": TRAINED}, "pictures")
 LIST = "sysu/exp/train_id.txt"
-LISTS = {
-    "identity-beyond-int32": write(LIST, "1,5,99999999999"),
-    "identity-of-5000-digits": write(LIST, "9" * 5000),
-    "list-large": lambda: os.truncate(LIST, 1 << 40),
-    "list-a-pipe": lambda: in_the_place_of(LIST, os.mkfifo),
-}
+LISTS = {"identity-of-5000-digits": write(LIST, "9" * 5000), "list-large": lambda: os.truncate(LIST, 1 << 40)}
 cases("pictures", LISTS, {"train": NEW}, "train_id.txt")
 MAY_BEGIN = {"cut-train", "floats-train"}  # what only decoding finds is found in training
 
