@@ -9,13 +9,11 @@ from safetensors.numpy import save_file
 from ms_vireid.checkpoints.layouts import torch_name
 from ms_vireid.checkpoints.pretrained import read_pretrained
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import check_config
 from ms_vireid.config.models import ResNetConfig
-from ms_vireid.models import ResNet, build_model
+from ms_vireid.models import ResNet
 from ms_vireid.models.pretrained import load_pretrained_resnet
 from parity.oracles import torchvision
 from torch_ref.models import ResNet as TorchResNet
-from torch_ref.models import build_model as torch_build_model
 from torch_ref.models.pretrained import load_pretrained_resnet as torch_load_pretrained_resnet
 
 SHALLOW = (1, 2, 1, 1)
@@ -85,20 +83,6 @@ def test_a_torchvision_file_fills_both_stems_and_what_they_share_in_both_framewo
     for part in mirror:
         for name, value in part.state_dict().items():
             assert name.endswith("num_batches_tracked") or np.array_equal(value.numpy(), held[name]), name
-
-
-@pytest.mark.parametrize(
-    ("build", "array"), [(build_model, lambda w: w.asnumpy()), (torch_build_model, lambda w: w.detach().numpy())]
-)
-def test_agw_is_built_with_the_configured_file(tmp_path, build, array):
-    held = torchvision_file(tmp_path / "resnet.safetensors")
-    model = {"name": "agw", "num_classes": 5, "layers": SHALLOW, "non_local": (0, 1, 1, 0)}
-    model["pretrained"] = str(tmp_path / "resnet.safetensors")
-    tree = {"data": {"name": "folder"}, "stages": [{"epochs": 1, "losses": {"id": {}}}], "model": model}
-    model = build(check_config(tree, "test"))
-    for stem in (model.visible_stem, model.infrared_stem):
-        assert np.array_equal(array(stem.conv1.weight), held["conv1.weight"])
-    assert np.array_equal(array(model.base.layer3[0].conv2.weight), held["layer3.0.conv2.weight"])
 
 
 @pytest.mark.parametrize(

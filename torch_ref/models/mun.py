@@ -17,10 +17,8 @@ from torch_ref.models.resnet import EXPANSION, STAGES, ResNet
 
 class MUN(ReIDModel):
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
-    OF_IDENTITIES = (
-        *("visible_classifier.", "infrared_classifier.", "auxiliary_classifier."),
-        *("prototypes.memory", "prototypes.seen"),
-    )
+    MEMORIES = ("prototypes.memory", "prototypes.seen")
+    OF_IDENTITIES = ("visible_classifier.", "infrared_classifier.", "auxiliary_classifier.", *MEMORIES)
 
     def __init__(self, config: MUNConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
@@ -121,9 +119,6 @@ class MUN(ReIDModel):
 
     def pooled(self, images: Tensor, modality: str | None) -> Tensor:
         return self.pool(self.shared(self.stage_of(modality)(images)))
-
-    def tested_features(self, maps: Tensor) -> Tensor:
-        return self._tested(self.pool(self.shared(maps)))
 
     def _tested(self, pooled: Tensor) -> Tensor:
         return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
