@@ -208,12 +208,9 @@ def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float
 
 def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare what `compare_training` does, where float32 cannot meet its tolerances, by distances to PyTorch in
-    float64.
-
-    Fifty layers with BatchNorm and ReLU amplify rounding: an activation that is 0 up to rounding passes its gradient
-    in one framework and not in the other. MindSpore's distance may be `MARGIN` times PyTorch's, or, where PyTorch
-    happens to meet no such activation, as large as a few of them make it (`KINKS`). Errors are multiples of PyTorch's,
-    in the Euclidean norm. Finer errors show in the same code at small widths.
+    float64: fifty layers with BatchNorm and ReLU amplify rounding. MindSpore's distance may be `MARGIN` times
+    PyTorch's, or, where PyTorch happens to meet no activation that is 0 up to rounding, as large as a few of them make
+    it (`KINKS`). Errors are multiples of PyTorch's, in the Euclidean norm. Finer ones show at small widths.
     """
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
     exact = _train_torch(copy.deepcopy(pair[1]).double(), exact_inputs)
@@ -222,11 +219,8 @@ def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
 
 def compare_half(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare what `compare_training` does in float16, as with `train.amp`, by distances to PyTorch in float32.
-
-    How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers after
-    it. PyTorch with `HalfProducts` shows how far. MindSpore, which also casts between products, may be `HALF_MARGIN`
-    times as far.
-    """
+    PyTorch with `HalfProducts` shows how far the rounding (`HALF`) of a product's operands and result reaches;
+    MindSpore, which also casts between products, may be `HALF_MARGIN` times as far."""
     exact = _train_torch(copy.deepcopy(pair[1]), inputs)
     return _compare_distances(pair, inputs, exact, HALF, HALF, half=True)
 

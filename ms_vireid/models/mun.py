@@ -11,7 +11,7 @@ from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.intermediate import PixelModality, intermediate_modality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
-from ms_vireid.models.pretrained import load_pretrained_resnet
+from ms_vireid.models.pretrained import load_backbone
 from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
 from ms_vireid.replaceable import replaceable
@@ -193,7 +193,7 @@ class MUN(ReIDModel):
         networks = [self.visible_stage, self.infrared_stage, self.shared]
         if isinstance(self.generator, PixelModality):
             networks.append(self.generator.stage)
-        load_pretrained_resnet(networks, file)
+        load_backbone(networks, file, "ResNet")
 
     def path(self, modality: str) -> tuple[nn.Cell, ...]:
         cells = getattr(self, f"{modality}_stage"), self.shared, self.pool

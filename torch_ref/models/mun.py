@@ -10,7 +10,7 @@ from torch_ref.models.auxiliary_generator import SCALE_RANGE
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.intermediate import PixelModality, intermediate_modality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
-from torch_ref.models.pretrained import load_pretrained_resnet
+from torch_ref.models.pretrained import load_backbone
 from torch_ref.models.prototypes import ModalityPrototypes
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet
 
@@ -150,7 +150,7 @@ class MUN(ReIDModel):
         networks = [self.visible_stage, self.infrared_stage, self.shared]
         if isinstance(self.generator, PixelModality):
             networks.append(self.generator.stage)
-        load_pretrained_resnet(networks, file)
+        load_backbone(networks, file, "ResNet")
 
 
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
