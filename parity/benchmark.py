@@ -22,8 +22,7 @@ from ms_vireid.files.writing import check_output, write_json
 from parity.processes import OneProcess
 from parity.versions import torch_build
 
-# By their names; parity/measure/sections.py has what they are. The last three only when asked for.
-SECTIONS = ("train_step", "inference", "launches", "search", "serving")
+SECTIONS = ("train_step", "inference", "launches")  # as in parity/measure/sections.py; the last only when asked for
 
 _TRAINED_BATCH = Bounds(1, 64, "a batch has twice their product of pictures, several times the papers' 8 x 4")
 _REPEATS = Bounds(1, 1000, "each is measured again, and hundreds settle a median")

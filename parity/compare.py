@@ -106,11 +106,6 @@ def compare_all(
     ]
 
 
-def where(backend: str, comparison: Comparison) -> str:
-    """Return the backend, if any, the tensor and the entry."""
-    return f"{backend and f'{backend}: '}{comparison.tensor}, {comparison.detail}"
-
-
 def compare_names(what: str, actual, expected) -> Comparison:
     """Compare two sets of names, which must be equal."""
     missing, extra = sorted(set(expected) - set(actual)), sorted(set(actual) - set(expected))

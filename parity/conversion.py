@@ -243,7 +243,9 @@ def _match(
         reason = network.config.model.other_sizes(weights) or mismatch(weights, wanted)
         listed = ", ".join(problems)
         raise InputError(f"{saved.path}: does not fit {title}: {reason}{len(problems)} ({listed}); nothing was written")
-    _require_finite(saved.path, checked)
+    if wrong := [name for name, value in checked.items() if not np.isfinite(value).all()]:
+        problem = f"{len(wrong)} keys have values that are not finite ({', '.join(wrong)})"
+        raise InputError(f"{saved.path}: {problem}; use an earlier file")
     return Matched(framework, held, dropped, weights, resized, counts)
 
 
@@ -298,15 +300,3 @@ def _resized(
     (height, width), (rows, columns) = source, grid
     resized = resize_position_embedding(weights[name], grid, source)
     return resized, {name: f"resized {height}x{width} -> {rows}x{columns}"}
-
-
-def _require_finite(source: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    wrong = []
-    for name, value in arrays.items():
-        if not np.isfinite(value).all():
-            counts = {"NaN": int(np.isnan(value).sum()), "infinite": int(np.isinf(value).sum())}
-            wrong.append(f"{name} has {' and '.join(f'{n} {what}' for what, n in counts.items() if n)}")
-    if wrong:
-        raise InputError(
-            f"{source}: {len(wrong)} keys have values that are not finite ({', '.join(wrong)}); use an earlier file"
-        )

@@ -44,22 +44,11 @@ def cross_entropies(logits, labels):
     ]
 
 
-def identity_loss(logits, labels):
-    """Cross entropy of the visible rows plus that of the infrared rows."""
-    losses, half = cross_entropies(logits, labels), len(labels) // 2
-    return mean(losses[:half]) + mean(losses[half:])
-
-
-def identity_loss_of_parts(logits, labels, parts, over):
-    """The last of `parts` is infrared: the sum of both modalities' means, or one mean over all rows."""
+def identity_loss(logits, labels, parts=2, over="modalities"):
+    """Cross entropy; the last of `parts` is infrared: the sum of both modalities' means, or one mean over all rows."""
     losses = cross_entropies(logits, labels)
     seen = len(labels) - len(labels) // parts
     return mean(losses) if over == "rows" else mean(losses[:seen]) + mean(losses[seen:])
-
-
-def auxiliary_identity_loss(logits, labels):
-    """Cross entropy of all rows, all from the auxiliary modality."""
-    return mean(cross_entropies(logits, labels))
 
 
 def brackets(features, labels, margin):
@@ -101,33 +90,22 @@ def softmax_weights(values, inside):
     return [share / (sum(shares) or 1.0) for share in shares]
 
 
-def weighted_triplet(features, labels, weights=released_weights):
-    """log(1 + exp(weighted positives - weighted negatives)), mean over the anchors; AGW's loss, as released."""
+def weighted_triplet(features, labels, weights=released_weights, gap=lambda difference: difference):
+    """log(1 + exp(gap(weighted positives - weighted negatives))), mean over the anchors; AGW's loss, as released."""
     rows, result = features.tolist(), []
     for i, anchor in enumerate(rows):
         distances = [euclidean(anchor, row) for row in rows]
         negative = [label != labels[i] for label in labels]
         of_positives = weights(distances, [not other for other in negative])
         of_negatives = weights([-d for d in distances], negative)
-        gap = sum((p - n) * d for p, n, d in zip(of_positives, of_negatives, distances, strict=True))
-        result.append(float(np.logaddexp(0, gap)) if any(negative) else 0.0)
+        difference = sum((p - n) * d for p, n, d in zip(of_positives, of_negatives, distances, strict=True))
+        result.append(float(np.logaddexp(0, gap(difference))) if any(negative) else 0.0)
     return mean(result)
 
 
 def enhanced_squared_difference(features, labels):
-    """CAJ's released code: log(1 + exp(y d^2)) of the weighted distances' difference d = p - n, with y = 1 for p > n
-    and -1 else, and d^2 of at most 88; mean over the anchors."""
-    rows, result = features.tolist(), []
-    for i, anchor in enumerate(rows):
-        distances = [euclidean(anchor, row) for row in rows]
-        negative = [label != labels[i] for label in labels]
-        of_positives = released_weights(distances, [not other for other in negative])
-        of_negatives = released_weights([-d for d in distances], negative)
-        furthest = sum(w * d for w, d in zip(of_positives, distances, strict=True))
-        nearest = sum(w * d for w, d in zip(of_negatives, distances, strict=True))
-        square = min((furthest - nearest) ** 2, 88.0)
-        result.append(float(np.logaddexp(0, square if furthest > nearest else -square)) if any(negative) else 0.0)
-    return mean(result)
+    """CAJ's released code: as AGW's loss, of d^2 with the sign of the difference d, and at most 88."""
+    return weighted_triplet(features, labels, gap=lambda d: math.copysign(min(d**2, 88.0), d))
 
 
 def hetero_center_triplet(features, labels, margin):
@@ -217,9 +195,7 @@ LOSSES = {
     ),
     "dcl dynamic": Loss(lambda losses, k: losses.DiscriminativeCenterLoss(k), (), dcl),
     "dcl hard": Loss(lambda losses, k: losses.DiscriminativeCenterLoss(k, "hard"), (), partial(dcl, negatives="hard")),
-    "dcl all": Loss(
-        lambda losses, k: losses.DiscriminativeCenterLoss(k, negatives="all"), (), partial(dcl, negatives="all")
-    ),
+    "dcl all": Loss(lambda losses, k: losses.DiscriminativeCenterLoss(k, "all"), (), partial(dcl, negatives="all")),
 }
 
 

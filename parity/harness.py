@@ -155,45 +155,19 @@ class HalfProducts(TorchDispatchMode):
         return value.half().float() if isinstance(value, torch.Tensor) else value
 
 
-def torch_side(module: torch.nn.Module, inputs: Sequence[Any], training: bool, half: bool = False) -> Computed:
-    """Compute the outputs. In training also differentiate a randomly weighted sum of them with respect to the float
-    inputs and every trainable weight, and return the buffers afterwards.
-
-    Args:
-        inputs: positional arguments, arrays or plain values, as for `mindspore_side`.
-        half: training with products and convolutions rounded to float16.
-    """
-    module.train(training)
-    if training:
-        with HalfProducts() if half else nullcontext():
-            return _train_torch(module, inputs)
-    with torch.no_grad():
-        return Computed(_outputs(module(*map(_to_torch, inputs))))
-
-
-def mindspore_side(
-    cell: nn.Cell,
-    inputs: Sequence[Any],
-    training: bool,
-    backend: str,
-    buffers: Collection[str] = (),
-    half: bool = False,
-) -> Computed:
-    """Compute the same by a backend. buffers: PyTorch's names of those to return. half: as with `train.amp`."""
-    cell.set_train(training)
-    if training:
-        return _train_mindspore(cell, inputs, backend, buffers, half)
-    return Computed(_outputs(computed_by(backend, cell)(*map(_to_mindspore, inputs))))
+def evaluated(cell: nn.Cell, inputs: Sequence[Any], backend: str) -> dict[str, np.ndarray]:
+    """Return the outputs in evaluation by a backend. inputs: positional arguments, arrays or plain values."""
+    return _outputs(computed_by(backend, cell.set_train(False))(*map(_to_mindspore, inputs)))
 
 
 def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare outputs in evaluation mode."""
     cell, module = pair
-    expected = torch_side(module, inputs, training=False)
+    with torch.no_grad():
+        expected = _outputs(module.eval()(*map(_to_torch, inputs)))
 
     def compare_backend(backend: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, False, backend)
-        return compare_all("output", actual.outputs, expected.outputs, FORWARD)
+        return compare_all("output", evaluated(cell, inputs, backend), expected, FORWARD)
 
     return compare_backend
 
@@ -201,10 +175,10 @@ def compare_evaluation(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
 def compare_training(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare outputs, gradients of inputs and of every weight by name, and buffers, in training mode."""
     cell, module = pair
-    expected = torch_side(module, inputs, training=True)
+    expected = _train_torch(module, inputs)
 
     def compare_backend(backend: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, backend, expected.buffers)
+        actual = _train_mindspore(cell, inputs, backend, expected.buffers)
         comparisons = compare_all("output", actual.outputs, expected.outputs, FORWARD)
         if expected.input_gradients:
             comparisons += compare_all("gradient of", actual.input_gradients, expected.input_gradients, GRADIENT)
@@ -234,26 +208,20 @@ def _limit(name: str, gradients: Mapping[str, np.ndarray]) -> tuple[float, float
 
 def compare_with_float64(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare what `compare_training` does, where float32 cannot meet its tolerances, by distances to PyTorch in
-    float64.
-
-    Fifty layers with BatchNorm and ReLU amplify rounding: an activation that is 0 up to rounding passes its gradient
-    in one framework and not in the other. MindSpore's distance may be `MARGIN` times PyTorch's, or, where PyTorch
-    happens to meet no such activation, as large as a few of them make it (`KINKS`). Errors are multiples of PyTorch's,
-    in the Euclidean norm. Finer errors show in the same code at small widths.
+    float64: fifty layers with BatchNorm and ReLU amplify rounding. MindSpore's distance may be `MARGIN` times
+    PyTorch's, or, where PyTorch happens to meet no activation that is 0 up to rounding, as large as a few of them make
+    it (`KINKS`). Errors are multiples of PyTorch's, in the Euclidean norm. Finer ones show at small widths.
     """
     exact_inputs = [value.astype(np.float64) if _differentiable(value) else value for value in inputs]
-    exact = torch_side(copy.deepcopy(pair[1]).double(), exact_inputs, training=True)
+    exact = _train_torch(copy.deepcopy(pair[1]).double(), exact_inputs)
     return _compare_distances(pair, inputs, exact, FORWARD, KINKS)
 
 
 def compare_half(pair: Pair, inputs: Sequence[Any]) -> CompareBackend:
     """Compare what `compare_training` does in float16, as with `train.amp`, by distances to PyTorch in float32.
-
-    How far float16's rounding (`HALF`) of every operand and result of a product reaches depends on the layers after
-    it. PyTorch with `HalfProducts` shows how far. MindSpore, which also casts between products, may be `HALF_MARGIN`
-    times as far.
-    """
-    exact = torch_side(copy.deepcopy(pair[1]), inputs, training=True)
+    PyTorch with `HalfProducts` shows how far the rounding (`HALF`) of a product's operands and result reaches;
+    MindSpore, which also casts between products, may be `HALF_MARGIN` times as far."""
+    exact = _train_torch(copy.deepcopy(pair[1]), inputs)
     return _compare_distances(pair, inputs, exact, HALF, HALF, half=True)
 
 
@@ -261,10 +229,10 @@ def _compare_distances(
     pair: Pair, inputs: Sequence[Any], exact: Computed, forward: float, backward: float, half: bool = False
 ) -> CompareBackend:
     cell, module = pair
-    expected = torch_side(module, inputs, training=True, half=half)
+    expected = _train_torch(module, inputs, half)
 
     def compare_backend(backend: str) -> list[Comparison]:
-        actual = mindspore_side(cell, inputs, True, backend, expected.buffers, half)
+        actual = _train_mindspore(cell, inputs, backend, expected.buffers, half)
         return _distances(actual, expected, exact, forward, backward, HALF_MARGIN if half else MARGIN)
 
     return compare_backend
@@ -378,10 +346,11 @@ def _construct_and_keep(self, *inputs):
 
 
 def _train_mindspore(
-    cell: nn.Cell, inputs: Sequence[Any], backend: str, buffers: Collection[str], half: bool
+    cell: nn.Cell, inputs: Sequence[Any], backend: str, buffers: Collection[str], half: bool = False
 ) -> Computed:
-    """buffers: PyTorch's names; MindSpore stores buffers as parameters that are not trained, like frozen weights."""
-    backend_named(backend).accelerate(cell)
+    """Compute what `_train_torch` does by a backend. buffers: PyTorch's names of those to return; MindSpore stores them
+    as parameters that are not trained, like frozen weights. half: as with `train.amp`."""
+    backend_named(backend).accelerate(cell.set_train())
     tensors = [_to_mindspore(value) for value in inputs]
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
     weights = ms.ParameterTuple([twin.parameter for twin in trained])
@@ -415,16 +384,18 @@ def _train_mindspore(
     )
 
 
-def _train_torch(module: torch.nn.Module, inputs: Sequence[Any]) -> Computed:
+def _train_torch(module: torch.nn.Module, inputs: Sequence[Any], half: bool = False) -> Computed:
+    """Compute the outputs in training, the gradients of a randomly weighted sum of them with respect to the float
+    inputs and every trainable weight, and the buffers afterwards. half: products and convolutions in float16."""
     tensors = [_to_torch(value) for value in inputs]
     numbered = zip(tensors, inputs, strict=True)
     watched = {f"input {i}": t.requires_grad_() for i, (t, value) in enumerate(numbered) if _differentiable(value)}
     weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-    outputs = _as_tuple(module(*tensors))
-    total = sum(
-        (o * torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype)).sum() for number, o in enumerate(outputs)
-    )
-    gradients = torch.autograd.grad(total, [*watched.values(), *weights.values()])
+    with HalfProducts() if half else nullcontext():
+        outputs = _as_tuple(module.train()(*tensors))
+        probes = (torch.from_numpy(_probe(tuple(o.shape), number)).to(o.dtype) for number, o in enumerate(outputs))
+        total = sum((output * probe).sum() for output, probe in zip(outputs, probes, strict=True))
+        gradients = torch.autograd.grad(total, [*watched.values(), *weights.values()])
     arrays = dict(zip([*watched, *weights], map(_array, gradients), strict=True))
     return Computed(
         _outputs(outputs),

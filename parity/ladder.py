@@ -21,7 +21,6 @@ from ms_vireid.command.stopping import how_broken
 from ms_vireid.devices import runtime
 from parity.cases import LADDER, ONCE, RUNGS, Outcome, backends_of, is_for_stand_ins
 from parity.cases import run as run_case
-from parity.compare import where
 from parity.harness import Case
 from parity.memory import give_back
 from parity.processes import executor, set_up_for_comparisons
@@ -118,10 +117,12 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
     width = max(len(str(case)) for case in cases)
     say(f"{'case':{width}}{''.join(f'{column:>{CELL}}' for column in side.columns)}  verdict  {'time':>7}  where")
     for seconds, outcome in _shared_out(cases, side, processes):
+        by, worst = outcome.worst
+        place = f"{by and f'{by}: '}{worst.tensor}, {worst.detail}"
         say(
             f"{outcome.case!s:{width}}"
             f"{_columns({p: outcome.decisive(p).of_limit for p in outcome.results}, side.columns)}  "
-            f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {where(*outcome.worst)}"
+            f"{'ok' if outcome.passed else 'OVER':7}  {seconds:5.1f} s  {place}"
         )
         yield outcome
 

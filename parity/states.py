@@ -15,14 +15,9 @@ Tensors = Mapping[str, torch.Tensor]  # by name
 
 
 def to_mindspore(state_dict: Tensors, cell: nn.Cell) -> None:
-    """Set every parameter and buffer of `cell` from a PyTorch state dict, bit for bit; nothing is set unless all fits.
-
-    Args:
-        state_dict: tensors by PyTorch's names; `num_batches_tracked` may be there and is left out: MindSpore has none.
-
-    Raises:
-        ValueError: keys missing, extra or misshapen, or values of another type than the parameter's, all listed.
-    """
+    """Set every parameter and buffer of `cell` from a PyTorch state dict, bit for bit, without `num_batches_tracked`,
+    which MindSpore lacks. Unless all fits, nothing is set, and ValueError lists keys that are missing, extra, misshapen
+    or of another type."""
     held = _without_counters(state_dict)
     _require_fitting(held, _as_tensors(cell), "the state dict", "network")
     for twin in twins(cell):
@@ -35,13 +30,7 @@ def _set(parameter: ms.Parameter, value: torch.Tensor) -> None:
 
 
 def to_torch(cell: nn.Cell, module: torch.nn.Module) -> None:
-    """Set every parameter and buffer of `module` from a cell, bit for bit; nothing is set unless all fits.
-
-    `num_batches_tracked` is left unchanged: MindSpore does not count batches.
-
-    Raises:
-        ValueError: as of `to_mindspore`.
-    """
+    """Set every parameter and buffer of `module` but `num_batches_tracked` from a cell, as `to_mindspore` does."""
     targets, held = _without_counters(module.state_dict()), _as_tensors(cell)
     _require_fitting(held, targets, "the cell", "module")
     with torch.no_grad():
@@ -68,22 +57,16 @@ def _require_fitting(held: Tensors, wanted: Tensors, what: str, owner: str) -> N
 
 
 def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optimizer, cell: nn.Cell, step: int) -> None:
-    """Give `torch_optimizer` the state of `ms_optimizer`, bit for bit; nothing is set unless all fits.
+    """Give `torch_optimizer` the state of `ms_optimizer`, bit for bit. Unless all fits, nothing is set, and ValueError
+    lists states that are missing, extra or misshapen.
 
     MindSpore's fused AdamWeightDecay takes 1 - beta in float32, so its second moment is the constant factor
     1 - 1.29e-5 smaller than PyTorch's (the update itself is corrected: `ms_vireid.optimizers.adamw.AdamW.scalars`).
     It is carried as it is: a round trip stays exact, and the first steps after a change of framework differ by 6e-6
-    of their length, far below every tolerance.
+    of their length.
 
-    Args:
-        ms_optimizer: its `state()` are parameters called KEY.NAME, with KEY as torch.optim calls the state and NAME
-            the weight's.
-        torch_optimizer: made with named parameters, as torch_ref's are; its learning rates are left alone.
-        cell: the network that `ms_optimizer` trains.
-        step: steps done, which MindSpore's optimizer does not count.
-
-    Raises:
-        ValueError: states missing, extra or misshapen, all listed.
+    torch_optimizer: made with named parameters, as torch_ref's are; its learning rates are left alone. cell: the
+    network that `ms_optimizer` trains. step: steps done, which MindSpore's optimizer does not count.
     """
     targets = _states(ms_optimizer, torch_optimizer, cell)
     keys = sorted({name.partition(".")[0] for name in targets})
@@ -94,18 +77,9 @@ def optimizer_to_torch(ms_optimizer: nn.Cell, torch_optimizer: torch.optim.Optim
 
 
 def optimizer_to_mindspore(torch_optimizer: torch.optim.Optimizer, ms_optimizer: nn.Cell, cell: nn.Cell) -> int | None:
-    """Give `ms_optimizer` the state of `torch_optimizer`, bit for bit; nothing is set unless all fits.
-
-    In PyTorch an optimizer has no state before its first step: all of MindSpore's is then 0.
-
-    Args: as of `optimizer_to_torch`.
-
-    Returns:
-        The number of steps done, where PyTorch counts them (0 before the first); None for SGD.
-
-    Raises:
-        ValueError: states missing, extra or misshapen, or weights with different numbers of steps, all listed.
-    """
+    """Give `ms_optimizer` the state of `torch_optimizer`, as `optimizer_to_torch` does, or zeros before its first step.
+    Returns the number of steps done, where PyTorch counts them; None for SGD. Raises ValueError also for weights with
+    different numbers of steps."""
     targets = _states(ms_optimizer, torch_optimizer, cell)
     weights = _named_parameters(torch_optimizer)
     states = {name: dict(torch_optimizer.state.get(weight, {})) for name, weight in weights.items()}

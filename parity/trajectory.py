@@ -38,7 +38,6 @@ from parity.mapping import values
 from parity.states import optimizer_to_mindspore, optimizer_to_torch, to_mindspore, to_torch
 from torch_ref.engine import train_step as torch_step
 from torch_ref.models import build_model as torch_model
-from torch_ref.models.base import TrainingOutputs
 from torch_ref.optimizers.build import build_optimizer as torch_optimizer
 
 STEPS = 20
@@ -171,10 +170,6 @@ class Training:
             self.rows.append(self.step(*self.batches[step], planned.key, planned.progress, planned.rates))
             self.done += 1
 
-    def go_on_from(self, other: "Training") -> None:
-        """Count what another framework's training has done as done."""
-        self.done, self.rows = other.done, list(other.rows)
-
     def result(self, reference: dict[str, np.ndarray]) -> Trajectory:
         """`reference`: all weights of PyTorch's training."""
         terms = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
@@ -219,16 +214,19 @@ class MindSporeTraining(Training):
 
 
 class TorchTraining(Training):
-    def __init__(self, config: Config, batches: TrainingBatches, first: int):
+    def __init__(self, config: Config, batches: TrainingBatches, first: int, amp: str | bool = False):
         super().__init__(config, batches, first)
         self.model = torch_model(config).train()
         self.optimizer = torch_optimizer(self.model, config)
         self.groups = self.optimizer.groups
+        self.amp = amp  # by PyTorch's autocast
+        self.scaler = torch_step.loss_scaler(amp, "cpu")
 
     def enter(self, *losses) -> None:
         self.loss = torch_step.StageLoss(*losses)
-        clip_norm = self.config.optimizer.clip_norm
-        self.train_step = torch_step.build_step(self.model, self.loss, self.optimizer, clip_norm=clip_norm)
+        self.train_step = torch_step.build_step(
+            self.model, self.loss, self.optimizer, self.amp, self.config.optimizer.clip_norm, self.scaler
+        )
 
     def step(
         self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
@@ -247,38 +245,6 @@ class TorchTraining(Training):
     @torch.no_grad()
     def features(self, images: np.ndarray, modality: str) -> np.ndarray:
         return self.model.eval()(torch.from_numpy(images), modality).numpy()
-
-
-class AutocastTraining(TorchTraining):
-    """PyTorch's own mixed precision in float16, with a constant loss scale."""
-
-    SCALE = 1024.0
-    dtype = torch.float16
-
-    def step(
-        self, images: np.ndarray, labels: np.ndarray, key: np.int32, progress: float, rates: list[float]
-    ) -> dict[str, float]:
-        inputs = torch.from_numpy(images), None, torch.tensor(key), torch.from_numpy(labels), progress
-        with torch.autocast("cpu", self.dtype):
-            outputs = self.model(*inputs)
-        outputs = TrainingOutputs(*(output if output is None else output.float() for output in outputs))
-        values = self.loss(outputs, inputs[3])
-        self.optimizer.zero_grad()
-        (self.SCALE * values[0]).backward()
-        for group in self.groups:
-            for weight in group.parameters:
-                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad / self.SCALE
-        self.optimizer.set_learning_rates(rates)
-        self.optimizer.step()
-        return self.loss.named(values)
-
-
-class AutocastBfloat16(AutocastTraining):
-    SCALE = 1.0
-    dtype = torch.bfloat16
-
-
-AUTOCAST = {"float16": AutocastTraining, "bfloat16": AutocastBfloat16}  # by `train.amp`
 
 
 @lru_cache(maxsize=1)
@@ -308,11 +274,9 @@ def _initial(recipe: str) -> dict[str, torch.Tensor]:
     return on_the_edge(weights) if RECIPES[recipe].done else weights
 
 
-def _begin_torch(
-    recipe: str, weights: dict[str, torch.Tensor], kind: type[TorchTraining] = TorchTraining
-) -> TorchTraining:
+def _begin_torch(recipe: str, weights: dict[str, torch.Tensor], amp: str | bool = False) -> TorchTraining:
     chosen = RECIPES[recipe]
-    training = kind(configuration(recipe, training=True), _batches(recipe), chosen.first)
+    training = TorchTraining(configuration(recipe, training=True), _batches(recipe), chosen.first, amp)
     training.set_weights({name: value.numpy() for name, value in weights.items()})
     training.done = chosen.done
     if chosen.done:
@@ -366,7 +330,7 @@ def _near(weights: dict[str, torch.Tensor], start: int) -> dict[str, torch.Tenso
 @cache
 def by_autocast(recipe: str, amp: str) -> Trajectory:
     """Train all steps by PyTorch's autocast."""
-    training = _begin_torch(recipe, _initial(recipe), AUTOCAST[amp])
+    training = _begin_torch(recipe, _initial(recipe), amp)
     training.advance(STEPS)
     return training.result(reference(recipe).weights)
 
@@ -376,14 +340,10 @@ def compare_half_training(recipe: str, amp: str, backend: str) -> list[Compariso
     one from the initial weights.
 
     Compared are the loss terms of every step and the features after the last, these in the Euclidean norm: one
-    activation on the other side of ReLU's kink changes an entry by more than rounding does (up to 1.7e-2 between
-    autocast and float32). Weights are not compared: AdamW follows the sign of a gradient, which is arbitrary where the
-    gradient is as small as rounding.
-
-    Where two distances are equal up to rounding, another triplet may be mined, and features then part by 2e-2 to 4e-2.
-    A start that rounding cannot tell from the first decides anew. On the stand-in for an Ascend, PMT's stage 2 parts by
-    3.9e-2 from its initial weights in a compiled backend, and by 5e-3 to 7e-3 from four starts near them; operator by
-    operator, three starts part and the fourth is 4.8e-3 away. An error parts all.
+    activation on the other side of ReLU's kink changes an entry by more than rounding does. Weights are not compared:
+    AdamW follows the sign of a gradient, which is arbitrary where the gradient is as small as rounding. Where two
+    distances are equal up to rounding, another triplet may be mined, and features then part by 2e-2 to 4e-2; a start
+    that rounding cannot tell from the first decides anew. An error parts all.
     """
     expected = by_autocast(recipe, amp)
     for start in (*range(STARTS), 0):
@@ -410,7 +370,7 @@ def trajectories(recipe: str, backend: str) -> dict[str, Trajectory]:
     from_mindspore = _begin_torch(recipe, _initial(recipe))
     to_torch(in_mindspore.model, from_mindspore.model)
     optimizer_to_torch(in_mindspore.optimizer, from_mindspore.optimizer, in_mindspore.model, in_mindspore.done)
-    from_mindspore.go_on_from(in_mindspore)
+    from_mindspore.done, from_mindspore.rows = in_mindspore.done, list(in_mindspore.rows)
     in_mindspore.advance(rest)
     from_mindspore.advance(rest)
     trained = {"MindSpore": in_mindspore.result(weights), "MindSpore, then PyTorch": from_mindspore.result(weights)}
@@ -418,7 +378,7 @@ def trajectories(recipe: str, backend: str) -> dict[str, Trajectory]:
     to_mindspore(half_in_torch.model.state_dict(), in_mindspore.model)
     in_mindspore.model.set_train()
     optimizer_to_mindspore(half_in_torch.optimizer, in_mindspore.optimizer, in_mindspore.model)
-    in_mindspore.go_on_from(half_in_torch)
+    in_mindspore.done, in_mindspore.rows = half_in_torch.done, list(half_in_torch.rows)
     in_mindspore.advance(rest)
     return trained | {"PyTorch, then MindSpore": in_mindspore.result(weights)}
 

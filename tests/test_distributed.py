@@ -24,7 +24,7 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.batches import EvaluationBatches, TrainingBatches
 from ms_vireid.data.readers import read_data
 from ms_vireid.models.intermediate import MixedModality
-from ms_vireid.models.noise import _rows, _spread, path_factors, position_noise
+from ms_vireid.models.noise import path_factors, position_noise
 from tests import distributed_probe as probe
 from tests.extensive import extensive
 from tests.tiny_models import RECIPES
@@ -62,12 +62,8 @@ def free_port():
 
 
 def launch(folder, script, *arguments, processes=2, variables=()):
-    """Run a script in `folder`/work under msrun, its logs beside; nothing of it is left running.
-
-    variables: further ones of the environment.
-
-    Returns its exit code, what the launcher showed, and the lines of the workers' own logs.
-    """
+    """Run a script in `folder`/work under msrun, its logs beside; nothing of it is left running. Returns its exit code,
+    what the launcher showed, and the lines of the workers' own logs."""
     work, logs, shown = folder / "work", folder / "logs", folder / "msrun.out"
     work.mkdir(exist_ok=True)
     command = [
@@ -89,8 +85,7 @@ def launch(folder, script, *arguments, processes=2, variables=()):
 
 def together(folder, *arguments, device="CPU", variables=()):
     """Train in two processes, without an accident."""
-    given = "--device", device, "--output", "run", *TWO, *arguments
-    done = launch(folder, TRAIN, *given, variables=variables)
+    done = launch(folder, TRAIN, "--device", device, "--output", "run", *TWO, *arguments, variables=variables)
     assert done.code == 0, done.shown
     return done
 
@@ -109,7 +104,6 @@ def state(run_folder):
 
 
 def weights_of(run_folder):
-    """`state` without the optimiser's moments."""
     return {name: value for name, value in state(run_folder).items() if not name.startswith("momentum")}
 
 
@@ -183,9 +177,6 @@ def whole(launched):
     return SimpleNamespace(work=done.folder / "work", run=done.folder / "work/run", lines=done.lines)
 
 
-# Without msrun.
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     root = tmp_path_factory.mktemp("tiny")
@@ -223,12 +214,6 @@ def test_each_batch_to_evaluate_is_one_devices(tiny):
     assert sorted(index.tolist() for part in parts for index in part) == sorted(index.tolist() for index in whole)
 
 
-def test_rows_are_numbered_as_in_the_union():
-    spread = _spread(np.arange(12))
-    for shard, rows in (((0, 1), [0, 1, 2, 3]), ((0, 3), [0, 1, 6, 7]), ((2, 3), [4, 5, 10, 11])):
-        assert np.array_equal(_rows(4, shard), spread[rows])
-
-
 def in_halves(parts):
     """The devices' rows in the order of the union: all first halves, then all second ones."""
     halves = [np.split(part, 2) for part in parts]
@@ -258,9 +243,6 @@ def test_mixed_pictures_are_those_of_the_union(mixing):
 
     parts = [mixed(slice(3 * rank, 3 * rank + 3), (rank, 2)) for rank in range(2)]
     assert np.array_equal(np.concatenate(parts), mixed(slice(None), (0, 1)))
-
-
-# With msrun.
 
 
 @pytest.fixture(scope="module")
@@ -307,10 +289,8 @@ def test_two_processes_train_as_one_on_the_union_batch(whole, tmp_path):
     runs = whole.run, tmp_path / "run"
     assert_alike(*map(weights_of, runs), 1e-5)
     assert_alike(*map(state, runs), 3e-5)  # momenta are of gradients that nearly cancel
-    losses = [
-        [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for folder in (whole.run, tmp_path / "run")
-    ]
+    logs = [(folder / "metrics.jsonl").read_text().splitlines() for folder in runs]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
     assert len(losses[0]) == 10
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 

@@ -456,7 +456,7 @@ def test_a_step_whose_loss_is_far_above_the_last_ones_of_its_stage_is_noted_once
     notes = [line for line in capfd.readouterr().out.splitlines() if "times the largest" in line]
     assert len(notes) == 1
     what = "note: epoch 2, step 15: the loss 16.0000 is 4.0 times the largest of the last steps"
-    remedy = "if it does not recover, train again with optimizer.clip_norm=1, or a lower optimizer.lr"
+    remedy = "if it does not recover, train again with optimizer.clip_norm=1 or less, or a lower optimizer.lr"
     assert notes[0] == f"{what}; {remedy}"
 
 

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -34,7 +33,6 @@ PACKAGES = {
     "libcusolver.so.11": "nvidia-cusolver-cu11",
     "libcudnn.so.8": "nvidia-cudnn-cu11",
 }
-SYSTEM = Path("/usr/local")
 SYSTEM_LIBRARIES = ("/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/local/lib")
 
 # What libcudnn.so.8 loads when it is used, by name: from LD_LIBRARY_PATH, where another cuDNN may be, rather than from
@@ -199,23 +197,21 @@ def _write_compiler(home: Path, release: str) -> Path:
 
 
 def find_toolkit(environment: Mapping[str, str]) -> Toolkit:
-    """Find the system's CUDA 11 if it is complete, else that of the `gpu` extra. Raises DeviceError without either."""
+    """Find CUDA 11: `CUDA_HOME`'s if it is complete, else the `gpu` extra's. Raises DeviceError without either."""
     if not list(_plugin_folder().glob("libmindspore_gpu.so.*")):
         raise DeviceError("this MindSpore has no GPU plugin", "run on Linux on x86-64")
-    passed_over = []
-    for home, origin in _homes(environment).items():
-        toolkit = _installed(home, origin, environment)
-        if isinstance(toolkit, Toolkit):
-            return toolkit
-        passed_over.append(toolkit)
+    problem = "CUDA_HOME is not set"
+    if home := environment.get("CUDA_HOME"):
+        chosen = _installed(Path(home), environment)
+        if isinstance(chosen, Toolkit):
+            return chosen
+        problem = f"CUDA_HOME={home} {chosen}"
     try:
         toolkit = _packaged()
-    except DeviceError as problem:
-        looked_for = "; ".join([*passed_over, str(problem)])
-        raise DeviceError(f"no CUDA 11.1 or 11.6 to 11.8 ({looked_for})", problem.remedy) from None
-    if environment.get("CUDA_HOME"):  # explain why the user's choice was not taken
-        return replace(toolkit, origin=f"{toolkit.origin}, as {passed_over[0]}")
-    return toolkit
+    except DeviceError as missing:
+        remedy = f"{missing.remedy}, or set CUDA_HOME to one with cuDNN 8"
+        raise DeviceError(f"no CUDA 11.1 or 11.6 to 11.8 ({problem}; {missing})", remedy) from None
+    return replace(toolkit, origin=f"{toolkit.origin}, as {problem}") if home else toolkit
 
 
 def _plugin_folder() -> Path:
@@ -224,36 +220,21 @@ def _plugin_folder() -> Path:
     return Path(mindspore.submodule_search_locations[0]) / "lib" / "plugin"
 
 
-def _homes(environment: Mapping[str, str]) -> dict[Path, str]:
-    """List folders that may contain a CUDA toolkit, with a description of each; the user's choice comes first."""
-    candidates = []
-    if chosen := environment.get("CUDA_HOME"):
-        candidates.append((Path(chosen), f"CUDA_HOME={chosen}"))
-    if compiler := shutil.which("nvcc", path=environment.get("PATH", "")):
-        candidates.append((Path(compiler).resolve().parent.parent, compiler))
-    standard = [SYSTEM / "cuda", *sorted(SYSTEM.glob("cuda-11.*"), reverse=True)]
-    candidates += [(home, str(home)) for home in standard if home.is_dir()]
-    homes = {}
-    for home, origin in candidates:
-        homes.setdefault(home.resolve(), origin)
-    return homes
-
-
-def _installed(home: Path, origin: str, environment: Mapping[str, str]) -> Toolkit | str:
-    """Return the toolkit in a folder, or the reason why MindSpore cannot use it."""
+def _installed(home: Path, environment: Mapping[str, str]) -> Toolkit | str:
+    """Return the toolkit in `CUDA_HOME`, or the reason why MindSpore cannot use it."""
     release = _release(home)
     if release is None:
-        return f"{origin} has no bin/nvcc that names its release"
+        return "has no bin/nvcc that names its release"
     major, minor = map(int, release.split("."))
     if major != 11 or not (minor == 1 or minor >= 6):  # MindSpore's plugins are for 11.1 and from 11.6
-        return f"{origin} is release {release}"
+        return f"is release {release}"
     folders = [home / "lib64", home / "lib", home / "targets" / "x86_64-linux" / "lib"]
     folders += [*filter(None, environment.get("LD_LIBRARY_PATH", "").split(":")), *SYSTEM_LIBRARIES]
     sonames = [name.replace("nvrtc.so.11.2", "nvrtc.so.11.1") if minor == 1 else name for name in PACKAGES]
     libraries = [next((f for folder in folders if (f := Path(folder, name)).is_file()), None) for name in sonames]
     if missing := [name for name, library in zip(sonames, libraries, strict=True) if library is None]:
-        return f"{origin} is release {release} without {', '.join(missing)}"
-    return Toolkit(release, origin, tuple(libraries), home)
+        return f"is release {release} without {', '.join(missing)}"
+    return Toolkit(release, f"CUDA_HOME={home}", tuple(libraries), home)
 
 
 def _release(home: Path) -> str | None:

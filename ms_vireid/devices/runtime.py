@@ -29,9 +29,8 @@ _MESSAGES = {
 }
 # MindSpore runs $CUDA_HOME/bin/nvcc at its import, and waits for ever for one that prints nothing.
 NO_CUDA = {"CUDA_HOME": "/nonexistent"}
-# MindSpore's: 1 runs its tasks in the thread that gives them. It otherwise runs a compiled step, and each operator
-# outside of one, in threads of its own, for which the main thread waits without sleeping, on a core that the loader
-# could use (AsyncRQueue in its async_r_queue.cc).
+# MindSpore's: 1 runs its tasks in the thread that gives them, not in others for which this one waits without sleeping,
+# on a core that the loader could use (AsyncRQueue in its async_r_queue.cc).
 ONE_THREAD = "MS_DEV_HOST_BLOCKING_RUN"
 LAUNCH_THREAD = "MS_VIREID_LAUNCH_THREAD"  # 0 leaves the number of its threads to MindSpore
 MEMORY_PLAN = "MS_VIREID_MEMORY_PLAN"  # 0 has MindSpore take memory result by result
@@ -50,11 +49,9 @@ def set_up(device: str) -> str:
     """Choose the device, set the process up for it and import mindspore.
 
     device: "auto", "CPU", "GPU" or "Ascend"; auto takes the first of Ascend, GPU and CPU that works. Environment
-    variables that the user has set are kept.
-
-    Returns the device with its name or the reason for choosing it: "CPU (auto: no Ascend NPU ...; no NVIDIA driver
-    ...)". Raises InputError if the requested device cannot be used, and in a process that was forked from one that
-    used the device already.
+    variables that the user has set are kept. Returns the device with its name or the reason for choosing it: "CPU
+    (auto: no Ascend NPU ...; no NVIDIA driver ...)". Raises InputError if it cannot be used, and in a process that was
+    forked from one that used the device already.
     """
     if sys.platform == "win32":
         raise InputError("Windows lacks the forked processes that read pictures; use WSL 2, a Linux within Windows")
@@ -154,11 +151,9 @@ def is_local_main() -> bool:
 
 
 def cap_convolutions() -> None:
-    """Limit oneDNN to AVX2, unless the user has set its limit. On a CPU with AVX-512, MindSpore's own convolutions
-    would otherwise run oneDNN's reference code, 100 times slower. The kernels' convolutions are products, which AVX-512
-    speeds up.
-
-    Call it before the process creates its first primitive (a convolution or a product), which reads the limit.
+    """Limit oneDNN to AVX2, unless the user has set its limit: on a CPU with AVX-512, MindSpore's own convolutions
+    would run oneDNN's reference code, 100 times slower. Call it before the process creates its first primitive (a
+    convolution or a product), which reads the limit.
     """
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
 
@@ -167,10 +162,7 @@ def cap_convolutions() -> None:
 def bound_threads(compiled: bool) -> Iterator[None]:
     """Bind threads of MindSpore to a core each, and this thread to the first one's, within the block: on a CPU those
     that compute, unless graphs are compiled, which have more; on a GPU and an Ascend those that launch compiled graphs.
-
-    They wait for each other without sleeping, as this thread does for each kernel of a CPU. On a core of its own such a
-    wait takes time from the threads that work; on the core of the one that is waited for, it delays that until
-    the system's next tick, up to 4 ms. This thread sleeps while the first of them works, and gives way to it on a CPU.
+    They wait for each other without sleeping, and on each other's cores delay what they wait for by up to 4 ms.
 
     Does nothing before the first kernel, with one core or more than `MAX_BOUND_CORES`, in one of several processes, or
     where the user has other threads (`LAUNCH_THREAD`). Threads started within the block inherit its one core.
@@ -213,8 +205,8 @@ def _threads(name: bytes) -> list[int]:
 
 
 def _may_bind() -> bool:
-    alone = threading.current_thread() is threading.main_thread()
-    return alone and 2 <= len(cores()) <= MAX_BOUND_CORES and not launched()
+    main = threading.current_thread() is threading.main_thread()
+    return main and 2 <= len(cores()) <= MAX_BOUND_CORES and not launched()
 
 
 def place(number: int) -> None:
@@ -342,14 +334,13 @@ def _select(name: str) -> None:
 
 
 def _launch_beside() -> None:
-    """Have a thread launch a compiled graph's operators in their order while another prepares them, as on a host of
-    twelve cores or more, unless `LAUNCH_THREAD` is 0.
+    """Have a thread launch a compiled graph's operators in their order while another prepares them, unless
+    `LAUNCH_THREAD` is 0.
 
-    MindSpore 2.10 has threads for that by the number of cores. From two on, one goes through a graph and queues each
-    operator's launch for another (`SuperKernelActor`). A single one, of eleven cores or less, has operators send each
-    other messages, and collects a graph's inputs anew for every run, each weight among them: `ComputeThreadNums` in its
-    runtime_conf.cc, `GraphScheduler::Initialize` and `RunActorSet` in ms_backend. With two on every host, what a small
-    one proves is what a large one runs. On a single core two would take three times as long: they spin.
+    MindSpore 2.10 has two such threads from twelve cores on (`SuperKernelActor`). With one, operators send each other
+    messages, and a graph's inputs, each weight among them, are collected anew for every run (`GraphScheduler` in
+    ms_backend). With two on every host, what a small one proves is what a large one runs. On a single core two would
+    take three times as long: they spin.
     """
     if _is_on(LAUNCH_THREAD):
         with suppress(RuntimeError):  # the user has set their number
@@ -358,11 +349,9 @@ def _launch_beside() -> None:
 
 def _plan_memory() -> None:
     """Have MindSpore lay out a compiled graph's memory when it compiles it (SOMAS), unless `MEMORY_PLAN` is 0: a run
-    then takes one piece from the pool, where it would otherwise take and give back one for each result. A level that
-    the user has set by `mindspore.runtime.set_memory` prevails. That function would reset the limits of the pool too.
-
-    A process of msrun does without: its collectives may run on a stream of their own, and a stand-in has none side by
-    side.
+    then takes one piece from the pool, not one for each result. A level that the user has set by
+    `mindspore.runtime.set_memory`, which would reset the limits of the pool too, prevails. A process of msrun does
+    without: its collectives may run on a stream of their own.
     """
     if _is_on(MEMORY_PLAN) and not launched():
         _mindspore().set_context(memory_optimize_level="O1")

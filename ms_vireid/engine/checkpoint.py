@@ -91,7 +91,7 @@ class TrainingState:
         """Restore a saved state; raises InputError unless this run wrote it, on as many devices."""
         meta, devices = checkpoint.meta, self.group.world_size
         require_same_run(checkpoint, self.config, self.root, self.data_checksum, total_steps, devices)
-        memories = self.model.memories() if devices > 1 else []  # per-device buffers
+        memories = self._memories()
         checkpoint.require({f"{PER_DEVICE}.{m.name}": ((devices, *m.shape), np.dtype(np.float32)) for m in memories})
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
         for memory in memories:
@@ -108,10 +108,9 @@ class TrainingState:
     def save(self) -> None:
         """Write the state to resume from, with the model's per-device buffers if there are several devices."""
         state = [*self.model.get_parameters(), *self.optimizer.state()]
-        if self.group.world_size > 1:
-            for memory in self.model.memories():
-                rows = Tensor(self.group.all_gather(memory.asnumpy()))
-                state.append(Parameter(rows, name=f"{PER_DEVICE}.{memory.name}"))
+        for memory in self._memories():
+            rows = Tensor(self.group.all_gather(memory.asnumpy()))
+            state.append(Parameter(rows, name=f"{PER_DEVICE}.{memory.name}"))
         meta = self._meta() | {"step": self.step, "best": self.best, "devices": self.group.world_size}
         if self.scaler:
             meta["loss_scale"] = [float(self.scaler.scale_value.asnumpy()), int(self.scaler.counter.asnumpy())]
@@ -121,6 +120,11 @@ class TrainingState:
     def save_weights(self, path: Path, epoch: int) -> None:
         """Write the weights alone."""
         self._write(path, self.model.get_parameters(), self._meta() | {"epoch": epoch})
+
+    def _memories(self) -> list[Parameter]:
+        """The model's per-device buffers, if there are several devices."""
+        parameters = self.model.get_parameters() if self.group.world_size > 1 else ()
+        return [parameter for parameter in parameters if parameter.name in self.model.MEMORIES]
 
     def _meta(self) -> dict:
         digests = {key: text for key, text in self.digests.items() if text}

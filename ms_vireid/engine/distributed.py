@@ -49,7 +49,9 @@ class MsrunGroup(ProcessGroup):
         broadcast = ops.Broadcast(0)
         for parameter in model.get_parameters():
             ops.assign(parameter, broadcast((Tensor(parameter.asnumpy()),))[0])
-        model.place(self.rank, self.world_size)
+        for _, cell in model.cells_and_names():
+            if hasattr(cell, "shard"):  # it draws random numbers
+                cell.shard = (self.rank, self.world_size)
         if sync_batch_norm:
             synchronise_batch_norm(model, self)
         else:
@@ -134,7 +136,7 @@ class AllStatistics(nn.Cell):
         self.sum = ops.AllReduce()
 
     def construct(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """float32 [N, C] or [N, C, H, W] -> x normalised, mean [C], biased variance [C]."""
+        """float32 [N, C] or [N, C, H, W] -> the same normalised, mean [C], biased variance [C]."""
         channels = x.shape[1]
         axes, shape = self.layout(x)
         mean = x.mean(axes)
@@ -199,8 +201,7 @@ class RunningStatistics:
     step, so that all processes evaluate and save the same model."""
 
     def __init__(self, model: nn.Cell, group: MsrunGroup):
-        cells = batch_norms(model)
-        self.parameters = [p for cell in cells for p in (cell.moving_mean, cell.moving_variance)]
+        self.parameters = [p for cell in batch_norms(model) for p in (cell.moving_mean, cell.moving_variance)]
         self.ends = np.cumsum([p.size for p in self.parameters])
         self.world_size = group.world_size
         self.sum = ops.AllReduce()

@@ -15,6 +15,8 @@ from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.losses.stage import StageLoss
 
+RECOVERY = "if it does not recover, train again with optimizer.clip_norm=1 or less, or a lower optimizer.lr"
+
 
 class Jumps:
     """Detects steps whose loss is far above all recent ones. A threshold on their median would not do: a small batch
@@ -81,20 +83,13 @@ class TrainingLog:
                 self._check(epoch, number)
                 if (times := self._jumps.times(self._terms["loss"])) and self.group.is_main_process:
                     what = f"the loss {self._terms['loss']:.4f} is {times:.1f} times the largest of the last steps"
-                    say(f"note: epoch {epoch}, step {number}: {what}; {self._remedy()}")
-
-    def _remedy(self) -> str:
-        """Advise on a jump: docs/evidence/trainings.md compares remedies."""
-        limit = self.plan.config.optimizer.clip_norm or math.inf
-        clip = next((f"optimizer.clip_norm={norm}, or " for norm in (5, 1) if norm < limit), "")
-        return f"if it does not recover, train again with {clip}a lower optimizer.lr"
+                    say(f"note: epoch {epoch}, step {number}: {what}; {RECOVERY}")
 
     def _check(self, epoch: int, step: int) -> None:
         if wrong := [f"{name}={value}" for name, value in self._terms.items() if not math.isfinite(value)]:
-            checkpoint = self.run.last
-            good = f"the last good checkpoint is {checkpoint}" if checkpoint.exists() else "no checkpoint yet"
-            where = f"at epoch {epoch}, step {step}; {good}"
-            raise InputError(f"{', '.join(wrong)} {where}; lower optimizer.lr or check the data")
+            good = f"the last good checkpoint is {self.run.last}" if self.run.last.exists() else "no checkpoint yet"
+            what = f"{', '.join(wrong)} at epoch {epoch}, step {step}"
+            raise InputError(f"{what}; {good}; lower optimizer.lr or check the data")
 
     def write(self, step: int, planned: Planned) -> None:
         """Log the step that was read last."""

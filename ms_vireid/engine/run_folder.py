@@ -18,7 +18,6 @@ from ms_vireid.checkpoints.containers import MODEL
 from ms_vireid.checkpoints.weights import Checkpoint, Fraction
 from ms_vireid.command.checkout import git_commit
 from ms_vireid.command.errors import InputError, first_few
-from ms_vireid.command.memory import require_memory
 from ms_vireid.command.running import project_version
 from ms_vireid.config import FREE_KEYS, Config, DataConfig, expand_user
 from ms_vireid.config.reading import check_config, differing_keys, dump_config, flat, save_config
@@ -38,13 +37,12 @@ from ms_vireid.files.writing import (
     write_text,
 )
 
-_EVENTS = r"^tensorboard(-[0-9]+)?/events\.out\.tfevents\.[0-9A-Za-z._-]+$"  # a run's event file, in its folder
+_EVENTS = r"^tensorboard(-[0-9]+)?/events\.out\.tfevents\.[0-9A-Za-z._-]+$"  # also of 0.1.0
 _UNFINISHED = re.compile(rb"\{[ -~]*")  # the last line of a process that was killed while it wrote
 METRICS = "metrics.jsonl of a run"
-_MAX_BYTES, _MAX_LINE_BYTES, _MAX_NAMES = 1 << 28, 1 << 14, 50  # of metrics.jsonl
+_MAX_BYTES, _MAX_LINE_BYTES, _MAX_NAMES = 1 << 26, 1 << 14, 50  # of metrics.jsonl
 _BEYOND_FLOAT32 = 2.0**128
 _ROUNDED = 1e-9  # of fractions
-_MEMORY_FACTOR = 16  # bytes in memory for each byte of metrics.jsonl, at most
 
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 Metrics = Annotated[dict[str, Fraction], Field(max_length=_MAX_NAMES)]
@@ -172,48 +170,28 @@ class RunFolder:
         if another process trains there, if it holds another run or damaged files, or if it cannot be written."""
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
-        earlier = self._earlier_record(config, data)
-        rows = read_metrics(self.metrics)
-        record = _record(config, data, device, earlier)
-        if config.train.tensorboard:
-            self._remove_events(earlier)
-            record["events"] = self._new_events()
-        write_json(self.record, record)  # first: it marks the other files as a run's
-        save_config(config, self.config)
-        self._begin_log([row for row in rows if row["step"] <= step], record["events"], config.train.tensorboard)
-
-    def _earlier_record(self, config: Config, data: ReIDData) -> RunRecord | None:
-        """Read run.json if the run has begun; raises InputError, and unlocks the folder, if it is another run's."""
         earlier = self.read_record() if self.has_run() else None
         if earlier and (keys := self.differing(earlier, config, data.checksum, FREE_KEYS)):
             self._lock.release()  # so that this process can resume that run
             raise InputError(f"{self.path}: holds a run with another {first_few(keys)}; choose another --output")
-        return earlier
-
-    def _begin_log(self, rows: list[dict], events: str | None, tensorboard: bool) -> None:
-        """Begin the log with these rows: metrics.jsonl, if it is there, and a new event file, if one is wanted."""
+        rows = read_metrics(self.metrics)
+        record = _record(config, data, device, earlier)
+        if config.train.tensorboard:
+            old = self.path / earlier.events if earlier and earlier.events else None
+            if old and not obstacle(old) and obstacle(old.parent) == FOLDER:
+                old.unlink(missing_ok=True)  # its rows are written to a new one
+            host = re.sub(r"[^0-9A-Za-z.-]", "_", socket.gethostname())
+            name = f"events.out.tfevents.{int(time.time())}.{host}.{os.getpid()}.ms_vireid"
+            record["events"] = f"tensorboard/{name}"
+        write_json(self.record, record)  # first: it marks the other files as a run's
+        save_config(config, self.config)
+        rows = [row for row in rows if row["step"] <= step]
         if self.metrics.exists():
             write_text(self.metrics, "".join(f"{json.dumps(sealed(row))}\n" for row in rows))
-        if tensorboard:
+        if config.train.tensorboard:
             from ms_vireid.engine.events import Events  # needs the optional package tensorboard
 
-            self._events = Events(self.path / events, rows)
-
-    def _remove_events(self, earlier: RunRecord | None) -> None:
-        """Remove the event file that the record names: its rows are written to a new one."""
-        if earlier and earlier.events:
-            path = self.path / earlier.events
-            if not obstacle(path) and obstacle(path.parent) == FOLDER:
-                path.unlink(missing_ok=True)
-
-    def _new_events(self) -> str:
-        """Name the next event file, in tensorboard/ or the first of tensorboard-2/, ... that is empty."""
-        folder, number = self.path / "tensorboard", 1
-        while os.path.lexists(folder) and (obstacle(folder) != FOLDER or any(folder.iterdir())):
-            number += 1
-            folder = self.path / f"tensorboard-{number}"
-        host = re.sub(r"[^0-9A-Za-z.-]", "_", socket.gethostname())
-        return f"{folder.name}/events.out.tfevents.{int(time.time())}.{host}.{os.getpid()}.ms_vireid"
+            self._events = Events(self.path / record["events"], rows)
 
     def record_as_written(self, lines: list[str]) -> None:
         """Record what runs without its kernel, as lines that say why."""
@@ -281,8 +259,6 @@ def read_metrics(path: Path) -> list[dict]:
     if not path.exists():
         return rows
     with open_file(path, METRICS, _MAX_BYTES) as file:
-        size = path.stat().st_size
-        require_memory(_MEMORY_FACTOR * size, f"{path}: reading it", "use a machine with more memory")
         for number, line in enumerate(iter(partial(file.readline, _MAX_LINE_BYTES), b""), 1):
             if row := _row(line):
                 rows.append(row)

@@ -83,12 +83,11 @@ class Trainer:
         self.model.set_train()
         log.start(state.step)
         batches = iterate(self.batches, self.config.data.workers, state.step, self.backend.compiled)
-        remedy = smaller_steps(self.config, self.backend)
         with stop_requests() as stop, closing(batches):
             items = self.group.items(batches)
             for images, labels in progress(items, steps, "training", " images", self.batches.batch_size, state.step):
                 planned = self.plan(state.step)
-                with DEVICE, explain_out_of_memory(f"training step {state.step + 1} of {len(images)} images", remedy):
+                with DEVICE, explain_out_of_memory(f"training step {state.step + 1} of {len(images)} images"):
                     log.queue(self.queue_step(planned, images, labels))
                     self.group.average_statistics()
                 state.step += 1
@@ -147,27 +146,15 @@ class Trainer:
             state.save_weights(self.run.kept(epoch), epoch)
 
 
+SMALLER = "train.recompute=true, train.backend=eager, or a smaller train.num_identities or data.image_size"
+
+
 @contextmanager
-def explain_out_of_memory(doing: str, remedy: str) -> Iterator[None]:
+def explain_out_of_memory(doing: str) -> Iterator[None]:
     """Raise InputError if the device runs out of memory in the block, which is `doing` this; other errors pass."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and not FULL.search(str(error)):
             raise
-        raise InputError(f"out of memory in {doing}; try {remedy}") from error
-
-
-def smaller_steps(config: Config, backend: Backend) -> str:
-    """Suggest settings for a step that needs less memory: first those that change no result, then smaller batches."""
-    train = config.train
-    settings = []
-    if backend.compiled:
-        settings.append("train.backend=eager")
-    if not train.recompute:
-        settings.append("train.recompute=true")
-    for key in ("num_identities", "num_instances"):
-        if (current := getattr(train, key)) > 2:
-            settings.append(f"train.{key}={max(current // 2, 2)} (now {current})")
-            break
-    return " or ".join(settings) or "smaller pictures (data.image_size) or a device with more memory"
+        raise InputError(f"out of memory in {doing}; try {SMALLER}") from error

@@ -7,7 +7,7 @@ from ms_vireid.config import AGWConfig, Setting
 from ms_vireid.models import base
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
-from ms_vireid.models.pretrained import load_pretrained_resnet
+from ms_vireid.models.pretrained import load_backbone
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 from ms_vireid.replaceable import replaceable
 
@@ -130,7 +130,7 @@ class AGW(ReIDModel):
         return not name.startswith(("bottleneck.", "classifier."))
 
     def load_pretrained(self, file: Pretrained) -> None:
-        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), file)
+        load_backbone((self.visible_stem, self.infrared_stem, self.base), file, "ResNet")
 
     def path(self, modality: str) -> tuple[nn.Cell, ...]:
         return getattr(self, f"{modality}_stem"), *self.shared, self.pool, self.bottleneck

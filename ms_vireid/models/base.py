@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from mindspore import Parameter, Tensor, nn
+from mindspore import Tensor, nn
 
 from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.command.errors import InputError
@@ -57,22 +57,14 @@ class ReIDModel(nn.Cell):
     # Prefixes of the parameters that only training needs; a model built for inference lacks them.
     TRAINING_ONLY: tuple[str, ...] = ()
     OF_IDENTITIES = ("classifier.",)  # prefixes of the parameters that belong to the people trained on
+    # Names of the state that each device has for itself, besides the running averages of BatchNorm.
+    MEMORIES: tuple[str, ...] = ()
     BACKBONE: tuple[str, ...] = ("base",)  # the cells, one after the other, that a file of ImageNet weights fills
     HEAD = ("pool.", "bottleneck.", "classifier.")  # prefixes of the parameters that stay in float32
     # Cells whose outputs are recomputed in the backward pass instead of kept.
     recomputed: tuple[nn.Cell, ...] = ()
     began_from: Mapping[str, Any] = {}  # the record of the file of its first weights
     BY_MODALITY = True  # whether a picture's features depend on which modality it is said to be
-
-    def place(self, rank: int, devices: int) -> None:
-        """Tell the layers that draw random numbers which device this is, in data-parallel training."""
-        for _, cell in self.cells_and_names():
-            if hasattr(cell, "shard"):
-                cell.shard = (rank, devices)
-
-    def memories(self) -> list[Parameter]:
-        """State that each device has for itself, besides the running averages of BatchNorm."""
-        return []
 
     def in_backbone(self, name: str) -> bool:
         """Whether the parameter of this name learns at `optimizer.backbone_factor` of the rate."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Tensor, nn, ops
 
 from ms_vireid.checkpoints.pretrained import Pretrained
 from ms_vireid.config import MUNConfig, Setting
@@ -11,7 +11,7 @@ from ms_vireid.models.auxiliary_generator import SCALE_RANGE
 from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.intermediate import PixelModality, intermediate_modality
 from ms_vireid.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
-from ms_vireid.models.pretrained import load_pretrained_resnet
+from ms_vireid.models.pretrained import load_backbone
 from ms_vireid.models.prototypes import ModalityPrototypes
 from ms_vireid.models.resnet import EXPANSION, STAGES, ResNet
 from ms_vireid.replaceable import replaceable
@@ -37,18 +37,9 @@ class MUN(ReIDModel):
 
     BACKBONE = ("visible_stage", "shared")
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
-    OF_IDENTITIES = (
-        *("visible_classifier.", "infrared_classifier.", "auxiliary_classifier."),
-        *("prototypes.memory", "prototypes.seen"),
-    )
-    HEAD = (
-        "pool.",
-        "bottleneck.",
-        "visible_classifier.",
-        "infrared_classifier.",
-        "auxiliary_classifier.",
-        "prototypes.",
-    )
+    MEMORIES = ("prototypes.memory", "prototypes.seen")
+    OF_IDENTITIES = ("visible_classifier.", "infrared_classifier.", "auxiliary_classifier.", *MEMORIES)
+    HEAD = ("pool.", "bottleneck.", "prototypes.", *OF_IDENTITIES)
 
     def __init__(self, config: MUNConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
@@ -169,10 +160,6 @@ class MUN(ReIDModel):
         """Pictures in evaluation -> features before BNNeck, [N, embed_dim]; arguments and errors are `construct`'s."""
         return self.pool(self.shared(self.stage_of(modality)(images)))
 
-    def tested_features(self, maps: Tensor) -> Tensor:
-        """First-stage maps [N, C, H, W] -> the features that retrieval compares, [N, embed_dim]."""
-        return self._tested(self.pool(self.shared(maps)))
-
     def _tested(self, pooled: Tensor) -> Tensor:
         return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
@@ -194,9 +181,6 @@ class MUN(ReIDModel):
         beta = first + (last - first) * progress
         return self.prototypes(pooled, beta, None if labels is None else labels[:rows])
 
-    def memories(self) -> list[Parameter]:
-        return [] if self.prototypes is None else self.prototypes.memories()
-
     def in_backbone(self, name: str) -> bool:
         """Everything that ImageNet weights can initialise."""
         return name.startswith(("visible_stage.", "infrared_stage.", "shared.", "generator.stage."))
@@ -209,7 +193,7 @@ class MUN(ReIDModel):
         networks = [self.visible_stage, self.infrared_stage, self.shared]
         if isinstance(self.generator, PixelModality):
             networks.append(self.generator.stage)
-        load_pretrained_resnet(networks, file)
+        load_backbone(networks, file, "ResNet")
 
     def path(self, modality: str) -> tuple[nn.Cell, ...]:
         cells = getattr(self, f"{modality}_stage"), self.shared, self.pool
@@ -225,7 +209,7 @@ class MUN(ReIDModel):
         """Visible and infrared pictures, row by row of one identity, float32 [N, 3, H, W] each -> the features of the
         auxiliary modality, float32 [N, embed_dim], made as in training, normalised as in evaluation."""
         maps = self.visible_stage(pictures[0]), self.infrared_stage(pictures[1])
-        return self.tested_features(self.generator(pictures, maps, key))
+        return self._tested(self.pool(self.shared(self.generator(pictures, maps, key))))
 
 
 @replaceable("cuda")
@@ -233,7 +217,4 @@ def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:
     """Split rows [n, ...] into parts of `count` rows; a single part is not sliced, which would copy it."""
     if rows.shape[0] == count:
         return (rows,)
-    parts = ()
-    for start in range(0, rows.shape[0], count):
-        parts += (rows[start : start + count],)
-    return parts
+    return tuple([rows[start : start + count] for start in range(0, rows.shape[0], count)])

@@ -82,16 +82,15 @@ def _rows(rows: int, shard: tuple[int, int]) -> np.ndarray:
 
 @ops.constexpr
 @cache
-def _starts(rows: int, shard: tuple[int, int], layers: int, numbers: int) -> Tensor:
-    """Hash offsets of rows, layers and numbers, concatenated: int32 [rows + layers + numbers]."""
-    of_layers = _spread(np.arange(layers)) + np.int32(_GOLDEN)
-    return Tensor(np.concatenate([_rows(rows, shard), of_layers, _mixed(numbers, 2)]))
+def _starts(rows: int, shard: tuple[int, int], layers: int = 0) -> Tensor:
+    """Hash offsets of rows and layers, concatenated: int32 [rows + layers]."""
+    return Tensor(np.concatenate([_rows(rows, shard), _spread(np.arange(layers)) + np.int32(_GOLDEN)]))
 
 
 @ops.constexpr
 @cache
-def _columns(columns: int) -> Tensor:
-    return Tensor(_mixed(columns, 1))
+def _hashes(count: int, start: int) -> Tensor:
+    return Tensor(_mixed(count, start))
 
 
 def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] = _ALONE) -> Tensor:
@@ -101,7 +100,7 @@ def position_noise(key: Tensor, rows: int, columns: int, shard: tuple[int, int] 
     Made once per forward pass and shared by all dropout layers: integer products and sums take ten times a
     comparison on CPU, so each layer only compares (see `Dropout`).
     """
-    return _noise(mix(_starts(rows, shard, 0, 0) + key), _columns(columns))
+    return _noise(mix(_starts(rows, shard) + key), _hashes(columns, 1))
 
 
 def _noise(row: Tensor, column: Tensor) -> Tensor:
@@ -113,7 +112,7 @@ def _noise(row: Tensor, column: Tensor) -> Tensor:
 
 def uniforms(key: Tensor, count: int) -> Tensor:
     """float32 [count] in [0, 1)."""
-    hashes = mix(_starts(0, _ALONE, 0, count) + key)
+    hashes = mix(_hashes(count, 2) + key)
     return _shift_right(hashes, 8).float() * (1.0 / (1 << 24))
 
 
@@ -132,14 +131,7 @@ def path_factors(
 ) -> Tensor:
     """Factors of the residual branches: float32 [layers, samples], 0 with the layer's rate, otherwise 1 / (1 - rate),
     by a hash of (key, layer, sample). They include the 1 / (1 - dropout) that the last `Dropout` leaves out."""
-    of_layers = mix(_starts(0, _ALONE, len(rates), 0) + key)
-    limits, scales = _limits_and_scales(rates, dropout)
-    return _factors(of_layers, _starts(samples, shard, 0, 0), limits, scales)
-
-
-def _factors(of_layers: Tensor, of_samples: Tensor, limits: Tensor, scales: Tensor) -> Tensor:
-    noise = mix(of_samples.unsqueeze(0) + of_layers.unsqueeze(1))
-    return ops.where(noise >= limits, scales, 0.0)
+    return draw_noise(key, (samples, 1, 1), rates, dropout, shard)[1]
 
 
 @ops.constexpr
@@ -158,7 +150,8 @@ def draw_noise(
     offsets, of_samples, limits, scales, columns = noise_constants(shape, rates, dropout, shard)
     rows, hashes = shape[0] * shape[1], mix(offsets + key)
     noise = _noise(hashes[:rows], columns).reshape(shape)
-    return ops.stop_gradient(noise), ops.stop_gradient(_factors(hashes[rows:], of_samples, limits, scales))
+    paths = mix(of_samples.unsqueeze(0) + hashes[rows:].unsqueeze(1))  # [layers, N]
+    return ops.stop_gradient(noise), ops.stop_gradient(ops.where(paths >= limits, scales, 0.0))
 
 
 def noise_constants(
@@ -168,10 +161,4 @@ def noise_constants(
     int32 [N]; limits and scales of the layers, [layers, 1] each; hashes that columns start from, int32 [C]."""
     samples, tokens, width = shape
     limits, scales = _limits_and_scales(rates, dropout)
-    return (
-        _starts(samples * tokens, shard, len(rates), 0),
-        _starts(samples, shard, 0, 0),
-        limits,
-        scales,
-        _columns(width),
-    )
+    return (_starts(samples * tokens, shard, len(rates)), _starts(samples, shard), limits, scales, _hashes(width, 1))

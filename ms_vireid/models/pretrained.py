@@ -10,7 +10,6 @@ from ms_vireid.checkpoints.layouts import torch_name
 from ms_vireid.checkpoints.pretrained import Pretrained, read_pretrained
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
 from ms_vireid.models.base import ReIDModel
-from ms_vireid.models.resnet import ResNet
 from ms_vireid.models.vit import VisionTransformer, resize_position_embedding
 
 
@@ -40,11 +39,6 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
     shapes = {name: parameter.shape for name, parameter in targets}
     file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))
     _set(file.weights, targets)
-
-
-def load_pretrained_resnet(parts: Sequence[ResNet], file: Pretrained) -> None:
-    """Load a torchvision ResNet-50's weights, as `load_backbone`."""
-    load_backbone(parts, file, "ResNet")
 
 
 def load_backbone(parts: Sequence[nn.Cell], file: Pretrained, network: str = "backbone") -> None:

@@ -56,10 +56,6 @@ class ModalityPrototypes(nn.Cell):
         ops.assign(self.seen, _written(self.seen, places, ops.ones_like(seen)))
         return prototypes
 
-    def memories(self) -> list[Parameter]:
-        """The memory's rows, and which of them have been written."""
-        return [self.memory, self.seen]
-
     def places(self, labels: Tensor | None) -> Tensor:
         """The memory row for each row of a batch, for "identity": int32 [PK]."""
         if labels is None:

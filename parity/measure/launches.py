@@ -1,4 +1,4 @@
-"""Count the calls of full-size training steps on stand-ins, each in its own process, beside PyTorch's eager mode."""
+"""Count the calls of full-size training steps on stand-ins, each in its own process."""
 
 from ms_vireid.command.starting import at_once  # isort: skip  (first, as it answers Ctrl-C)
 import json
@@ -34,28 +34,14 @@ ROWS = {
 
 def rows(names: Sequence[str], options: Namespace) -> Iterator[tuple[str, dict]]:
     """Yield rows of a warm step: launches, copies, waits, allocations, the host's ms, the peak of device memory, and
-    the seconds of the first step, which compiles; beside them PyTorch's operators, arithmetic and peak, in float32 or,
-    with amp, under autocast.
-
-    Raises:
-        InputError: the stand-in cannot be built here, or a row has failed.
+    the seconds of the first step, which compiles. Raises InputError if the stand-in cannot be built here, or if a row
+    fails.
     """
-    from parity.measure.torch_step import torch_step  # imports PyTorch, which a process on a stand-in has no use for
-
     for name in names:
         device, model, switches = ROWS[name]
         config, others, stage = MODELS[model]
-        overrides = *others, *CLASSES, *options.overrides
-        counted = build(device).json_of(
-            name,
-            "parity.measure.launches",
-            *(device, config, str(stage), *overrides, *switches),
-            limit_s=LIMIT_S,
-            values=False,
-        )
-        own = tuple(switch for switch in switches if switch == AMP)
-        peak = torch_step(config, stage, (*overrides, *own))["torch_peak_gib"]
-        yield name, counted | torch_step(config, stage, overrides) | {"torch_peak_gib": peak}
+        arguments = device, config, str(stage), *others, *CLASSES, *options.overrides, *switches
+        yield name, build(device).json_of(name, "parity.measure.launches", *arguments, limit_s=LIMIT_S, values=False)
 
 
 def main() -> None:

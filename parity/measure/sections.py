@@ -2,9 +2,10 @@
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from parity.measure import galleries, launches, serving, steps
+from parity.measure import launches, steps
 from parity.measure.work import MODELS
 
 WIDTH = 34  # of a row's name
@@ -38,13 +39,8 @@ _OF_MODELS = (
 )
 
 
-def _or_dash(show: Callable[[dict], str], figure: str) -> Callable[[dict], str]:
-    return lambda row: "-" if row[figure] is None else show(row)
-
-
 SECTIONS = {
-    "train_step": Section(MODELS, steps.train_steps, "", _OF_MODELS),
-    "inference": Section(MODELS, steps.inference, "", _OF_MODELS),
+    **{kind: Section(MODELS, partial(steps.rows, kind), "", _OF_MODELS) for kind in ("train_step", "inference")},
     "launches": Section(  # on stand-ins, which compute nothing: counts, no times but the host's
         launches.ROWS,
         launches.rows,
@@ -53,39 +49,12 @@ SECTIONS = {
             ("images", 7, "{batch}".format_map),
             ("launches", 9, "{launches:,.0f}".format_map),
             ("by name", 8, "{by_name:,.0f}".format_map),
-            ("PyTorch", 8, "{torch_launches:,}".format_map),
-            ("TFLOP", 7, "{torch_tflop:.2f}".format_map),
             ("copies", 8, "{copies:.2f}".format_map),
             ("waits", 8, "{waits:.2f}".format_map),
             ("allocations", 12, "{allocations:.2f}".format_map),
             ("host ms", 9, "{host_ms:.1f}".format_map),
             ("peak GiB", 9, "{peak_gib:.1f}".format_map),
-            ("PyTorch", 8, "{torch_peak_gib:.1f}".format_map),
             ("first s", 8, "{first_s:.0f}".format_map),
-        ),
-    ),
-    "search": Section(
-        galleries.SEARCH_ROWS,
-        galleries.search,
-        f"features of {galleries.WIDTH:,}",
-        (
-            ("ready s", 10, _or_dash("{ready_s:,.2f}".format_map, "ready_s")),
-            ("s / 1,000 queries", 19, _or_dash("{search_s:,.2f}".format_map, "search_s")),
-            ("recall@10", 11, _or_dash("{recall:.3f}".format_map, "recall")),
-            ("GiB on disk", 13, _or_dash(lambda row: f"{row['bytes'] / 2**30:.2f}", "bytes")),
-            ("peak GiB", 10, lambda row: f"{row['peak_bytes'] / 2**30:.2f}"),
-            ("", 0, lambda row: f"  {row['stopped']}" if row["stopped"] else ""),
-        ),
-    ),
-    "serving": Section(  # requests of one picture each
-        serving.SERVING_ROWS,
-        serving.serving,
-        "requests",
-        (
-            ("requests a second", 20, "{ours_per_s:.2f}".format_map),
-            ("p99 ms", 10, lambda row: f"{1e3 * row['ours_p99_s']:.0f}"),
-            ("ONNX Runtime", 15, "{onnx_per_s:.2f}".format_map),
-            ("p99 ms", 10, lambda row: f"{1e3 * row['onnx_p99_s']:.0f}"),
         ),
     ),
 }

@@ -20,28 +20,16 @@ TUNED = ", PyTorch tuned"  # after a row's name
 AGREEMENT = 1e-2  # of the first results, relative: less would not be the same work
 
 
-def train_steps(names: Sequence[str], options: Namespace) -> Rows:
+def rows(kind: str, names: Sequence[str], options: Namespace) -> Rows:
+    """MindSpore beside each PyTorch that is asked for. kind: "train_step" or "inference"."""
     batch = f"train.num_identities={options.identities}", f"train.num_instances={options.instances}"
+    images = options.images if kind == "inference" else 2 * options.identities * options.instances
     for name in names:
         config, overrides, stage = MODELS[name]
         overrides = (*overrides, *batch, *CLASSES, *options.overrides)
-        work = Work("train_step", config, overrides, options.device, stage=stage, steps=options.steps)
-        yield from _beside_each(name, work, 2 * options.identities * options.instances, options)
-
-
-def inference(names: Sequence[str], options: Namespace) -> Rows:
-    for name in names:
-        config, overrides, _ = MODELS[name]
-        overrides = (*overrides, *CLASSES, *options.overrides)
-        work = Work("inference", config, overrides, options.device, images=options.images, steps=options.steps)
-        yield from _beside_each(name, work, options.images, options)
-
-
-def _beside_each(name: str, work: Work, batch: int, options: Namespace) -> Rows:
-    """MindSpore beside each PyTorch that is asked for."""
-    for kind in options.torch:
-        row = measure(replace(work, tuned=kind == "tuned"), options.repeats)
-        yield name + TUNED * (kind == "tuned"), {"batch": batch} | row
+        work = Work(kind, config, overrides, options.device, stage=stage, images=images, steps=options.steps)
+        for tuned in (torch == "tuned" for torch in options.torch):
+            yield name + TUNED * tuned, {"batch": images} | measure(replace(work, tuned=tuned), options.repeats)
 
 
 def measure(work: Work, repeats: int) -> dict:

@@ -23,7 +23,7 @@ class Work:
     """What both frameworks do.
 
     kind: "train_step" (forward, all losses, backward, update) or "inference" (features of a batch).
-    config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of an inference's batch.
+    config: file under configs/, with its overrides. stage: of the recipe, from 0. images: of a batch; 0: as configured.
     folder: where the weights are that both begin with. steps: of a measurement, which waits for the end of the last
         alone.
     tuned: whether PyTorch's side is compiled and tuned (tuned.py), instead of eager.

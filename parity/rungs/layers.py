@@ -24,8 +24,8 @@ from parity.harness import (
     compare_half,
     compare_training,
     computed_by,
+    evaluated,
     from_saved_buffers,
-    mindspore_side,
     once,
     same_weights,
 )
@@ -127,8 +127,7 @@ def multihead_attention(images: int, tokens: int, width: int, heads: int) -> Com
         expected, _ = oracle.eval()(*[torch.from_numpy(x)] * 3, need_weights=False)
 
     def compare_backend(backend: str) -> list[Comparison]:
-        actual = mindspore_side(cell, (x, None), False, backend)
-        return [compare("output", actual.outputs["0"], expected.numpy(), FORWARD)]
+        return [compare("output", evaluated(cell, (x, None), backend)["0"], expected.numpy(), FORWARD)]
 
     return compare_backend
 

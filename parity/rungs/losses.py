@@ -28,6 +28,9 @@ BATCHES = equations.BATCHES | {
     "identical rows": equations.identical_batch,
     "one identity": lambda: equations.random_batch(1, 3, 4, seed=11),
 }
+# For WRT as released, whose weights vanish as distances grow.
+OF_SCALES = {f"features times {scale}": partial(equations.wrt_batch, scale) for scale in equations.WRT_SCALES}
+OF_ROWS = partial(equations.identity_loss, over="rows")
 # Those that graphs are compiled for, as every shape needs one of its own and a second or two: the paper's batch, and
 # where an equation is at its limits. A graph has the operators of the other backend, and no branch on values.
 COMPILED = (
@@ -44,15 +47,13 @@ COMPILED = (
 OF_FEATURES = ("triplet", "pht", "wrt", "esd", "hct", "msel", "dcl", "ia")  # terms that can take rows of unit length
 
 
-PACKAGES = mindspore_losses, torch_losses
-
-
 def exported() -> list[Comparison]:
-    public = [{name for name, value in vars(package).items() if callable(value)} for package in PACKAGES]
+    packages = mindspore_losses, torch_losses
+    public = [{name for name, value in vars(package).items() if callable(value)} for package in packages]
     return [compare_names("public names", *public)]
 
 
-def loss_case(loss: equations.Loss) -> CompareBackend:
+def loss_case(loss: equations.Loss, batches: Mapping = BATCHES, differenced: bool | None = None) -> CompareBackend:
     def build(package, k):
         called, extra = loss.build(package, k), loss.extra  # apart: a compiled function may not see lambdas
 
@@ -61,11 +62,11 @@ def loss_case(loss: equations.Loss) -> CompareBackend:
 
         return called, of_rows
 
-    return _agree_on(BATCHES, loss.loop, build)
+    return _agree_on(batches, loss.loop, build, differenced)
 
 
 def identity_case(name: str, loop: Callable, **arguments: Any) -> CompareBackend:
-    """Rows are logits, not features."""
+    """Rows are logits, not features. arguments: of the loss and of the loop."""
     parts = arguments.get("parts", 2)
 
     def make(scale: float):
@@ -74,19 +75,8 @@ def identity_case(name: str, loop: Callable, **arguments: Any) -> CompareBackend
         return (scale * rng.normal(size=(12 * parts, 7))).astype(np.float32), labels
 
     batches = {f"logits of about {scale}": partial(make, scale) for scale in (0.1, 1.0, 30.0, 1000.0)}
-    return _agree_on(batches, loop, lambda package, _k: [getattr(package, name)(**arguments)] * 2, differenced=True)
-
-
-def identity_of_parts(parts: int, over: str) -> CompareBackend:
-    loop = partial(equations.identity_loss_of_parts, parts=parts, over=over)
-    return identity_case("IdentityLoss", loop, parts=parts, over=over)
-
-
-def scaled_weights_case() -> CompareBackend:
-    """Compare WRT as released on features of five scales: its weights vanish as distances grow."""
-    batches = {f"features times {scale}": partial(equations.wrt_batch, scale) for scale in equations.WRT_SCALES}
-    called_twice = lambda package, _k: [package.WeightedRegularizedTripletLoss()] * 2  # noqa: E731
-    return _agree_on(batches, equations.weighted_triplet, called_twice, differenced=True)
+    build = lambda package, _k: [getattr(package, name)(**arguments)] * 2  # noqa: E731
+    return _agree_on(batches, partial(loop, **arguments), build, differenced=True)
 
 
 def consistency_case() -> CompareBackend:
@@ -263,7 +253,7 @@ def terms_case(normalised: bool) -> CompareBackend:
         "idc": equations.identity_consistency(exact.visible_logits, exact.infrared_logits, own),
         "ia": equations.identity_alignment(of_modalities, 2, 0.55),
         "ma": equations.modality_alignment(prototypes.astype(np.float64), 2),
-        "id_a": equations.auxiliary_identity_loss(exact.auxiliary_logits, own),
+        "id_a": equations.identity_loss(exact.auxiliary_logits, own, over="rows"),
     }
 
     def of_outputs(labels, *outputs):
@@ -341,13 +331,16 @@ def _case(subject: str, compared: Callable[[], CompareBackend]) -> Case:
 CASES = [
     once(3, "losses", exported),
     _case("IdentityLoss", partial(identity_case, "IdentityLoss", equations.identity_loss)),
-    _case("AuxiliaryIdentityLoss", partial(identity_case, "AuxiliaryIdentityLoss", equations.auxiliary_identity_loss)),
+    _case("AuxiliaryIdentityLoss", partial(identity_case, "AuxiliaryIdentityLoss", OF_ROWS)),
     *(
-        _case(f"IdentityLoss, {parts} parts, over {over}", partial(identity_of_parts, parts, over))
+        _case(
+            f"IdentityLoss, {parts} parts, over {over}",
+            partial(identity_case, "IdentityLoss", equations.identity_loss, parts=parts, over=over),
+        )
         for parts, over in ((2, "rows"), (3, "modalities"), (3, "rows"))
     ),
     *(_case(name, partial(loss_case, loss)) for name, loss in equations.LOSSES.items()),
-    _case("wrt, features of five scales", scaled_weights_case),
+    _case("wrt, features of five scales", partial(loss_case, equations.LOSSES["wrt"], OF_SCALES, True)),
     _case("IdentityConsistencyLoss", consistency_case),
     *(_case(name, partial(modality_case, loss)) for name, loss in equations.MODALITY_LOSSES.items()),
     *(_case(f"ModalityPrototypes, {memory}", partial(prototypes_case, memory)) for memory in ("slots", "identity")),

@@ -24,8 +24,8 @@ from parity.harness import (
     compare_half,
     compare_training,
     compare_with_float64,
+    evaluated,
     from_saved_buffers,
-    mindspore_side,
     same_weights,
     trace,
 )
@@ -198,7 +198,7 @@ def torchvision_resnet() -> CompareBackend:
 
 def _output_alone(what: str, cell: nn.Cell, images: np.ndarray, expected: np.ndarray) -> CompareBackend:
     def compare_backend(backend: str) -> list[Comparison]:
-        return [compare(what, mindspore_side(cell, (images,), False, backend).outputs["0"], expected, FORWARD)]
+        return [compare(what, evaluated(cell, (images,), backend)["0"], expected, FORWARD)]
 
     return compare_backend
 

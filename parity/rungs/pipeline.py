@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import mindspore as ms
 import numpy as np
 import torch
 from PIL import Image
@@ -64,15 +63,8 @@ def ranking() -> list[Comparison]:
     test = read_data(config.data).test
     cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
     same_weights(cell, module)
-    width = config.model.embed_dim
-    ours, theirs = np.empty((len(test), width), np.float32), np.empty((len(test), width), np.float32)
-    batches = EvaluationBatches(test, config.data.image_size, 16)
-    for number in range(len(batches)):
-        images, index = batches[number]
-        modality = "infrared" if test.infrared[index[0]] else "visible"
-        ours[index] = cell(ms.Tensor(images), modality).asnumpy()
-        with torch.no_grad():
-            theirs[index] = module(torch.from_numpy(images), modality).numpy()
+    ours = FeatureExtractor(cell, backend_named("eager"), config.data.image_size, 16).extract(test)
+    theirs = extract(module, test, config, torch.device("cpu"))
     query, gallery = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
     who = test.labels[query], test.labels[gallery], test.cameras[query], test.cameras[gallery]
     distance = 1.0 - ours[query] @ ours[gallery].T

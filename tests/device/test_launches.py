@@ -35,7 +35,6 @@ def compiled_row(device, identities):
     assert row["launches"] > 100
     assert (row["waits"], row["allocations"]) == (0, 0)
     assert 2 <= row["copies"] <= COPIES[device]
-    assert row["torch_launches"] > 100
     assert row["first_s"] > 1
     assert row["host_ms"] > 0
     return row

@@ -3,7 +3,7 @@
 from mindspore import Parameter, nn, ops
 
 from ms_vireid.models import ResNet, VisionTransformer
-from ms_vireid.models.base import ReIDModel, visible_rows
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.models.layers import Dropout, DropPath, GeM, bn_neck, identity_classifier, l2_normalise
 from ms_vireid.models.resnet import Bottleneck
 from ms_vireid.models.vit import Attention, Block, Mlp, layer_norm
@@ -207,8 +207,5 @@ class TwoTransformers(Own):
         return self.norm(x).mean(1)
 
 
-MODELS = {
-    of.__name__: of
-    for of in (*(Stripes, UpperHalf, ChannelMean, Excited, Attended, TwoBranches, Plain, Gated, TwoTransformers),)
-}
-assert visible_rows(4, 2) == 2
+KINDS = Stripes, UpperHalf, ChannelMean, Excited, Attended, TwoBranches, Plain, Gated, TwoTransformers
+MODELS = {of.__name__: of for of in KINDS}

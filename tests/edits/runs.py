@@ -1,5 +1,6 @@
 """Two training steps and the features after them, of small models, by a backend."""
 
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,7 +8,6 @@ from tempfile import TemporaryDirectory
 import mindspore as ms
 import numpy as np
 
-from ms_vireid.backends.backend import Backend, Step
 from ms_vireid.backends.choosing import backend_named
 from ms_vireid.backends.reading import code_of_method
 from ms_vireid.command.errors import InputError
@@ -15,9 +15,7 @@ from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
-from ms_vireid.models.base import ReIDModel
 from ms_vireid.optimizers.build import build_optimizer
-from ms_vireid.optimizers.groups import GroupOptimizer
 from ms_vireid.search.features import FeatureExtractor
 from tests.edits import own_models
 from tests.edits.sites import Edit, applied_to_code, apply_to_cells
@@ -93,9 +91,7 @@ def outcome(run: str, backend: str, edit: Edit | None = None, amp: str = "") -> 
     lines that say what runs as it is written; or {"refused": line}."""
     with TemporaryDirectory() as folder:
         try:
-            if edit is None:
-                return _outcome(run, backend, None, amp, Path(folder))
-            with applied_to_code(edit, Path(folder)):
+            with nullcontext() if edit is None else applied_to_code(edit, Path(folder)):
                 return _outcome(run, backend, edit, amp, Path(folder))
         except InputError as error:
             return {"refused": str(error)}
@@ -103,41 +99,28 @@ def outcome(run: str, backend: str, edit: Edit | None = None, amp: str = "") -> 
 
 def _outcome(run: str, backend: str, edit: Edit | None, amp: str, folder: Path) -> dict:
     config, stage = configuration(run if run in RUNS else "AGW", amp)
-    model = _model(run, config).set_train()
+    ms.set_seed(1)
+    model = (build_model(config) if run in RUNS else own_models.MODELS[run]()).set_train()
     loss = StageLoss(config.stages[stage].losses, config.train.num_instances, config.augmentation.parts)
     on_cells = edit is not None and edit.kind in ("subclass", "hook", "evaluation", "frozen")
     cells = [cell for part in (model, loss) for _, cell in part.cells_and_names()]
-    if on_cells and edit.kind == "frozen" and not apply_to_cells(edit, cells, folder):
+    early = on_cells and edit.kind == "frozen"
+    if early and not apply_to_cells(edit, cells, folder):
         return {"without": "no such cell"}
     optimizer = build_optimizer(model, config)
-    if on_cells and edit.kind != "frozen":
-        cells += [optimizer]
-        if not apply_to_cells(edit, cells, folder):
-            return {"without": "no such cell"}
+    if on_cells and not early and not apply_to_cells(edit, [*cells, optimizer], folder):
+        return {"without": "no such cell"}
     named = backend_named(backend, amp)
-    scaler = loss_scaler(amp)
-    step = build_step(model, loss, optimizer, named, config.optimizer.clip_norm, scaler)
-    return _trained(config, named, model, optimizer, step)
-
-
-def _trained(config: Config, named: Backend, model: ReIDModel, optimizer: GroupOptimizer, step: Step) -> dict:
-    """Two steps, and features of a batch."""
+    step = build_step(model, loss, optimizer, named, config.optimizer.clip_norm, loss_scaler(amp))
     rates = [RATE * group.lr_factor for group in optimizer.groups]
     losses = []
     for number in (1, 2):
         scalars = optimizer.scalars(number, rates)
         losses.append(step(images(), LABELS, 12345 + number, 0.5, scalars).asnumpy())
-    model.set_train(False)
-    extractor = FeatureExtractor(model, named, SIZE, len(LABELS) // 2)
+    extractor = FeatureExtractor(model.set_train(False), named, SIZE, len(LABELS) // 2)
     halves = images()[:4], images()[4:]
     features = [extractor.queue(half, of).read() for half, of in zip(halves, ("visible", "infrared"), strict=True)]
     return {"losses": np.array(losses), "features": np.concatenate(features), "left": list(named.notes)}
-
-
-def _model(run: str, config: Config) -> ReIDModel:
-    """The model of a run, or one of somebody's own."""
-    ms.set_seed(1)
-    return build_model(config) if run in RUNS else own_models.MODELS[run]()
 
 
 def distance(one: dict, other: dict) -> float:

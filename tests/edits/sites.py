@@ -5,13 +5,13 @@ import gc
 import importlib
 import inspect
 import linecache
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
 
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn
@@ -139,7 +139,7 @@ def applied_to_code(edit: Edit, folder: Path) -> Iterator[None]:
         before = getattr(module, edit.name)
         owners = [
             other
-            for other in list(importlib.sys.modules.values())
+            for other in list(sys.modules.values())
             if (getattr(other, "__name__", "") or "").startswith("ms_vireid.") and vars(other).get(edit.name) is before
         ]
         for owner in owners:
@@ -186,10 +186,15 @@ def _compiled(node: ast.FunctionDef, function: FunctionType, folder: Path) -> Co
     within.body[:0] = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in free]
     tree = ast.fix_missing_locations(ast.Module([within], []))
     text = "".join(f"import {name}\n" for name in imported) + ast.unparse(tree) + "\n"
+    compiled = compile(text, str(_written(text, folder)), "exec")
+    return next(found for found in _codes(compiled) if found.co_name == code.co_name)
+
+
+def _written(text: str, folder: Path) -> Path:
+    """A file of its own, which the code that it has is read from."""
     with tempfile.NamedTemporaryFile("w", suffix=".py", dir=folder, delete=False) as file:
         file.write(text)
-    compiled = compile(text, file.name, "exec")
-    return next(found for found in _codes(compiled) if found.co_name == code.co_name)
+    return Path(file.name)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -220,18 +225,16 @@ def apply_to_cells(edit: Edit, cells: list[nn.Cell], folder: Path) -> bool:
     if not of:
         return False
     if edit.kind == "subclass":
-        subclass = _subclass(type(of[-1]), folder)
-        of[-1].__class__ = subclass
+        of[-1].__class__ = _subclass(type(of[-1]), folder)
     elif edit.kind == "hook":
         of[-1].register_forward_hook(lambda _cell, _inputs, output: scaled(output))
     elif edit.kind == "evaluation":
         of[-1].set_train(False)
     elif edit.kind == "frozen":
-        weights = list(of[-1].trainable_params())
-        if not weights:
+        weight = next(iter(of[-1].trainable_params()), None)
+        if weight is None:
             return False
-        for weight in weights[:1]:
-            weight.requires_grad = False
+        weight.requires_grad = False
     return True
 
 
@@ -248,11 +251,8 @@ class Sub{name}({name}):
 
 def _subclass(of: type, folder: Path) -> type:
     text = SUBCLASS.format(module=of.__module__, name=of.__name__)
-    with tempfile.NamedTemporaryFile("w", suffix=".py", dir=folder, delete=False) as file:
-        file.write(text)
-    namespace: dict[str, Any] = {"__name__": f"edited_{Path(file.name).stem}"}
-    module = ModuleType(namespace["__name__"])
-    module.__file__ = file.name
-    importlib.sys.modules[module.__name__] = module
-    exec(compile(text, file.name, "exec"), vars(module))
+    module = ModuleType(f"edited_{of.__name__}_{id(of)}")
+    module.__file__ = str(_written(text, folder))
+    sys.modules[module.__name__] = module
+    exec(compile(text, module.__file__, "exec"), vars(module))
     return vars(module)[f"Sub{of.__name__}"]

@@ -59,7 +59,6 @@ def no_space(*_):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 MOMENTS = {
-    "kill": (Step, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGKILL)),
     "interrupt": (Step, "__call__", lambda *_: os.kill(os.getpid(), signal.SIGINT)),
     "kill while writing": (weights, "save_file", half_written),
     "disk full": (weights, "save_file", no_space),
@@ -107,12 +106,9 @@ def assert_resumes_to(folder, undisturbed):
 
 
 @extensive
-@pytest.mark.parametrize(
-    ("moment", "number"),
-    [("kill", 2), ("kill while writing", 2)],  # before any checkpoint, and of the second; test_faults.py has the others
-)
-def test_a_killed_run_resumes_bitwise(tmp_path, undisturbed, moment, number):
-    killed = train(tmp_path, moment=moment, number=number)
+def test_a_run_killed_while_it_writes_resumes_bitwise(tmp_path, undisturbed):
+    """The other moments are in test_faults.py."""
+    killed = train(tmp_path, moment="kill while writing", number=2)
     assert killed.returncode == -signal.SIGKILL
     assert_resumes_to(tmp_path, undisturbed)
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -37,19 +37,16 @@ def test_a_resumed_runs_events_are_its_metrics(tmp_path, monkeypatch):
     assert {"train/id", "learning_rate/full", "speed/images_per_second", "epoch"} <= found.keys()
 
 
-def test_what_the_run_did_not_write_stays_and_its_events_go_elsewhere(tmp_path, monkeypatch):
+def test_what_the_run_did_not_write_stays_beside_its_events(tmp_path, monkeypatch):
     options = [*OPTIONS, "--output", "run", "train.tensorboard=true"]
-    mine = tmp_path / "run/tensorboard/thesis.txt"
+    mine = tmp_path / "run/tensorboard/events.out.tfevents.1.mine"
     mine.parent.mkdir(parents=True)
-    mine.write_text("mine")
+    mine.write_text("")
     stopped_at(monkeypatch, tmp_path, 3, *options)
-    theirs = tmp_path / "run/tensorboard-2/events.out.tfevents.1.theirs"
-    theirs.write_text("mine")
     command(monkeypatch, tmp_path, train, *options, "--resume", "auto")
-    assert mine.read_text() == theirs.read_text() == "mine"
-    assert list(mine.parent.iterdir()) == [mine]
-    assert list(theirs.parent.iterdir()) == [theirs]
-    assert [step for step, _ in shown(tmp_path / "run/tensorboard-3")["train/loss"]] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert mine.read_text() == ""
+    assert len(list(mine.parent.iterdir())) == 2  # the first part's file is gone
+    assert [step for step, _ in shown(mine.parent)["train/loss"]] == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_without_it_no_event_is_written_and_without_the_package_it_is_refused(tmp_path, monkeypatch, capfd):

@@ -226,3 +226,29 @@ def test_every_option_and_key_is_drawn():
     imported = re.findall(r"^from ms_vireid\S* import (.*)", page, re.MULTILINE)
     public = {"features", "rank", *ms_vireid.__all__, *re.findall(r"\w+", " ".join(imported))}
     assert {name for name, _ in drawn()} >= public - {"InputError", "__version__", "list_models"}
+
+
+# Which of these reach what is read; a new reader has its place here.
+READERS = {
+    "ckpt": ("read_ckpt", "load_checkpoint", "load_model", "load_parameters", "load_trained"),
+    "record": ("read_checkpoint", "load_image"),
+    "configuration": ("load_config", "read_yaml", "read_text", "read_bytes"),
+    "torch_file": ("read_pth",),
+    "weights": ("read_state_dict", "read_pretrained", "load_pretrained", "load_pretrained_vit", "load_backbone"),
+    "arrays": ("load_features", "load_index", "read_archive"),
+    "run_folder": ("read_json", "read_metrics", "read_curves"),
+    "data_tree": ("read_data", "read_sysu_mm01", "read_layout", "read_lines", "read_test_set"),
+    "pictures": ("read_pixels", "read_source"),
+}
+# Tried with lists of what is wrong.
+BY_LISTS = {"read_photographs": "data/test_corruptions.py"}
+BY_LISTS |= dict.fromkeys(("read_regdb", "read_llcm", "read_folder"), "data/test_readers.py")
+BY_LISTS |= {"load_table": "ablations/test_own_table.py", "load_demo": "ablations/test_own_table.py"}
+
+
+def test_every_reader_is_reached():
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "ms_vireid").rglob("*.py")]
+    readers = {name for text in texts for name in re.findall(r"^def ((?:read|load)_\w+)", text, re.MULTILINE)}
+    assert readers == {name for names in READERS.values() for name in names} | BY_LISTS.keys()
+    assert READERS.keys() <= {kind.__name__ for kind in (*MUTATED, *GENERATED)}
+    assert all((ROOT / "tests" / file).is_file() for file in BY_LISTS.values())

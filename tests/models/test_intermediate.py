@@ -61,12 +61,6 @@ def test_the_mixed_picture_is_a_convex_combination(mixing, drawn):
     assert np.abs(share - other).max() > 0.1
 
 
-def test_mixing_needs_a_key():
-    visible, infrared = ms.Tensor(pictures())
-    with pytest.raises(ValueError, match="needs the step's key"):
-        MixedModality(ResNet(**STAGE))((visible, infrared), None, None)
-
-
 def test_the_auxiliary_modality_is_the_generator_on_the_features():
     modality = AuxiliaryModality(4, ratios=(2, 3)).set_train()
     maps = tuple(ms.Tensor(np.random.default_rng(i).normal(size=(2, 4, 6, 6)).astype(np.float32)) for i in range(2))

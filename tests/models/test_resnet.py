@@ -9,14 +9,12 @@ from safetensors.numpy import save_file
 from ms_vireid.checkpoints.layouts import torch_name
 from ms_vireid.checkpoints.pretrained import read_pretrained
 from ms_vireid.command.errors import InputError
-from ms_vireid.config import check_config
 from ms_vireid.config.models import ResNetConfig
-from ms_vireid.models import ResNet, build_model
-from ms_vireid.models.pretrained import load_pretrained_resnet
+from ms_vireid.models import ResNet
+from ms_vireid.models.pretrained import load_backbone
 from parity.oracles import torchvision
 from torch_ref.models import ResNet as TorchResNet
-from torch_ref.models import build_model as torch_build_model
-from torch_ref.models.pretrained import load_pretrained_resnet as torch_load_pretrained_resnet
+from torch_ref.models.pretrained import load_backbone as torch_load_backbone
 
 SHALLOW = (1, 2, 1, 1)
 
@@ -76,34 +74,18 @@ def test_a_torchvision_file_fills_both_stems_and_what_they_share_in_both_framewo
     held, path = torchvision_file(tmp_path / "resnet.safetensors"), tmp_path / f"resnet.{suffix}"
     torch.save({name: torch.from_numpy(value) for name, value in held.items()}, tmp_path / "resnet.pth")
     parts = [ResNet(SHALLOW, **part) for part in PARTS]
-    load_pretrained_resnet(parts, read_pretrained(path))
+    load_backbone(parts, read_pretrained(path))
     for part in parts:
         for name, parameter in part.parameters_and_names():
             assert np.array_equal(parameter.asnumpy(), held[torch_name(name)]), name
     mirror = [TorchResNet(SHALLOW, **part) for part in PARTS]
-    torch_load_pretrained_resnet(mirror, read_pretrained(path))
+    torch_load_backbone(mirror, read_pretrained(path))
     for part in mirror:
         for name, value in part.state_dict().items():
             assert name.endswith("num_batches_tracked") or np.array_equal(value.numpy(), held[name]), name
 
 
-@pytest.mark.parametrize(
-    ("build", "array"), [(build_model, lambda w: w.asnumpy()), (torch_build_model, lambda w: w.detach().numpy())]
-)
-def test_agw_is_built_with_the_configured_file(tmp_path, build, array):
-    held = torchvision_file(tmp_path / "resnet.safetensors")
-    model = {"name": "agw", "num_classes": 5, "layers": SHALLOW, "non_local": (0, 1, 1, 0)}
-    model["pretrained"] = str(tmp_path / "resnet.safetensors")
-    tree = {"data": {"name": "folder"}, "stages": [{"epochs": 1, "losses": {"id": {}}}], "model": model}
-    model = build(check_config(tree, "test"))
-    for stem in (model.visible_stem, model.infrared_stem):
-        assert np.array_equal(array(stem.conv1.weight), held["conv1.weight"])
-    assert np.array_equal(array(model.base.layer3[0].conv2.weight), held["layer3.0.conv2.weight"])
-
-
-@pytest.mark.parametrize(
-    ("network", "load"), [(ResNet, load_pretrained_resnet), (TorchResNet, torch_load_pretrained_resnet)]
-)
+@pytest.mark.parametrize(("network", "load"), [(ResNet, load_backbone), (TorchResNet, torch_load_backbone)])
 def test_numbers_that_are_none_are_refused(tmp_path, network, load):
     path = tmp_path / "resnet50-0676ba61.safetensors"
     held = torchvision_file(path)
@@ -114,9 +96,7 @@ def test_numbers_that_are_none_are_refused(tmp_path, network, load):
         load(parts, read_pretrained(path))
 
 
-@pytest.mark.parametrize(
-    ("network", "load"), [(ResNet, load_pretrained_resnet), (TorchResNet, torch_load_pretrained_resnet)]
-)
+@pytest.mark.parametrize(("network", "load"), [(ResNet, load_backbone), (TorchResNet, torch_load_backbone)])
 def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set_and_a_missing_file_says_where_to_find_it(
     tmp_path, network, load
 ):
@@ -124,7 +104,7 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set_and_a_missing_
     torchvision_file(tmp_path / "resnet.safetensors", **wrong)
     parts = [network(SHALLOW, **part) for part in PARTS]
     says = (
-        r"does not fit the ResNet: 3 \(bn1\.bias is missing, conv1\.weight is \(8, 3, 7, 7\), the model's "
+        r"does not fit the backbone: 3 \(bn1\.bias is missing, conv1\.weight is \(8, 3, 7, 7\), the model's "
         r"\(64, 3, 7, 7\), extra is not in the model\)"
     )
     with pytest.raises(InputError, match=says):

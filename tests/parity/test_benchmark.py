@@ -15,7 +15,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.devices import cpu
 from parity import benchmark
-from parity.measure import sections, serving, steps, tuned, workers
+from parity.measure import sections, steps, tuned, workers
 from parity.measure.work import MODELS, Work
 from tests.extensive import extensive
 from torch_ref import models as torch_models
@@ -32,19 +32,6 @@ def run_benchmark(monkeypatch, *arguments):
 
 def test_every_section_has_its_rows():
     assert tuple(sections.SECTIONS) == benchmark.SECTIONS
-
-
-# As the command line gives them.
-OPTIONS = {
-    "identities": 2,
-    "instances": 2,
-    "images": 2,
-    "repeats": 2,
-    "steps": 1,
-    "device": "CPU",
-    "overrides": [],
-    "torch": ["eager"],
-}
 
 
 def work(kind, config, overrides, folder, **options):
@@ -85,18 +72,6 @@ def test_compiled_pytorch_computes_the_same(config, overrides, stage, tmp_path):
     assert row["first_s"]["torch"] > row["torch_s"]
 
 
-def test_requests_are_served_beside_onnx_runtime(monkeypatch):
-    monkeypatch.setattr(serving, "REQUESTS", 8)
-    overrides = [*SMALL_VIT, "data.image_size=[64, 32]"]
-    names = ["PMT ViT-B/16 256x128, 1 at once", "PMT ViT-B/16 256x128, 16 at once"]
-    rows = dict(serving.serving(names, Namespace(**OPTIONS | {"overrides": overrides, "repeats": 1})))
-    assert [(row["threads"], row["requests"]) for row in rows.values()] == [(1, 8), (16, 16)]
-    for row in rows.values():
-        for side in ("ours", "onnx"):
-            assert row[f"{side}_per_s"] > 0
-            assert 0 < row[f"{side}_p99_s"] < row["requests"] / row[f"{side}_per_s"] + 1
-
-
 @pytest.mark.parametrize(("config", "overrides"), [("pmt/sysu.yaml", SMALL_VIT), ("mun/sysu.yaml", SMALL_MUN)])
 def test_layers_tuned_for_a_gpu_compute_the_same(config, overrides):
     config = load_config(CONFIG_ROOT / config, ["model.num_classes=7", "data.image_size=[48, 24]", *overrides])
@@ -111,11 +86,12 @@ def test_layers_tuned_for_a_gpu_compute_the_same(config, overrides):
 
 
 def test_rows_of_tuned_pytorch_stand_beside_those_of_eager(monkeypatch):
-    name, both = "AGW ResNet-50 288x144", Namespace(**OPTIONS | {"torch": ["eager", "tuned"]})
+    name, sizes = "AGW ResNet-50 288x144", {"identities": 2, "instances": 2, "images": 2, "repeats": 2, "steps": 1}
+    both = Namespace(**sizes, device="CPU", overrides=[], torch=["eager", "tuned"])
     monkeypatch.setattr(steps, "measure", lambda work, _repeats: {"tuned": work.tuned})
-    for section, batch in ((steps.train_steps, 8), (steps.inference, 2)):
+    for kind, batch in (("train_step", 8), ("inference", 2)):
         rows = [(name, {"batch": batch, "tuned": False}), (f"{name}, PyTorch tuned", {"batch": batch, "tuned": True})]
-        assert list(section([name], both)) == rows
+        assert list(steps.rows(kind, [name], both)) == rows
 
 
 def test_what_pytorch_does_not_compile_is_one_line(monkeypatch):
@@ -210,7 +186,7 @@ def test_quick_takes_batches_that_every_recipe_accepts(monkeypatch):
         (["--device", "Ascend"], "device Ascend: no Ascend NPU"),
         (["--only", "speed"], "--only: invalid choice: 'speed'"),
         (["model.depth=x", "--only", "inference"], "model.depth"),
-        (["--torch", "tuned", "--only", "serving"], "--torch tuned: is beside train_step and inference"),
+        (["--torch", "tuned", "--only", "launches"], "--torch tuned: is beside train_step and inference"),
         (["--steps", "0"], "--steps 0: must be at least 1"),
     ],
 )

@@ -1,6 +1,7 @@
 """Errors planted one at a time in one framework: the ladder's case of the layer, loss or rule that has it must fail."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -48,26 +49,34 @@ def after(owner, change):
     return lambda patch: patch.setattr(owner, "__init__", changed)
 
 
+def changed(owner, name, wrong):
+    """`wrong` gets a function and then what the function is called with."""
+    original = getattr(owner, name)
+
+    def called(*arguments, **keywords):
+        return wrong(original, *arguments, **keywords)
+
+    return lambda patch: patch.setattr(owner, name, called)
+
+
 def made(module, name, change):
     """Let `change(layer)` alter what a function makes."""
-    original = getattr(module, name)
 
-    def changed(*arguments, **keywords):
+    def altered(original, *arguments, **keywords):
         layer = original(*arguments, **keywords)
         change(layer)
         return layer
 
-    return lambda patch: patch.setattr(module, name, changed)
+    return changed(module, name, altered)
 
 
 def regrouped(**changes):
     """All groups of PyTorch's parameters with these fields otherwise."""
-    original = torch_optimizers.groups.parameter_groups
 
-    def changed(model, config):
+    def altered(original, model, config):
         return [dataclasses.replace(group, **changes) for group in original(model, config)]
 
-    return lambda patch: patch.setattr(torch_optimizers.build, "parameter_groups", changed)
+    return changed(torch_optimizers.build, "parameter_groups", altered)
 
 
 def biased_running_variance(patch):
@@ -95,20 +104,6 @@ def dropped_position_embedding(patch):
         vit.pos_drop.register_forward_pre_hook(lambda _module, inputs: (inputs[0] - vit.pos_embed, *inputs[1:]))
 
     after(torch_vit.VisionTransformer, drop)(patch)
-
-
-def unscaled_drop_path(patch):
-    original = torch_noise.path_factors
-    patch.setattr(torch_noise, "path_factors", lambda *arguments: (original(*arguments) > 0).to(torch.float32))
-
-
-def aligned_corners(patch):
-    original = torch_vit.functional.interpolate
-
-    def aligned(positions, size, mode, align_corners, antialias):
-        return original(positions, size=size, mode=mode, align_corners=True)
-
-    patch.setattr(torch_vit.functional, "interpolate", aligned)
 
 
 def self_pair_in_msel(patch):
@@ -142,38 +137,22 @@ def no_bias_correction(patch):
     patch.setattr(mindspore_optimizers.adamw.AdamW, "scalars", plain)
 
 
-def coupled_decay(patch):
-    def couple(optimizer):
-        for group in optimizer.param_groups:
-            group["decoupled_weight_decay"] = False
-
-    after(torch_optimizers.adamw.AdamW, couple)(patch)
+def swapped(original, self, channels, expansion=4, kernel_order=(5, 7), layer_scale="channel"):
+    original(self, channels, expansion, kernel_order[::-1], layer_scale)
 
 
-def norm_of_each_group(patch):
-    def clip(optimizer, max_norm):
-        for group in optimizer.groups:
-            torch.nn.utils.clip_grad_norm_(group.parameters, max_norm)
-
-    patch.setattr(torch_optimizers.groups.GroupOptimizer, "clip", clip)
+def aligned(original, positions, **options):
+    return original(positions, **options | {"align_corners": True})
 
 
-def schedule_one_epoch_late(patch):
-    original = mindspore_schedule.warmup_cosine
-    patch.setattr(
-        mindspore_schedule,
-        "warmup_cosine",
-        lambda epoch, lr, epochs, *rest: original(max(epoch - 1, 1), lr, epochs, *rest),
-    )
+def coupled(optimizer):
+    for group in optimizer.param_groups:
+        group["decoupled_weight_decay"] = False
 
 
-def swapped_kernels(patch):
-    original = torch_generator.IntraModalityLearner.__init__
-
-    def swapped(self, channels, expansion=4, kernel_order=(5, 7), layer_scale="channel"):
-        original(self, channels, expansion, kernel_order[::-1], layer_scale)
-
-    patch.setattr(torch_generator.IntraModalityLearner, "__init__", swapped)
+def norm_of_each_group(_original, optimizer, max_norm):
+    for group in optimizer.groups:
+        torch.nn.utils.clip_grad_norm_(group.parameters, max_norm)
 
 
 def gradient_through_all_iterations(patch):
@@ -189,18 +168,10 @@ def gradient_through_all_iterations(patch):
     patch.setattr(torch_prototypes.ModalityPrototypes, "forward", undetached)
 
 
-def gradient_through_the_bandwidth(patch):
-    class Attached:
-        """A tensor whose `detach` does nothing."""
-
-        def __init__(self, tensor):
-            self.tensor = tensor
-
-        def detach(self):
-            return self.tensor
-
-    original = torch_mmd.mean_bandwidth
-    patch.setattr(torch_mmd, "mean_bandwidth", lambda *squared: Attached(original(*squared)))
+def attached(original, *squared):
+    """A tensor whose `detach` does nothing."""
+    tensor = original(*squared)
+    return SimpleNamespace(detach=lambda: tensor)
 
 
 def wrong_pairs(patch):
@@ -214,20 +185,6 @@ def wrong_pairs(patch):
         model.generator.register_forward_pre_hook(shifted)
 
     after(torch_mun.MUN, shift)(patch)
-
-
-def unscaled_rows(patch):
-    patch.setattr(torch_stage, "l2_normalise", lambda rows: rows)
-
-
-def beta_late(patch):
-    original = MUNConfig.progress
-    patch.setattr(MUNConfig, "progress", lambda self, step, *rest: original(self, max(step - 1, 0), *rest))
-
-
-def resized_once(patch):
-    original = transforms.load_image
-    patch.setattr(transforms, "load_image", lambda path, size, *_: original(path, size))
 
 
 def overflowing_logits(patch):
@@ -250,15 +207,18 @@ PLANTED = {
         after(torch_pmt.PMT, lambda model: model.bottleneck.bias.requires_grad_(True)),
         "1 pmt_vit_base",
     ),
-    "swapped_kernels": (swapped_kernels, "1 mun_resnet50"),
+    "swapped_kernels": (changed(torch_generator.IntraModalityLearner, "__init__", swapped), "1 mun_resnet50"),
     "layer_norm_eps": (lambda patch: patch.setattr(torch_vit, "LAYER_NORM_EPS", 1e-6), "2 LayerNorm"),
     "tanh_gelu": (after(torch_vit.Mlp, lambda mlp: setattr(mlp, "act", nn.GELU(approximate="tanh"))), "2 GELU"),
     "bn_momentum": (made(torch_layers, "bn_neck", lambda layer: setattr(layer, "momentum", 0.9)), "2 BNNeck"),
     "biased_running_variance": (biased_running_variance, "2 BNNeck"),
     "transposed_dense_weight": (transposed_dense_weight, "2 Attention"),
     "reversed_dropout_parts": (after(torch_layers.Dropout, lambda layer: layer.numbers.reverse()), "2 Dropout"),
-    "unscaled_drop_path": (unscaled_drop_path, "2 hashes of dropout"),
-    "aligned_corners": (aligned_corners, "2 position embedding resized"),
+    "unscaled_drop_path": (
+        changed(torch_noise, "path_factors", lambda original, *given: (original(*given) > 0).float()),
+        "2 hashes of dropout",
+    ),
+    "aligned_corners": (changed(torch_vit.functional, "interpolate", aligned), "2 position embedding resized"),
     "sum_instead_of_mean": (
         after(torch_triplet.ProgressiveHardTripletLoss, lambda loss: setattr(loss, "reduction", "sum")),
         "3 intra",
@@ -266,7 +226,10 @@ PLANTED = {
     "self_pair_in_msel": (self_pair_in_msel, "3 msel"),
     "weights_without_epsilon": (lambda patch: patch.setattr(torch_triplet, "RELEASED_EPS", 0.0), "3 wrt"),
     "unlimited_square": (lambda patch: patch.setattr(torch_enhanced, "LARGEST", 1e9), "3 esd"),
-    "unscaled_rows": (unscaled_rows, "3 terms on their features, normalised"),
+    "unscaled_rows": (
+        lambda patch: patch.setattr(torch_stage, "l2_normalise", lambda rows: rows),
+        "3 terms on their features, normalised",
+    ),
     "fixed_power": (
         after(torch_layers.GeM, lambda layer: setattr(layer, "trained_power", lambda: 0.0 * layer.power + 3.0)),
         "2 GeM, learned",
@@ -277,20 +240,32 @@ PLANTED = {
         lambda patch: patch.setattr(mindspore_logarithms, "LINEAR", 5.0),
         "3 wrt, features of five scales",
     ),
-    "beta_late": (beta_late, "5 beta of MUN, torch.optim"),
+    "beta_late": (
+        changed(MUNConfig, "progress", lambda original, self, step, *rest: original(self, max(step - 1, 0), *rest)),
+        "5 beta of MUN, torch.optim",
+    ),
     "cosine_before_bnneck": (cosine_before_bnneck, "3 terms on their features"),
     "gradient_through_all_iterations": (gradient_through_all_iterations, "3 ModalityPrototypes, slots"),
-    "gradient_through_the_bandwidth": (gradient_through_the_bandwidth, "3 ma"),
+    "gradient_through_the_bandwidth": (changed(torch_mmd, "mean_bandwidth", attached), "3 ma"),
     "wrong_pairs": (wrong_pairs, "4 MUN small, gradients"),
     "unlimited_scales": (regrouped(limits=None), "5 MUN, six updates"),
     "dropped_position_embedding": (dropped_position_embedding, "4 PMT small"),
     "unnormalised_features": (lambda patch: patch.setattr(torch_pmt, "l2_normalise", lambda x: x), "4 PMT small"),
     "no_bias_correction": (no_bias_correction, "5 PMT stage 1, six updates"),
-    "coupled_decay": (coupled_decay, "5 PMT stage 1, six updates"),
-    "norm_of_each_group": (norm_of_each_group, "5 PMT stage 1, six clipped updates"),
-    "schedule_one_epoch_late": (schedule_one_epoch_late, "5 schedule of PMT, timm"),
+    "coupled_decay": (after(torch_optimizers.adamw.AdamW, coupled), "5 PMT stage 1, six updates"),
+    "norm_of_each_group": (
+        changed(torch_optimizers.groups.GroupOptimizer, "clip", norm_of_each_group),
+        "5 PMT stage 1, six clipped updates",
+    ),
+    "schedule_one_epoch_late": (
+        changed(mindspore_schedule, "warmup_cosine", lambda original, epoch, *rest: original(max(epoch - 1, 1), *rest)),
+        "5 schedule of PMT, timm",
+    ),
     "wrong_group": (regrouped(lr_factor=1.0), "5 PMT stage 1, groups"),
-    "resized_once": (resized_once, "6 preprocessing, torchvision"),
+    "resized_once": (
+        changed(transforms, "load_image", lambda original, path, size, *_: original(path, size)),
+        "6 preprocessing, torchvision",
+    ),
     "wider_initialisation": (made(torch_vit, "dense", lambda layer: layer.weight.data.mul_(1.1)), "7 PMT small"),
     "constant_patch_bias": (after(torch_vit.PatchEmbed, lambda layer: nn.init.zeros_(layer.proj.bias)), "7 PMT small"),
     "constant_bnneck_scale": (

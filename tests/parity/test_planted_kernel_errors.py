@@ -20,76 +20,89 @@ from parity.rungs.models import MODELS
 from tests.extensive import some_of
 
 
-def changed(patch, module, name, wrong):
-    """`wrong` gets the kernel and then what the kernel is called with."""
-    original = getattr(module, name)
-    patch.setattr(module, name, lambda *arguments: wrong(original, *arguments))
+def planted(module, name):
+    """What it decorates gets a kernel and then what the kernel is called with."""
+
+    def decorate(wrong):
+        def plant(patch):
+            original = getattr(module, name)
+            patch.setattr(module, name, lambda *arguments: wrong(original, *arguments))
+
+        plant.__name__ = wrong.__name__
+        return plant
+
+    return decorate
 
 
-def layer_norm_eps(patch):
-    def smaller(original, rows, x, gamma, beta, eps, y):
-        original(rows, x, gamma, beta, np.float32(0.1) * eps, y)
-
-    changed(patch, transformer, "_layer_norm", smaller)
+@planted(transformer, "_layer_norm")
+def layer_norm_eps(original, rows, x, gamma, beta, eps, y):
+    original(rows, x, gamma, beta, np.float32(0.1) * eps, y)
 
 
-def softmax_without_its_maximum(patch):
-    def plain(_original, _rows, x, scale):
-        with np.errstate(over="ignore", invalid="ignore"):
-            np.exp(x * scale, out=x)
-            x /= x.sum(axis=1, keepdims=True)
-
-    changed(patch, transformer, "_softmax", plain)
+@planted(transformer, "_softmax")
+def softmax_without_its_maximum(_original, _rows, x, scale):
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.exp(x * scale, out=x)
+        x /= x.sum(axis=1, keepdims=True)
 
 
-def tanh_gelu(patch):
-    def approximate(_original, _size, x, y):
-        y[:] = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-
-    changed(patch, transformer, "_gelu", approximate)
+@planted(transformer, "_gelu")
+def tanh_gelu(_original, _size, x, y):
+    y[:] = 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
-def unscaled_dropout(patch):
-    def unscaled(original, rows, x, noise, multipliers, limit, _scale, y):
-        original(rows, x, noise, multipliers, limit, np.float32(1), y)
-
-    changed(patch, transformer, "_dropout", unscaled)
+@planted(transformer, "_dropout")
+def unscaled_dropout(original, rows, x, noise, multipliers, limit, _scale, y):
+    original(rows, x, noise, multipliers, limit, np.float32(1), y)
 
 
-def path_of_another_sample(patch):
-    def shifted(original, samples, x, factors, y):
-        original(samples, x, np.roll(factors, 1), y)
-
-    changed(patch, transformer, "_times", shifted)
+@planted(transformer, "_times")
+def path_of_another_sample(original, samples, x, factors, y):
+    original(samples, x, np.roll(factors, 1), y)
 
 
-def gradient_to_the_upper_left(patch):
-    def unsearched(_original, _planes, x, y, gradient, grad_x):
-        grad_x[:] = 0
-        grad_x[:, ::2, ::2] = gradient
-
-    changed(patch, pooling, "_max_pool_gradient", unsearched)
+@planted(pooling, "_max_pool_gradient")
+def gradient_to_the_upper_left(_original, _planes, x, y, gradient, grad_x):
+    grad_x[:] = 0
+    grad_x[:, ::2, ::2] = gradient
 
 
-def gradient_of_too_few_rows(patch):
-    changed(patch, transformer, "_column_sums", lambda original, blocks, x, sums: original(blocks, x[:-1], sums))
+@planted(transformer, "_column_sums")
+def gradient_of_too_few_rows(original, blocks, x, sums):
+    original(blocks, x[:-1], sums)
 
 
-def last_tile_not_cut_off(patch):
-    def shifted(original, planes, products, y):
-        original(planes, products, y)
-        y[:, :, -1] = y[:, :, -2]
-
-    changed(patch, convolution, "_untiled", shifted)
+@planted(convolution, "_untiled")
+def last_tile_not_cut_off(original, planes, products, y):
+    original(planes, products, y)
+    y[:, :, -1] = y[:, :, -2]
 
 
-def border_repeated(patch):
-    def repeated(original, channels, x, stride, border, windows):
-        original(channels, x, stride, border, windows)
-        if border:  # the first row of windows sees zeros above the picture
-            windows[:, 0, :, :, 0] = windows[:, 1, :, :, 0]
+@planted(convolution, "_unfold")
+def border_repeated(original, channels, x, stride, border, windows):
+    original(channels, x, stride, border, windows)
+    if border:  # the first row of windows sees zeros above the picture
+        windows[:, 0, :, :, 0] = windows[:, 1, :, :, 0]
 
-    changed(patch, convolution, "_unfold", repeated)
+
+@planted(generator, "_add_pooled")
+def average_not_divided(original, planes, grad_pooled, ratio, grad_x):
+    original(planes, ratio * ratio * grad_pooled, ratio, grad_x)
+
+
+@planted(optimizer, "_sgd")
+def momentum_not_nesterovs(original, *given):
+    original(*given[:-1], False)
+
+
+@planted(optimizer, "_adamw")
+def adamw_without_decay(original, *given):
+    original(*given[:-1], np.float32(0))
+
+
+@planted(Compiled, "backward")
+def half_the_losss_gradient(original, context, gradient, *others):
+    return original(context, 0.5 * gradient, *others)
 
 
 def fork_forgets_a_branch(patch):
@@ -110,28 +123,6 @@ def biased_running_variance(patch):
         return y
 
     patch.setattr(normalisation.BatchNorm, "forward", staticmethod(biased))
-
-
-def average_not_divided(patch):
-    def undivided(original, planes, grad_pooled, ratio, grad_x):
-        original(planes, ratio * ratio * grad_pooled, ratio, grad_x)
-
-    changed(patch, generator, "_add_pooled", undivided)
-
-
-def momentum_not_nesterovs(patch):
-    changed(patch, optimizer, "_sgd", lambda original, *given: original(*given[:-1], False))
-
-
-def adamw_without_decay(patch):
-    changed(patch, optimizer, "_adamw", lambda original, *given: original(*given[:-1], np.float32(0)))
-
-
-def half_the_losss_gradient(patch):
-    def half(original, context, gradient, *others):
-        return original(context, 0.5 * gradient, *others)
-
-    changed(patch, Compiled, "backward", half)
 
 
 PLANTED = [

@@ -8,7 +8,7 @@ from ms_vireid.config import AGWConfig, Setting
 from torch_ref.models import base
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise, pointwise
-from torch_ref.models.pretrained import load_pretrained_resnet
+from torch_ref.models.pretrained import load_backbone
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet, batch_norm
 
 
@@ -91,4 +91,4 @@ class AGW(ReIDModel):
         return not name.startswith(("bottleneck.", "classifier."))
 
     def load_pretrained(self, file: Pretrained) -> None:
-        load_pretrained_resnet((self.visible_stem, self.infrared_stem, self.base), file)
+        load_backbone((self.visible_stem, self.infrared_stem, self.base), file, "ResNet")

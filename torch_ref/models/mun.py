@@ -10,17 +10,15 @@ from torch_ref.models.auxiliary_generator import SCALE_RANGE
 from torch_ref.models.base import ReIDModel, TrainingOutputs
 from torch_ref.models.intermediate import PixelModality, intermediate_modality
 from torch_ref.models.layers import GeM, bn_neck, identity_classifier, l2_normalise
-from torch_ref.models.pretrained import load_pretrained_resnet
+from torch_ref.models.pretrained import load_backbone
 from torch_ref.models.prototypes import ModalityPrototypes
 from torch_ref.models.resnet import EXPANSION, STAGES, ResNet
 
 
 class MUN(ReIDModel):
     TRAINING_ONLY = ("generator.", "prototypes.", "auxiliary_classifier.")
-    OF_IDENTITIES = (
-        *("visible_classifier.", "infrared_classifier.", "auxiliary_classifier."),
-        *("prototypes.memory", "prototypes.seen"),
-    )
+    MEMORIES = ("prototypes.memory", "prototypes.seen")
+    OF_IDENTITIES = ("visible_classifier.", "infrared_classifier.", "auxiliary_classifier.", *MEMORIES)
 
     def __init__(self, config: MUNConfig, num_classes: int, setting: Setting = Setting()):
         super().__init__()
@@ -122,9 +120,6 @@ class MUN(ReIDModel):
     def pooled(self, images: Tensor, modality: str | None) -> Tensor:
         return self.pool(self.shared(self.stage_of(modality)(images)))
 
-    def tested_features(self, maps: Tensor) -> Tensor:
-        return self._tested(self.pool(self.shared(maps)))
-
     def _tested(self, pooled: Tensor) -> Tensor:
         return l2_normalise(self.bottleneck(pooled) if self.tested == "bnneck" else pooled)
 
@@ -155,7 +150,7 @@ class MUN(ReIDModel):
         networks = [self.visible_stage, self.infrared_stage, self.shared]
         if isinstance(self.generator, PixelModality):
             networks.append(self.generator.stage)
-        load_pretrained_resnet(networks, file)
+        load_backbone(networks, file, "ResNet")
 
 
 def in_parts(rows: Tensor, count: int) -> tuple[Tensor, ...]:

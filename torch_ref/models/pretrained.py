@@ -10,7 +10,6 @@ from ms_vireid.checkpoints.pretrained import Pretrained, read_pretrained
 from ms_vireid.checkpoints.weights import COUNTER
 from ms_vireid.config import ModelConfig, expand_user, other_sizes
 from torch_ref.models.base import ReIDModel
-from torch_ref.models.resnet import ResNet
 from torch_ref.models.vit import VisionTransformer, resize_position_embedding
 
 
@@ -36,10 +35,6 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
     shapes = {name: value.shape for name, value in targets}
     file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))
     _set(file.weights, targets)
-
-
-def load_pretrained_resnet(parts: Sequence[ResNet], file: Pretrained) -> None:
-    load_backbone(parts, file, "ResNet")
 
 
 def load_backbone(parts: Sequence[nn.Module], file: Pretrained, network: str = "backbone") -> None:
