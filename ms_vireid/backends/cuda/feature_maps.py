@@ -8,7 +8,7 @@ whose names begin with an underscore; nobody else calls them. `channels_last` tu
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
-from ms_vireid.backends.cuda import settings
+from ms_vireid.backends import settings
 from ms_vireid.backends.cuda.declarations import constants
 from ms_vireid.backends.cuda.joining import separated
 from ms_vireid.backends.cuda.operators import ABSENT, Differentiable, differentiated, operator

@@ -22,6 +22,15 @@ def is_whole_convolution(layer: nn.Cell) -> bool:
     return is_convolution(layer) and layer.group == 1 and layer.kernel_size[0] == layer.kernel_size[1]
 
 
+def is_depthwise(layer: nn.Cell, kind: type[nn.Conv2d] = nn.Conv2d) -> bool:
+    """One of each channel by itself, of an odd square kernel, to a map of the same size, without a bias."""
+    if not is_convolution(layer, kind) or layer.has_bias or not layer.group == layer.in_channels == layer.out_channels:
+        return False
+    size = layer.kernel_size[0]
+    same = layer.pad_mode == "pad" and layer.padding in (size // 2, (size // 2,) * 4)
+    return same and size % 2 == 1 and layer.kernel_size == (size, size) and layer.stride == layer.dilation == (1, 1)
+
+
 def is_pointwise(layer: nn.Cell, bias: bool) -> bool:
     """A 1x1 convolution of every place, with or without a bias."""
     if not is_whole_convolution(layer) or layer.has_bias != bias:
@@ -74,10 +83,6 @@ def is_dense(layer: nn.Cell, outputs: int) -> bool:
         return False
     made = _as_made(layer.matmul, ops.MatMul(transpose_b=True)) and type(layer.bias_add) is ops.BiasAdd
     return made and layer.weight.shape == (outputs, layer.in_channels) and layer.bias.shape == (outputs,)
-
-
-def is_exact_gelu(layer: nn.Cell) -> bool:
-    return type(layer) is nn.GELU and layer.approximate == "none"
 
 
 def _as_made(operator: ops.Primitive, made: ops.Primitive) -> bool:
