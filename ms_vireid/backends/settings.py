@@ -6,6 +6,8 @@ A layer computes by the operator that it made when it was constructed: its attri
 import mindspore as ms
 from mindspore import nn, ops
 
+_MAX_POOL = nn.MaxPool2d(3, 2, "pad", 1).max_pool
+
 
 def is_convolution(layer: nn.Cell, kind: type[nn.Conv2d] = nn.Conv2d) -> bool:
     """A convolution of maps [N, C, H, W]; of any stride, padding, dilation, groups."""
@@ -65,9 +67,8 @@ def is_batch_norm(layer: nn.Cell) -> bool:
 
 def is_max_pool(layer: nn.Cell) -> bool:
     """Of windows of 3x3, with stride 2 and a border of one."""
-    made = nn.MaxPool2d(3, 2, "pad", 1)
     plain = type(layer) is nn.MaxPool2d and layer.use_pad and not layer.return_indices
-    return plain and _as_made(layer.max_pool, made.max_pool)
+    return plain and _as_made(layer.max_pool, _MAX_POOL)
 
 
 def is_average_pool(layer: nn.Cell, ratio: int) -> bool:

@@ -79,6 +79,7 @@ def test_other_settings_that_are_computed(name, attribute, value):
         ("IntraModalityLearner", "reduce", lambda: pointwise(32, 8)),
         ("IntraModalityLearner", "scale", lambda: Parameter(ops.ones((3, 1, 1, 1), ms.float32))),
         ("CrossModalityLearner", "pools.0", lambda: nn.AvgPool2d(2, 1)),
+        ("CrossModalityLearner", "ratios", lambda: (2, 3, 6)),
         ("CrossModalityLearner", "transposed.0", lambda: nn.Conv2dTranspose(8, 8, 2, 2, "valid", has_bias=True)),
         ("CrossModalityLearner", "transposed.1", lambda: nn.Conv2dTranspose(8, 8, 3, 3, "same")),
         ("Block", "attn.head_dim", lambda: 2),
@@ -95,6 +96,10 @@ def test_other_settings_that_are_computed(name, attribute, value):
 def test_settings_that_are_not(name, attribute, value):
     build, knows = CELLS[name]
     assert not knows(changed(build(), attribute, value()))
+
+
+def test_more_ratios_than_a_launch_takes():
+    assert not feature_maps.knows_cross_modality(CrossModalityLearner(8, (2, 3) * 5))
 
 
 @pytest.mark.parametrize("intermediate", ["auxiliary", "X", "syncretic", "mixed", "none"])

@@ -22,6 +22,7 @@ setup.py imports this module too: it imports nothing of the project.
 """
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,15 +156,12 @@ class _Sizes(dict):
         return eval(text.replace("/", "//"), {"__builtins__": {}}, self)
 
 
-def _blocks(count: int, each: int) -> int:
-    return -(-count // each)
-
-
-def _parts_of(rows: int) -> int:
-    return min(constants()["PARTS"], _blocks(rows, constants()["ROWS"]))
-
-
-_FUNCTIONS = {"min": min, "max": max, "blocks": _blocks, "parts_of": _parts_of}  # of launcher.h
+_FUNCTIONS = {  # of launcher.h
+    "min": min,
+    "max": max,
+    "blocks": lambda count, each: -(-count // each),
+    "parts_of": lambda rows: min(constants()["PARTS"], -(-rows // constants()["ROWS"])),
+}
 
 
 def _size(text: str) -> str:
@@ -441,22 +439,25 @@ def _launching(operator: Operator) -> str:
 
 
 def _entries() -> str:
-    """Entry points of the kernels, for each type and width of packs that they are launched with."""
+    """Entry points of the kernels, for each type, size of a filter and width of packs that they are launched with."""
     entries = set()
     for operator in operators().values():
         values = {number.name: number.value for number in operator.numbers}
         types = ("float", "half") if any(tensor.type == "T" for tensor in operator.tensors) else ("float",)
         for launch in _launches_of(operator):
-            packs = values.get(launch.others[0], launch.others[0]).partition("(")[0]
-            for of in types if packs in _WIDTHS else ():
-                for width in _WIDTHS[packs]:
-                    width = 8 if (width, of) == (4, "half") and packs != "quads" else width
-                    function = f"{launch.kernel}<{of.replace('half', 'Half')}, {width}>"
-                    name = f"{launch.kernel}_{of}_{width}"
-                    entries.add(f"ENTRY({name}, {_structure(_taken_by(launch.kernel, operator).name)}, {function})")
+            of_size = launch.function == "grid_of_size"
+            packs = values.get(launch.others[of_size], launch.others[of_size]).partition("(")[0]
+            structure = _structure(_taken_by(launch.kernel, operator).name)
+            for of, size, width in itertools.product(types, FILTERS if of_size else (None,), _WIDTHS.get(packs, ())):
+                width = 8 if (width, of) == (4, "half") and packs != "quads" else width
+                numbers = [size, width] if of_size else [width]
+                function = f"{launch.kernel}<{of.replace('half', 'Half')}, {', '.join(map(str, numbers))}>"
+                name = "_".join(map(str, [launch.kernel, *numbers[:-1], of, width]))
+                entries.add(f"ENTRY({name}, {structure}, {function})")
     return "\n".join(sorted(entries))
 
 
+FILTERS = (3, 5, 7)  # sizes of those that depth-wise kernels have
 _WIDTHS = {"packs": (4, 1), "quads": (4, 1), "1": (1,)}  # in float; launcher.h
 
 

@@ -181,14 +181,9 @@ def knows_non_local(cell: agw.NonLocal) -> bool:
 
 
 def max_pool(self: nn.MaxPool2d, x: Tensor) -> Tensor:
-    operator = self.max_pool
-    known = self.use_pad and not self.return_indices and type(operator) is ops.MaxPool3DWithArgmax
-    if not (known and _WINDOWS.items() <= operator.attrs.items() and x.ndim == 4 and _takes(self, x)):
+    if not (settings.is_max_pool(self) and x.ndim == 4 and _takes(self, x)):
         return nn.MaxPool2d.construct(self, x)
     return MaxPool.apply(x)
-
-
-_WINDOWS = {"ksize": (1, 3, 3), "strides": (1, 2, 2), "pads": (0, 1, 1), "dilation": (1, 1, 1), "ceil_mode": False}
 
 
 def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Tensor) -> Tensor:
