@@ -95,7 +95,7 @@ QUICK |= {"a pooled place of another column", "negatives of WRT with the weights
 @pytest.mark.parametrize("name", but(PLANTED.keys() - QUICK, PLANTED))
 def test_an_error_in_the_kernels_is_noticed(worker, name):
     case, text = PLANTED[name]
-    right, wrong = (re.sub("@(.*?)=>(.*?)@", rf"\\{number}", text, flags=re.DOTALL) for number in (1, 2))
+    right, wrong = (re.sub("@(.*?)=>(.*?)@", rf"\{number}", text, flags=re.DOTALL) for number in (1, 2))
     assert right in declarations.kernel_source()
     assert worker.do("run_case_by_kernels", case, right, wrong) != []
 
