@@ -17,7 +17,7 @@ from mindspore import Tensor, nn, ops
 from ms_vireid.backends import proven
 from ms_vireid.backends.contiguous import WeightLayout
 from ms_vireid.backends.half import HalfWeights
-from ms_vireid.backends.reading import hooked, qualified
+from ms_vireid.backends.reading import hooked
 from ms_vireid.backends.replacing import KeptAsWritten, functions_in_place, install
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.printing import say
@@ -45,10 +45,6 @@ class Backend:
     def __str__(self) -> str:
         return type(self).__name__.lower()
 
-    def table_for(self, model: nn.Cell) -> Table:
-        """The replacements for a model on the current device."""
-        return self.tables[ms.get_context("device_target")]
-
     @property
     def records(self) -> proven.Records:
         """What the replacements on the current device were proven against."""
@@ -65,13 +61,11 @@ class Backend:
         hook where a graph would not call it.
         """
         DEVICE.begin_use()
-        table = self.table_for(model)
         cells = [cell for part in (model, loss, optimizer) if part is not None for _, cell in part.cells_and_names()]
         if self.compiled:
             self._refuse_hooks(model, loss)
-        functions, unproven = proven.known_functions(self.records, table)
-        kept = [KeptAsWritten(qualified(key), reason, table[key].cost) for key, reason in unproven]
-        self.note(kept + install(cells, table, self.records))
+        functions, kept = install(cells, self.tables[ms.get_context("device_target")], self.records)
+        self.note(kept)
         for cell in getattr(model, "recomputed", ()):
             cell.recompute(output_recompute=True)
         self.finish_setup(model, cells)

@@ -21,7 +21,7 @@ from ms_vireid.backends.reading import (
     code_of_method,
     qualified,
 )
-from ms_vireid.replaceable import DECLARED, Replacement, Table
+from ms_vireid.replaceable import DECLARED, Replacement
 
 RECORD = Path(__file__).with_name("proven.json")
 Records = dict[str, dict[str, Any]]  # by the name of what is replaced: its functions' digests, and its parts' classes
@@ -87,21 +87,3 @@ def write(records: dict[str, dict[str, Records]]) -> None:
     """Write the record of all backends and devices."""
     RECORD.write_text(json.dumps(records, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     record.cache_clear()
-
-
-def known_functions(records: Records, table: Table) -> tuple[dict[Callable, Callable], list[tuple[Callable, str]]]:
-    """A table's functions that are no methods: those that stand for what is there, and why the others do not."""
-    known, left = {}, []
-    for key, replacement in table.items():
-        place = DECLARED[key]
-        if place.module is None:
-            continue
-        if place.now is not key:
-            reason = f"{in_words(qualified(place.now))} is called in its place"
-        else:
-            reason = difference(records, key, read(None, key))
-        if reason is None:
-            known[key] = replacement.by
-        else:
-            left.append((key, reason))
-    return known, left

@@ -10,10 +10,10 @@ import functools
 import hashlib
 import inspect
 import linecache
-import tokenize
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from mindspore import Parameter, Tensor, nn, ops
@@ -34,12 +34,11 @@ NO_SOURCE = "no source"
 @dataclass
 class Code:
     """What was read. functions: a digest of each function, constant and class, by name. parts: the class of each part,
-    by its path from the cell; `blocks.*` stands for all of a list. settings: numbers and names that parts hold, by
-    class and attribute. hooked: paths of parts with hooks. cells: all parts, by id."""
+    by its path from the cell; `blocks.*` stands for all of a list. hooked: paths of parts with hooks. cells: all parts,
+    by id."""
 
     functions: dict[str, str] = field(default_factory=dict)
     parts: dict[str, set[str]] = field(default_factory=dict)
-    settings: set[tuple[str, str]] = field(default_factory=set)
     hooked: list[str] = field(default_factory=list)
     cells: dict[int, nn.Cell] = field(default_factory=dict)
 
@@ -164,7 +163,8 @@ class _Reader:
             if ".".join((root, *attributes)) in by_class:
                 continue
             if cell is not None and root == references.first:
-                if attributes and not (path == "" and self._is_delegated(cell, attributes[0])):
+                delegated = attributes and path == "" and attributes[0] in self._delegated
+                if attributes and not (delegated and isinstance(getattr(cell, attributes[0], None), nn.Cell)):
                     self._attribute(cell, tuple(attributes), path)
             elif root in names:
                 self.value(names[root], f"{place_of(function)}.{root}".removeprefix(f"{PROJECT}."), tuple(attributes))
@@ -172,9 +172,6 @@ class _Reader:
             self.method(cell, name, path, classes[classes.index(owner) + 1 :])
         for name, of in by_class.items():
             self.method(cell, name.rpartition(".")[2], path, classes[classes.index(of) :])
-
-    def _is_delegated(self, cell: nn.Cell, name: str) -> bool:
-        return name in self._delegated and isinstance(getattr(cell, name, None), nn.Cell)
 
     def _attribute(self, cell: nn.Cell, attributes: tuple[str, ...], path: str) -> None:
         name, *further = attributes
@@ -187,17 +184,11 @@ class _Reader:
             for element in value:
                 if isinstance(element, nn.Cell):
                     self.part(element, f"{place}.*")
-            if not any(isinstance(element, nn.Cell) for element in value):
-                self.code.settings.add((qualified(type(cell)), name))
         elif isinstance(value, nn.Cell):
             self.part(value, place)
             if further:
                 self._attribute(value, tuple(further), place)
-        elif isinstance(value, ops.Primitive):
-            self.code.parts.setdefault(place, set()).add(type(value).__name__)
-        elif isinstance(value, _PLAIN):
-            self.code.settings.add((qualified(type(cell)), name))
-        elif not isinstance(value, Parameter | Tensor):
+        elif not isinstance(value, (Parameter, Tensor, *_PLAIN)):
             self.code.parts.setdefault(place, set()).add(type(value).__name__)
 
     def _note(self, name: str, digest: str) -> None:
@@ -209,10 +200,9 @@ class _Reader:
     def value(self, value: Any, name: str, attributes: tuple[str, ...]) -> None:
         """Read what a name of a module stands for."""
         while attributes and isinstance(value, ModuleType | type):
-            within = "" if isinstance(value, ModuleType) else f"{qualified(value)}."
             attribute, *attributes = attributes
-            name = f"{value.__name__}.{attribute}" if not within else f"{within}{attribute}"
-            name = name.removeprefix(f"{PROJECT}.")
+            owner = value.__name__ if isinstance(value, ModuleType) else qualified(value)
+            name = f"{owner}.{attribute}".removeprefix(f"{PROJECT}.")
             value = inspect.getattr_static(value, attribute, None)
         value = _plain_function(value)
         if isinstance(value, ModuleType):
@@ -259,7 +249,7 @@ def _plain_function(value: Any) -> Any:
     """The function behind a static or class method, a property, `functools.cache` or `ops.constexpr`: not behind a
     decorator, which may do anything."""
     while True:
-        if isinstance(value, staticmethod | classmethod):
+        if isinstance(value, staticmethod | classmethod | MethodType):
             value = value.__func__
         elif isinstance(value, property):
             value = value.fget
@@ -267,8 +257,6 @@ def _plain_function(value: Any) -> Any:
             value = value.__wrapped__
         elif isinstance(value, ops.Primitive) and callable(getattr(value, "fn", None)):
             value = value.fn
-        elif inspect.ismethod(value):
-            value = value.__func__
         else:
             return value
 
@@ -292,24 +280,19 @@ def _label(cell: nn.Cell) -> str:
 
 def _names_seen_by(function: FunctionType) -> dict[str, Any]:
     """Global names and those of enclosing functions."""
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)
-    return function.__globals__ | {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
-
-
-def _is_filled(cell: Any) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:  # a function that is not defined yet
-        return False
-    return True
+    names = dict(function.__globals__)
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        with suppress(ValueError):  # a function that is not defined yet
+            names[name] = cell.cell_contents
+    return names
 
 
 @functools.cache
-def _read(code: CodeType, _file: str, imported: frozenset[str]) -> _References | None:
-    """Read a function's source; None if there is none, or if it is not what runs. _file: codes of two files may be
-    equal, while defaults differ."""
-    node = _definition(code, imported)
-    if node is None:
+def _read(code: CodeType, file: str) -> _References | None:
+    """Read a function's source; None if there is none, or if it is not what runs, as a file may have changed since it
+    was imported. file: codes of two files may be equal, while defaults differ."""
+    node, compiled = _functions_of(file).get((code.co_name, code.co_firstlineno), (None, None))
+    if compiled is None or _content(compiled) != _content(code):
         return None
     body = ast.Module(node.body, [])
     arguments = [*node.args.posonlyargs, *node.args.args]
@@ -329,52 +312,24 @@ def _read(code: CodeType, _file: str, imported: frozenset[str]) -> _References |
 
 def _references(function: Any) -> _References | None:
     """As `_read`; None for what is no function of Python."""
-    if not isinstance(function, FunctionType):
-        return None
-    code = function.__code__
-    return _read(code, code.co_filename, frozenset(filter(None, map(_imported(function), code.co_names))))
+    return _read(function.__code__, function.__code__.co_filename) if isinstance(function, FunctionType) else None
 
 
-def _imported(function: FunctionType) -> Callable[[str], str | None]:
-    """Tells whether a global name is another module's, as far as a compiler treats it otherwise."""
-
-    def name_if_imported(name: str) -> str | None:
-        value = function.__globals__.get(name)
-        is_other = isinstance(value, FunctionType | type) and value.__module__ != function.__module__
-        return name if isinstance(value, ModuleType) or is_other else None
-
-    return name_if_imported
-
-
-def _definition(code: CodeType, imported: frozenset[str]) -> ast.FunctionDef | None:
-    """The syntax tree of the function whose code this is, from its file: only if that is what runs, as a file may have
-    changed since it was imported."""
-    lines = linecache.getlines(code.co_filename)
-    if not 0 < code.co_firstlineno <= len(lines):
-        return None
+@functools.cache
+def _functions_of(file: str) -> dict[tuple[str, int], tuple[ast.FunctionDef, CodeType | None]]:
+    """The functions that a file has now, by name and first line: their syntax trees, and the code of each."""
     try:
-        block = "".join(inspect.getblock(lines[code.co_firstlineno - 1 :]))
-        node = ast.parse(f"if True:\n{block}").body[0].body[0] if block[:1].isspace() else ast.parse(block).body[0]
-    except (SyntaxError, IndexError, tokenize.TokenError):
-        return None
-    return node if isinstance(node, ast.FunctionDef) and _runs(node, code, imported) else None
-
-
-def _runs(node: ast.FunctionDef, code: CodeType, imported: frozenset[str]) -> bool:
-    """Whether a syntax tree compiles to this code."""
-    undecorated = ast.FunctionDef(**dict(ast.iter_fields(node)) | {"decorator_list": []})
-    # Within a class, as `super()` needs one, and within a function that has the names of enclosing ones.
-    free = [name for name in code.co_freevars if name != "__class__"]
-    within = ast.parse("def f():\n class C: pass").body[0]
-    within.body[0].body = [undecorated]
-    within.body[:0] = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in free]
-    imports = [ast.Import([ast.alias(name)]) for name in imported]
-    tree = ast.fix_missing_locations(ast.Module([*imports, within], []))
-    compiled = compile(tree, code.co_filename, "exec", flags=code.co_flags & _FUTURE, dont_inherit=True)
-    return any(_alike(found, code) for found in _codes(compiled) if found.co_name == code.co_name)
-
-
-_FUTURE = 0x1FFF000  # flags of `from __future__ import ...`
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except (SyntaxError, ValueError):
+        return {}
+    compiled = _codes(compile(tree, file, "exec", dont_inherit=True))
+    codes = {(code.co_name, code.co_firstlineno): code for code in compiled}
+    functions = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            place = node.name, min(part.lineno for part in (node, *node.decorator_list))
+            functions[place] = node, codes.get(place)
+    return functions
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -384,19 +339,10 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def _alike(one: CodeType, other: CodeType) -> bool:
-    if (one.co_code, one.co_names, one.co_varnames) != (other.co_code, other.co_names, other.co_varnames):
-        return False
-    pairs = list(zip(one.co_consts, other.co_consts, strict=False))
-    return len(one.co_consts) == len(other.co_consts) and all(
-        _alike(a, b) if isinstance(a, CodeType) and isinstance(b, CodeType) else _constant(a) == _constant(b)
-        for a, b in pairs
-    )
-
-
-def _constant(value: Any) -> str:
-    """A constant as text; of the qualified name of an inner function, a constant in Python 3.10, the last part."""
-    return ascii(value.rpartition(".<locals>.")[2] if isinstance(value, str) else value)
+def _content(code: CodeType) -> tuple:
+    """What a code does, wherever it stands."""
+    constants = [_content(each) if isinstance(each, CodeType) else ascii(each) for each in code.co_consts]
+    return code.co_code, code.co_names, code.co_varnames, constants
 
 
 def _chains(tree: ast.AST) -> Iterator[tuple[str, ...]]:

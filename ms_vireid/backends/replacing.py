@@ -27,12 +27,22 @@ class KeptAsWritten(NamedTuple):
         return f"{name} runs as it is written, without its kernel{cost}: {self.reason}; {REMEDY}"
 
 
-def install(cells: Sequence[nn.Cell], table: Table, records: proven.Records) -> list[KeptAsWritten]:
+def install(
+    cells: Sequence[nn.Cell], table: Table, records: proven.Records
+) -> tuple[dict[Callable, Callable], list[KeptAsWritten]]:
     """Replace each cell's methods, also inherited ones, by the table's functions, where these stand for what the cell
-    runs, and no others. cells: parents before their parts. Returns the kinds of cell that are kept, but not parts of
-    what is replaced."""
-    methods = [(key, DECLARED[key]) for key in table if DECLARED[key].module is None]
-    kept, within = {}, set()
+    runs, and no others. cells: parents before their parts. Returns the functions of modules to replace, for
+    `functions_in_place`, and what is kept, but not parts of what is replaced."""
+    functions, kept, within, methods = {}, {}, set(), []
+    for key, replacement in table.items():
+        if DECLARED[key].module is None:
+            methods.append((key, DECLARED[key]))
+            continue
+        _, reason = _difference(None, key, replacement, records)
+        if reason is None:
+            functions[key] = replacement.by
+        else:
+            kept[key] = KeptAsWritten(qualified(key), reason, replacement.cost)
     for cell in cells:
         attributes = vars(cell)
         for name in attributes.pop(REPLACED, ()):
@@ -55,15 +65,16 @@ def install(cells: Sequence[nn.Cell], table: Table, records: proven.Records) -> 
             setattr(cell, name, MethodType(replacement.by, cell))
         if installed:
             vars(cell)[REPLACED] = tuple(name for name, _ in installed)
-    return list(kept.values())
+    return functions, list(kept.values())
 
 
 def _difference(
-    cell: nn.Cell, key: Callable, replacement: Replacement, records: proven.Records
+    cell: nn.Cell | None, key: Callable, replacement: Replacement, records: proven.Records
 ) -> tuple[Code | None, str | None]:
-    """What a cell runs, and why the replacement does not stand for it; None if it does."""
-    if (now := getattr(type(cell), DECLARED[key].name)) is not key:
-        if isinstance(vars(type(cell)).get(DECLARED[key].name), FunctionType) and type(cell) is not DECLARED[key].owner:
+    """What a cell, or a function, runs, and why the replacement does not stand for it; None if it does."""
+    declared = DECLARED[key]
+    if (now := declared.now if cell is None else getattr(type(cell), declared.name)) is not key:
+        if isinstance(vars(type(cell)).get(declared.name), FunctionType) and type(cell) is not declared.owner:
             return None, f"{proven.in_words(qualified(type(cell)))} has its own"
         return None, f"{proven.in_words(qualified(now))} is called in its place"
     code = proven.read(cell, key, replacement)

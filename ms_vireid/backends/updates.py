@@ -12,8 +12,6 @@ _adamw = ops.AdamWeightDecay()
 _along_buffer, _along_buffer_nesterov = ops.ApplyMomentum(), ops.ApplyMomentum(use_nesterov=True)
 _along_gradient = ops.ApplyGradientDescent()
 _ZERO, _ONE = Tensor(0.0, ms.float32), Tensor(1.0, ms.float32)
-
-
 _NUMBERS = len(Scalars._fields)
 _LR, _DECAY, _EPS, _BETA1, _BETA2 = range(_NUMBERS)
 # With a gradient of 0, these change nothing.
@@ -22,8 +20,7 @@ _SGD_UNCHANGED = Tensor([0.0, 0.0, 1.0], ms.float32)
 
 
 def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-    gradient, numbers = _if_applies(gradient, scalars, applies, _ADAMW_UNCHANGED)
-    _update_adamw(self, part, gradient, numbers)
+    _update_adamw(self, part, *_if_applies(gradient, scalars, applies, _ADAMW_UNCHANGED))
 
 
 def ascend_adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:

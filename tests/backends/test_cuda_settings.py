@@ -12,6 +12,7 @@ from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModa
 from ms_vireid.models.layers import pointwise
 from ms_vireid.models.resnet import Bottleneck, ResNet, convolution
 from ms_vireid.models.vit import Block, VisionTransformer
+from tests.backends.test_kernels import changed
 
 SMALL = {"width": 4, "layers": (1, 1, 1, 1), "pretrained": "none"}
 CELLS = {
@@ -27,21 +28,6 @@ CELLS = {
         transformer.knows_encoded,
     ),
 }
-
-
-def changed(attribute: str, value):
-    """A change of one attribute, which may be deep within."""
-
-    def change(cell):
-        *path, name = attribute.split(".")
-        for part in path:
-            cell = cell[int(part)] if part.isdigit() else getattr(cell, part)
-        if name.isdigit():
-            cell[int(name)] = value()
-        else:
-            setattr(cell, name, value())
-
-    return change
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -65,9 +51,7 @@ def test_cells_as_they_are_built(name):
 )
 def test_other_settings_that_are_computed(name, attribute, value):
     build, knows = CELLS[name]
-    cell = build()
-    changed(attribute, value)(cell)
-    assert knows(cell)
+    assert knows(changed(build(), attribute, value()))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +79,7 @@ def test_other_settings_that_are_computed(name, attribute, value):
         ("IntraModalityLearner", "reduce", lambda: pointwise(32, 8)),
         ("IntraModalityLearner", "scale", lambda: Parameter(ops.ones((3, 1, 1, 1), ms.float32))),
         ("CrossModalityLearner", "pools.0", lambda: nn.AvgPool2d(2, 1)),
+        ("CrossModalityLearner", "ratios", lambda: (2, 3, 6)),
         ("CrossModalityLearner", "transposed.0", lambda: nn.Conv2dTranspose(8, 8, 2, 2, "valid", has_bias=True)),
         ("CrossModalityLearner", "transposed.1", lambda: nn.Conv2dTranspose(8, 8, 3, 3, "same")),
         ("Block", "attn.head_dim", lambda: 2),
@@ -110,9 +95,11 @@ def test_other_settings_that_are_computed(name, attribute, value):
 )
 def test_settings_that_are_not(name, attribute, value):
     build, knows = CELLS[name]
-    cell = build()
-    changed(attribute, value)(cell)
-    assert not knows(cell)
+    assert not knows(changed(build(), attribute, value()))
+
+
+def test_more_ratios_than_a_launch_takes():
+    assert not feature_maps.knows_cross_modality(CrossModalityLearner(8, (2, 3) * 5))
 
 
 @pytest.mark.parametrize("intermediate", ["auxiliary", "X", "syncretic", "mixed", "none"])

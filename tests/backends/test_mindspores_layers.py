@@ -29,12 +29,13 @@ class Case:
     refused: bool = False
 
 
-def setting(name, value):
-    """Set an attribute, also of a part: "conv2d.stride"."""
-    *path, name = name.split(".")
+def setting(**values):
+    """Set attributes, also of a part: "conv2d.stride"."""
 
     def change(cell):
-        setattr(operator.attrgetter(".".join(path))(cell) if path else cell, name, value)
+        for name, value in values.items():
+            *path, name = name.split(".")
+            setattr(operator.attrgetter(".".join(path))(cell) if path else cell, name, value)
 
     return change
 
@@ -56,36 +57,18 @@ def computed_in_float16(cell):
     cell.to_float(ms.float16)
 
 
-def conv(*arguments, **options):
-    return lambda: nn.Conv2d(4, 6, *(arguments or (3,)), **{"has_bias": True} | options)
+def layers_of(kind, *sizes, **usual):
+    """Takes a layer's other arguments, and returns what makes it."""
+    return lambda *arguments, **options: lambda: kind(*sizes, *arguments, **usual | options)
+
+
+conv, transposed = layers_of(nn.Conv2d, 4, 6, has_bias=True), layers_of(nn.Conv2dTranspose, 4, 6)
+pool, average, norm = layers_of(nn.MaxPool2d), layers_of(nn.AvgPool2d), layers_of(nn.BatchNorm2d, 4)
+dense, layer_norm = layers_of(nn.Dense, 6, 5), layers_of(nn.LayerNorm)
 
 
 def padded(kernel=3, stride=1, padding=1, **options):
     return conv(kernel, stride, "pad", padding, **options)
-
-
-def pool(*arguments, **options):
-    return lambda: nn.MaxPool2d(*arguments, **options)
-
-
-def average(*arguments, **options):
-    return lambda: nn.AvgPool2d(*arguments, **options)
-
-
-def transposed(*arguments, **options):
-    return lambda: nn.Conv2dTranspose(4, 6, *arguments, **options)
-
-
-def norm(**options):
-    return lambda: nn.BatchNorm2d(4, **options)
-
-
-def dense(**options):
-    return lambda: nn.Dense(6, 5, **options)
-
-
-def layer_norm(*arguments, **options):
-    return lambda: nn.LayerNorm(*arguments, **options)
 
 
 def another_stride(cell):
@@ -120,15 +103,15 @@ STEM = {"pad_mode": "pad", "padding": 1}  # with 3x3 windows and stride 2, what 
 CASES = {
     "GELU": Case(lambda: nn.GELU(approximate=False)),
     "GELU by tanh": Case(lambda: nn.GELU()),
-    "GELU by tanh since": Case(lambda: nn.GELU(approximate=False), change=setting("approximate", "tanh")),
+    "GELU by tanh since": Case(lambda: nn.GELU(approximate=False), change=setting(approximate="tanh")),
     "GELU in float16": Case(lambda: nn.GELU(approximate=False), dtype=ms.float16),
     "GELU computed in float16": Case(lambda: nn.GELU(approximate=False), change=computed_in_float16),
     "GELU of a number": Case(lambda: nn.GELU(approximate=False), ()),
-    "GELU of nothing known": Case(lambda: nn.GELU(), change=setting("approximate", "erf"), refused=True),
+    "GELU of nothing known": Case(lambda: nn.GELU(), change=setting(approximate="erf"), refused=True),
     "LayerNorm": Case(layer_norm([6])),
     "LayerNorm, large epsilon": Case(layer_norm([6], epsilon=0.5)),
-    "LayerNorm, epsilon set since": Case(layer_norm([6], epsilon=1e-5), change=setting("epsilon", 0.5)),
-    "LayerNorm, its operator's epsilon": Case(layer_norm([6]), change=setting("layer_norm.epsilon", 0.5)),
+    "LayerNorm, epsilon set since": Case(layer_norm([6], epsilon=1e-5), change=setting(epsilon=0.5)),
+    "LayerNorm, its operator's epsilon": Case(layer_norm([6]), change=setting(**{"layer_norm.epsilon": 0.5})),
     "LayerNorm, axis counted from the front": Case(layer_norm([6], 3, 3)),
     "LayerNorm over two axes": Case(layer_norm([7, 6], 2, 2)),
     "LayerNorm over two axes from behind": Case(layer_norm([7, 6], -2, -2), refused=True),
@@ -146,11 +129,9 @@ CASES = {
     "Dense of rows": Case(dense(), (3, 6)),
     "Dense with ReLU": Case(dense(activation="relu")),
     "Dense with softmax over rows": Case(dense(activation=nn.Softmax(0))),
-    "Dense with ReLU since": Case(
-        dense(), change=lambda cell: (setting("activation", nn.ReLU())(cell), setting("activation_flag", True)(cell))
-    ),
+    "Dense with ReLU since": Case(dense(), change=setting(activation=nn.ReLU(), activation_flag=True)),
     "Dense without bias": Case(dense(has_bias=False)),
-    "Dense without bias since": Case(dense(), change=setting("has_bias", False)),
+    "Dense without bias since": Case(dense(), change=setting(has_bias=False)),
     "Dense in float16": Case(dense(), dtype=ms.float16, change=in_float16),
     "Dense computed in float16": Case(dense(), change=computed_in_float16),
     "Dense, weights in float16": Case(dense(dtype=ms.float16), refused=True),
@@ -176,17 +157,15 @@ CASES = {
     "Conv2d, even": Case(padded(2)),
     "Conv2d, 1x1 with a border": Case(padded(1)),
     "Conv2d, 1x1, stride 2": Case(padded(1, 2, 0)),
-    "Conv2d, stride set since": Case(padded(), change=setting("stride", (2, 2))),
-    "Conv2d, padding set since": Case(padded(), change=setting("padding", 0)),
-    "Conv2d, padding mode set since": Case(padded(), change=setting("pad_mode", "valid")),
-    "Conv2d, kernel size set since": Case(padded(), change=setting("kernel_size", (5, 5))),
-    "Conv2d, dilation and group set since": Case(
-        padded(), change=lambda cell: (setting("dilation", (2, 2))(cell), setting("group", 2)(cell))
-    ),
+    "Conv2d, stride set since": Case(padded(), change=setting(stride=(2, 2))),
+    "Conv2d, padding set since": Case(padded(), change=setting(padding=0)),
+    "Conv2d, padding mode set since": Case(padded(), change=setting(pad_mode="valid")),
+    "Conv2d, kernel size set since": Case(padded(), change=setting(kernel_size=(5, 5))),
+    "Conv2d, dilation and group set since": Case(padded(), change=setting(dilation=(2, 2), group=2)),
     "Conv2d, its operator's stride": Case(padded(), change=another_stride),
     "Conv2d, another operator": Case(padded(), change=another_operator),
     "Conv2d by another cell": Case(padded(), change=doubled("conv2d")),
-    "Conv2d without bias since": Case(padded(), change=setting("has_bias", False)),
+    "Conv2d without bias since": Case(padded(), change=setting(has_bias=False)),
     "Conv2d, frozen": Case(padded(), change=frozen("weight")),
     "Conv2d of another number of channels": Case(padded(), (2, 3, 7, 6), refused=True),
     "Conv2d of rows": Case(padded(), (4, 7, 6), refused=True),
@@ -195,21 +174,14 @@ CASES = {
     "Conv2d in half precision alone": Case(padded(), dtype=ms.float16, refused=True),
     "BatchNorm2d": Case(norm()),
     "BatchNorm2d, epsilon and momentum": Case(norm(eps=0.3, momentum=0.4)),
-    "BatchNorm2d, epsilon and momentum set since": Case(
-        norm(), change=lambda cell: (setting("eps", 0.3)(cell), setting("momentum", 0.4)(cell))
-    ),
+    "BatchNorm2d, epsilon and momentum set since": Case(norm(), change=setting(eps=0.3, momentum=0.4)),
     "BatchNorm2d, its operators' epsilon and momentum": Case(
-        norm(),
-        change=lambda cell: (
-            setting("bn_train.epsilon", 0.3)(cell),
-            setting("bn_infer.epsilon", 0.2)(cell),
-            setting("bn_train.momentum", 0.4)(cell),
-        ),
+        norm(), change=setting(**{"bn_train.epsilon": 0.3, "bn_infer.epsilon": 0.2, "bn_train.momentum": 0.4})
     ),
     "BatchNorm2d, momentum 0": Case(norm(momentum=0.0)),
     "BatchNorm2d, momentum 1": Case(norm(momentum=1.0)),
     "BatchNorm2d by the batch": Case(norm(use_batch_statistics=True)),
-    "BatchNorm2d by the batch since": Case(norm(), change=setting("use_batch_statistics", True)),
+    "BatchNorm2d by the batch since": Case(norm(), change=setting(use_batch_statistics=True)),
     "BatchNorm2d by what it has": Case(norm(use_batch_statistics=False)),
     "BatchNorm2d, frozen": Case(norm(affine=False)),
     "BatchNorm2d, frozen since": Case(norm(), change=frozen("gamma", "beta")),
@@ -231,15 +203,13 @@ CASES = {
     "MaxPool2d, last windows cut": Case(pool(3, 2, ceil_mode=True, **STEM), (2, 4, 8, 6)),
     "MaxPool2d, dilated": Case(pool(3, 2, dilation=2, **STEM)),
     "MaxPool2d, with places": Case(pool(3, 2, return_indices=True, **STEM)),
-    "MaxPool2d, with places since": Case(pool(3, 2, **STEM), change=setting("return_indices", True)),
+    "MaxPool2d, with places since": Case(pool(3, 2, **STEM), change=setting(return_indices=True)),
     "MaxPool2d, one border": Case(pool(3, 2, pad_mode="pad", padding=(1, 0))),
     "MaxPool2d, oblong": Case(pool((3, 2), (2, 1), **STEM)),
     "MaxPool2d, not padded": Case(pool(3, 2)),
     "MaxPool2d as MindSpore pads": Case(pool(3, 2, pad_mode="same")),
-    "MaxPool2d, stride set since": Case(pool(3, 2, **STEM), change=setting("stride", 1)),
-    "MaxPool2d, made like the kernel's since": Case(
-        pool(3, 1, **STEM), change=lambda cell: (setting("stride", 2)(cell), setting("padding", (0, 1, 1))(cell))
-    ),
+    "MaxPool2d, stride set since": Case(pool(3, 2, **STEM), change=setting(stride=1)),
+    "MaxPool2d, made like the kernel's since": Case(pool(3, 1, **STEM), change=setting(stride=2, padding=(0, 1, 1))),
     "MaxPool2d computed in float16": Case(pool(3, 2, **STEM), change=computed_in_float16),
     "MaxPool2d of a picture": Case(pool(3, 2, **STEM), (4, 7, 6)),
     "MaxPool2d in float16": Case(pool(3, 2, **STEM), dtype=ms.float16),
@@ -253,7 +223,7 @@ CASES = {
     "AvgPool2d, padding not counted": Case(average(3, 2, "pad", 1, count_include_pad=False)),
     "AvgPool2d, another divisor": Case(average(3, 2, divisor_override=5)),
     "AvgPool2d, last windows cut": Case(average(2, 2, ceil_mode=True), (2, 4, 6, 8)),
-    "AvgPool2d, stride set since": Case(average(2, 2), change=setting("stride", 1)),
+    "AvgPool2d, stride set since": Case(average(2, 2), change=setting(stride=1)),
     "AvgPool2d of a picture": Case(average(2, 2), (4, 7, 6)),
     "Conv2dTranspose": Case(transposed(2, 2, "valid")),
     "Conv2dTranspose with bias": Case(transposed(2, 2, "valid", has_bias=True)),

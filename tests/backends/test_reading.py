@@ -91,7 +91,6 @@ def test_a_block_stands_for_all_that_is_in_it(block):
         code.functions
     )
     assert code.parts["mlp.act"] == {"mindspore.nn.layer.activation.GELU"}
-    assert ("models.vit.Attention", "head_dim") in code.settings
 
 
 def rows_of(block):

@@ -11,6 +11,7 @@ from mindspore import Tensor, mint, nn, ops
 from ms_vireid import replaceable as declared
 from ms_vireid.backends import proven
 from ms_vireid.backends.backend import Backend
+from ms_vireid.backends.eager import Eager
 from ms_vireid.backends.graph import TABLES
 from ms_vireid.backends.numba import Numba
 from ms_vireid.backends.reading import code_of_method, qualified
@@ -100,26 +101,19 @@ def test_no_twin_of_a_replaced_function_of_mindspores_is_called():
     assert {(path.name, *name) for path in SOURCES for name in called(path) if name in twins} == set()
 
 
-def test_a_backend_prepares_any_number_of_models_each_with_its_own_rows(monkeypatch):
-    class ByWidth(Backend):
-        """Computes wide models as they say."""
-
+def test_a_model_is_prepared_any_number_of_times(monkeypatch):
+    class Twice(Backend):
         tables = {"CPU": {Layer.construct: Replacement(twice)}}  # noqa: RUF012
 
-        def table_for(self, model):
-            return {} if getattr(model, "wide", False) else super().table_for(model)
-
     replaceable("numba")(Layer.construct)
-    backend, x, wide, narrow = ByWidth(), Tensor([1.0]), Layer(), Layer()
-    row = {qualified(Layer.construct): proven.recorded([code_of_method(narrow, "construct")])}
-    monkeypatch.setattr(proven, "record", lambda: {"bywidth": {"CPU": row}})
-    wide.wide = True
-    computations = [backend.accelerate(model) for model in (wide, narrow)]
-    assert (float(wide(x)), float(narrow(x))) == (1, 2)
-    assert backend.accelerate(wide) is computations[0]
-    narrow.wide = True
-    ByWidth().accelerate(narrow)  # as it is written
-    assert float(narrow(x)) == 1
+    backend, x, models = Twice(), Tensor([1.0]), [Layer(), Layer()]
+    row = {qualified(Layer.construct): proven.recorded([code_of_method(models[0], "construct")])}
+    monkeypatch.setattr(proven, "record", lambda: {"twice": {"CPU": row}})
+    computations = [backend.accelerate(model) for model in models]
+    assert computations[0] is not computations[1]
+    assert backend.accelerate(models[0]) is computations[0]
+    Eager().accelerate(models[1])
+    assert [float(model(x)) for model in models] == [2, 1]
 
 
 def test_all_that_is_declared_is_listed():

@@ -42,9 +42,20 @@ class Kernels:
         function = getattr(self.library, f"operator_{slot:03}")
         return function(len(arrays), addresses, ranks, of_shapes, types, None, None)
 
-    def __call__(self, name, *arrays, **numbers):
-        """The last arrays are the outputs, which are filled with what is no number before."""
+    def run(self, name, *arrays, **numbers):
+        """The last arrays are the outputs."""
         assert self.status(name, *arrays, **numbers) == 0
+
+    def __call__(self, name, *inputs, **numbers):
+        """Returns the outputs, or the only one, of the shapes and types that MindSpore is told; they are filled with
+        what is no number before."""
+        declared = declarations.operators()[name]
+        shapes = declared.result_shapes([each.shape for each in inputs], numbers)
+        types = declared.result_types([each.dtype.name for each in inputs], numbers, ABSENT.dtype.name)
+        types = [{"float": "float32", "int": "int32"}.get(type_, type_) for type_ in types]
+        outputs = [empty(*shape, dtype=dtype) for shape, dtype in zip(shapes, types, strict=True)]
+        self.run(name, *inputs, *outputs, **numbers)
+        return outputs if len(outputs) > 1 else outputs[0]
 
 
 class KernelsOnGpu(Kernels):
@@ -96,7 +107,7 @@ def random(*shape, dtype="float32", seed=0):
 
 
 def empty(*shape, dtype="float32"):
-    return aligned(np.full(shape, np.nan, dtype))
+    return aligned(np.full(shape, np.nan if dtype.startswith("float") else 99, dtype))
 
 
 def assert_close(found, expected):

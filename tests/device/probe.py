@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
@@ -139,18 +138,11 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
     from ms_vireid.optimizers.sgd import SGD
 
     rng = np.random.default_rng(0)
-    weights = [
-        Parameter(Tensor(rng.normal(size=shape).astype(np.float32)), name=f"{shape}") for shape in [(3, 4), (130,)]
-    ]
-    groups = [ParameterGroup("full", 1.0, tuple(weights))]
-    optimizers = {"AdamW": (AdamW, (0.9, 0.999), 1e-8, 0.1), "SGD": (SGD, 0.9, True, 0.1)}
-    kind, *options = optimizers[name]
-    optimizer = kind(groups, *options)
-    computation, scaler = (
-        backend_named("cuda", "float16").accelerate(nn.Cell(), None, optimizer),
-        loss_scaler("float16"),
-    )
-    layout = computation.layout(optimizer)
+    weights = [Tensor(rng.normal(size=shape).astype(np.float32)) for shape in [(3, 4), (130,)]]
+    groups = [ParameterGroup("full", 1.0, tuple(Parameter(each, name=f"{each.shape}") for each in weights))]
+    optimizer = AdamW(groups, (0.9, 0.999), 1e-8, 0.1) if name == "AdamW" else SGD(groups, 0.9, True, 0.1)
+    computation = backend_named("cuda", "float16").accelerate(nn.Cell(), None, optimizer)
+    scaler, layout = loss_scaler("float16"), computation.layout(optimizer)
 
     def update(first, second, scalars):
         gradients, finite = half.unscaled(scaler, layout.joined((first, second)))
@@ -172,124 +164,11 @@ def changed_by_updates(name: str, scales: list[float]) -> list[list]:
     return changes
 
 
-def kernels_differ_by(build: Callable, *shapes: tuple[int, ...], evaluated: tuple[str, ...] = ()) -> float:
-    """The largest difference of a network's output and gradients, in training, by the backend `cuda` from those that it
-    has as it says, relative to the largest number of each, or to 1.
+def kernels_differ_by(network: str, evaluated: list[str]) -> float:
+    """`networks.difference`."""
+    from tests.device import networks
 
-    evaluated: names of parts in evaluation mode.
-    """
-    import mindspore as ms
-    from mindspore import Tensor
-
-    from ms_vireid.backends.choosing import backend_named
-
-    rng = np.random.default_rng(0)
-    networks = [build().set_train() for _ in range(2)]
-    for first, second in zip(*(network.get_parameters() for network in networks), strict=True):
-        value = (0.5 * rng.normal(size=first.shape)).astype(np.float32)
-        value = np.abs(value) + 0.5 if first.name.endswith("moving_variance") else value
-        first.set_data(Tensor(value)), second.set_data(Tensor(value.copy()))
-    inputs = [Tensor(rng.normal(size=shape).astype(np.float32)) for shape in shapes]
-    for network in networks:
-        for name, cell in network.cells_and_names():
-            if name in evaluated:
-                cell.set_train(False)
-
-    def results(network, compiled):
-        def weighted(*inputs):
-            y = network(*inputs)
-            return (y * Tensor(np.cos(np.arange(y.size)).reshape(y.shape).astype(np.float32))).sum(), y
-
-        places = tuple(range(len(inputs)))
-        compute = ms.value_and_grad(weighted, places, network.trainable_params(), has_aux=True)
-        prepared = backend_named("cuda").accelerate(network) if compiled else None
-        (_, y), (of_inputs, of_weights) = (prepared.compile(compute) if compiled else compute)(*inputs)
-        buffers = [parameter for parameter in network.get_parameters() if not parameter.requires_grad]
-        of_inputs = of_inputs if isinstance(of_inputs, tuple) else (of_inputs,)
-        return [tensor.asnumpy() for tensor in (y, *of_inputs, *of_weights, *buffers)]
-
-    found = results(networks[0], False), results(networks[1], True)
-    return max(float(np.abs(a - b).max() / max(np.abs(a).max(), 1.0)) for a, b in zip(*found, strict=True))
-
-
-def own_layer(kind: str) -> float:
-    """`kernels_differ_by` of a network with a layer of its own between ResNet and GeM, or AGW's parts."""
-    from mindspore import nn, ops
-
-    from ms_vireid.models import create_model
-    from ms_vireid.models.layers import GeM
-    from ms_vireid.models.resnet import ResNet
-
-    class Stripes(nn.Cell):
-        """Weighs the upper half of the maps twice."""
-
-        def construct(self, x):
-            rows = x.shape[2] // 2
-            return ops.cat((2 * x[:, :, :rows], x[:, :, rows:]), 2)
-
-    class Centred(nn.Cell):
-        def construct(self, x):
-            return ops.relu(x - x.mean(axis=1, keep_dims=True))
-
-    class OwnWay(nn.Cell):
-        """AGW from pictures to pooled features, with a layer on the way."""
-
-        def __init__(self):
-            super().__init__()
-            small = {"width": 2, "layers": (1, 1, 1, 1), "non_local": (0, 1, 1, 0), "pretrained": "none"}
-            self.agw = create_model("agw_resnet50", 5, (48, 32), **small)
-            self.layer = Stripes()
-
-        def construct(self, x):
-            x = self.layer(self.agw.visible_stem(x))
-            return self.agw.pool(self.layer(self.agw.shared_blocks(x)))
-
-    def layer() -> nn.Cell:
-        if kind == "convolution":
-            return nn.SequentialCell(nn.Conv2d(64, 64, 3), nn.BatchNorm2d(64), nn.ReLU())
-        return {"stripes": Stripes, "centred": Centred}[kind]()
-
-    def build() -> nn.Cell:
-        if kind == "AGW":
-            return OwnWay()
-        return nn.SequentialCell(ResNet((1, 1, 1, 1), 2), layer(), GeM(3.0, 1e-6))
-
-    return kernels_differ_by(build, (2, 3, 48, 32))
-
-
-def evaluated_parts(network: str, parts: list[str]) -> float:
-    """`kernels_differ_by` of a network with some parts in evaluation mode."""
-    import mindspore as ms
-    from mindspore import Tensor, nn
-
-    from ms_vireid.models.agw import NonLocal
-    from ms_vireid.models.auxiliary_generator import CrossModalityLearner, IntraModalityLearner
-    from ms_vireid.models.noise import draw_noise
-    from ms_vireid.models.resnet import Bottleneck, ResNet
-    from ms_vireid.models.vit import Block
-
-    class Noisy(nn.Cell):
-        """A ViT's block that is given noise, whatever mode it is in."""
-
-        def __init__(self):
-            super().__init__()
-            self.block = Block(16, 2, 4, 0.3, 0.4, 1)
-            noise = draw_noise(Tensor(3, ms.int32), (3, 5, 16), (0.0, 0.0, 0.4, 0.4), 0.3)
-            self.positions, self.factors = (Tensor(part.asnumpy()) for part in noise)
-
-        def construct(self, x):
-            return self.block(x, (self.positions, self.factors))
-
-    build, *shapes = {
-        "Bottleneck": (lambda: Bottleneck(8, 4, 2), (3, 8, 6, 5)),
-        "ResNet": (lambda: ResNet((1, 1, 1, 1), 2), (2, 3, 32, 16)),
-        "NonLocal, width 1": (lambda: NonLocal(6, 1), (3, 6, 4, 5)),
-        "NonLocal, width 2": (lambda: NonLocal(6, 2), (3, 6, 4, 5)),
-        "IntraModalityLearner": (lambda: IntraModalityLearner(4), (3, 4, 6, 5)),
-        "CrossModalityLearner": (lambda: CrossModalityLearner(4, (2, 3)), (3, 4, 6, 12), (3, 4, 6, 12)),
-        "Block": (Noisy, (3, 5, 16)),
-    }[network]
-    return kernels_differ_by(build, *shapes, evaluated=tuple(parts))
+    return networks.difference(network, evaluated)
 
 
 def joins_differ() -> dict[str, list[str]]:
@@ -302,7 +181,6 @@ def joins_differ() -> dict[str, list[str]]:
     from tests.device import joins
 
     x, y = (Tensor(np.random.default_rng(0).normal(size=(rows, 3)).astype(np.float32)) for rows in (2, 4))
-    functions = [f for f in vars(joins).values() if getattr(f, "__module__", "") == joins.__name__]
     computation = backend_named("cuda").accelerate(nn.Cell())
 
     def result(function, compute):
@@ -319,53 +197,12 @@ def joins_differ() -> dict[str, list[str]]:
             return []
 
     found = {"computed": [], "refused": [], "differ": []}
-    for function in functions:
+    for call, function in joins.functions(Path.cwd()).items():
         expected, actual = result(function, ms.jit), result(function, computation.compile)
-        found["computed" if expected else "refused"].append(function.__name__)
+        found["computed" if expected else "refused"].append(call)
         if len(expected) != len(actual) or not all(map(np.array_equal, expected, actual)):
-            found["differ"].append(function.__name__)
+            found["differ"].append(call)
     return found
-
-
-def vit_by_kernels(embed_dim: int, side: int, depth: int) -> tuple[float, list[str]]:
-    """`kernels_differ_by` of a ViT with patches of 4, and the kernels that it has launched."""
-    from mindspore import nn
-
-    from ms_vireid.models.vit import VisionTransformer
-
-    before = functions()
-    options = {"patch_size": 4, "stride": 4, "embed_dim": embed_dim, "depth": depth, "num_heads": 2, "mlp_ratio": 1}
-
-    def build():
-        return nn.SequentialCell(VisionTransformer((side, side), **options))
-
-    difference = kernels_differ_by(build, (1, 3, side, side))
-    return difference, sorted(name for name in functions() - before if name.startswith("own "))
-
-
-def replaced_statistics(network: str) -> float:
-    """`kernels_differ_by` of a network with BatchNorms whose `bn_train` is another operator."""
-    from mindspore import nn
-
-    from ms_vireid.engine.distributed import batch_norms
-    from ms_vireid.models.agw import NonLocal
-    from ms_vireid.models.resnet import Bottleneck
-
-    class Doubled(nn.Cell):
-        def __init__(self, operator):
-            super().__init__()
-            self.operator = operator
-
-        def construct(self, *inputs):
-            return (2 * self.operator(*inputs)[0],)
-
-    def build():
-        built = {"Bottleneck": lambda: Bottleneck(4, 2, 1), "NonLocal": lambda: NonLocal(4, 1)}[network]()
-        for cell in batch_norms(built):
-            cell.bn_train = Doubled(cell.bn_train)
-        return built
-
-    return kernels_differ_by(build, (3, 4, 6, 5))
 
 
 def called_by(method: str) -> list[str]:

@@ -35,10 +35,10 @@ def test_joined_and_split_again(kernels, case, dtype):
     pieces = numbered(shapes, dtype)
     expected = np.concatenate(pieces, axis)
     joined = empty(*expected.shape, dtype=dtype)
-    kernels("join", *pieces, joined, axis=axis)
+    kernels.run("join", *pieces, joined, axis=axis)
     np.testing.assert_array_equal(joined, expected)
     again = [empty(*shape, dtype=dtype) for shape in shapes]
-    kernels("split", joined, *again, axis=axis)
+    kernels.run("split", joined, *again, axis=axis)
     for found, piece in zip(again, pieces, strict=True):
         np.testing.assert_array_equal(found, piece)
 
@@ -49,7 +49,7 @@ def test_aligned_with_zeros_between(kernels, dtype, joined_type):
     pieces = numbered(shapes, dtype)
     rows = [np.pad(piece.reshape(-1), (0, -piece.size % ALIGNED)) for piece in pieces]
     joined = empty(sum(map(len, rows)), dtype=joined_type)
-    kernels("join_aligned" if dtype == joined_type else "join_aligned_as_float", *pieces, joined)
+    kernels.run("join_aligned" if dtype == joined_type else "join_aligned_as_float", *pieces, joined)
     np.testing.assert_array_equal(joined, np.concatenate(rows).astype(joined_type))
 
 
@@ -58,7 +58,7 @@ def test_addresses_between_packs(kernels, dtype):
     """Tensors that do not begin at a multiple of 16 bytes, on either side."""
     pieces = [random(41, dtype=dtype)[1:], random(40, dtype=dtype, seed=1)]
     for joined in (empty(80, dtype=dtype), empty(81, dtype=dtype)[1:]):
-        kernels("join", *pieces, joined, axis=0)
+        kernels.run("join", *pieces, joined, axis=0)
         np.testing.assert_array_equal(joined, np.concatenate(pieces))
 
 
@@ -66,7 +66,7 @@ def test_addresses_between_packs(kernels, dtype):
 def test_nothing_beside_a_piece_is_written(kernels, dtype):
     memory, pieces = empty(1 + 3 * 11 + 9, dtype=dtype), numbered([(3, 7), (3, 4)], dtype)
     joined = memory[1:34].reshape(3, 11)
-    kernels("join", *pieces, joined, axis=1)
+    kernels.run("join", *pieces, joined, axis=1)
     np.testing.assert_array_equal(joined, np.concatenate(pieces, 1))
     assert np.isnan(memory[[0, *range(34, 43)]]).all()
 
@@ -77,10 +77,10 @@ def test_offsets_beyond_two_gib(kernels, dtype):
     columns = 2**31 // np.dtype(dtype).itemsize + 24
     whole = np.empty((3, columns), dtype)  # the host has memory for what is written
     pieces = numbered([(3, 16), (3, 5)], dtype)
-    kernels("join", *pieces, whole, axis=1)
+    kernels.run("join", *pieces, whole, axis=1)
     np.testing.assert_array_equal(whole[:, :21], np.concatenate(pieces, 1))
     again = [empty(*piece.shape, dtype=dtype) for piece in pieces]
-    kernels("split", whole, *again, axis=1)
+    kernels.run("split", whole, *again, axis=1)
     for found, piece in zip(again, pieces, strict=True):
         np.testing.assert_array_equal(found, piece)
 
@@ -89,5 +89,5 @@ def test_bits_stay(kernels):
     """Of what is no number, too, and of integers."""
     bits = aligned(np.array([0x7FC12345, 0xFF800001, 0x80000000, 1, 0x7F800000], np.uint32))
     joined = empty(10)
-    kernels("join", bits.view(np.float32), bits.view(np.float32), joined, axis=0)
+    kernels.run("join", bits.view(np.float32), bits.view(np.float32), joined, axis=0)
     np.testing.assert_array_equal(joined.view(np.uint32), np.tile(bits, 2))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.device.cuda_kernels import aligned, assert_close, empty, random
+from tests.device.cuda_kernels import aligned, assert_close, random
 
 SHAPES = pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 9), (64, 64), (9, 211)])
 
@@ -15,14 +15,13 @@ SHAPES = pytest.mark.parametrize(("rows", "columns"), [(1, 1), (7, 9), (64, 64),
 @pytest.mark.parametrize("root", [0, 1], ids=["squared", "root"])
 def test_distances(kernels, root, sets, n, m, columns):
     x, y = random(*sets, n, columns), random(*sets, m, columns, seed=1)
-    found = empty(*sets, n, m)
-    kernels("distances", x, y, found, root=root)
+    found = kernels("distances", x, y, root=root)
     difference = x[..., :, None, :].astype(np.float64) - y[..., None, :, :]
     squared = (difference**2).sum(-1)
     assert_close(found, np.sqrt(squared) if root else squared)
 
-    gradient, grad_x, grad_y = random(*sets, n, m, seed=2), empty(*x.shape), empty(*y.shape)
-    kernels("distances_gradient", gradient, x, y, found, grad_x, grad_y, root=root)
+    gradient = random(*sets, n, m, seed=2)
+    grad_x, grad_y = kernels("distances_gradient", gradient, x, y, found, root=root)
     scale = gradient / np.sqrt(squared) if root else 2 * gradient
     assert_close(grad_x, (scale[..., None] * difference).sum(-2))
     assert_close(grad_y, -(scale[..., None] * difference).sum(-3))
@@ -32,23 +31,17 @@ def test_distances(kernels, root, sets, n, m, columns):
 def test_a_row_is_0_from_itself_and_as_far_there_as_back(kernels, root):
     x = random(9, 40)
     x[5] = x[4]
-    found = empty(9, 9)
-    kernels("distances", x, x, found, root=root)
+    found = kernels("distances", x, x, root=root)
     assert not found.diagonal().any()
     assert found[4, 5] == 0
     np.testing.assert_array_equal(found, found.T)
 
-    grad_x, grad_y = empty(*x.shape), empty(*x.shape)
-    kernels("distances_gradient", random(9, 9, seed=2), x, x, found, grad_x, grad_y, root=root)
-    assert np.isfinite(grad_x).all()
-    assert np.isfinite(grad_y).all()
+    assert np.isfinite(kernels("distances_gradient", random(9, 9, seed=2), x, x, found, root=root)).all()
 
 
 def test_a_distance_below_normal_numbers_is_0_and_what_is_no_number_stays(kernels):
     x, y = aligned(np.float32([[1e-19], [2e-19], [np.nan], [np.inf]])), aligned(np.zeros((1, 1), np.float32))
-    found = empty(4, 1)
-    kernels("distances", x, y, found, root=1)
-    np.testing.assert_array_equal(found[:, 0], np.float32([0, 2e-19, np.nan, np.inf]))
+    np.testing.assert_array_equal(kernels("distances", x, y, root=1)[:, 0], np.float32([0, 2e-19, np.nan, np.inf]))
 
 
 def masked(rows, columns):
@@ -63,9 +56,8 @@ def masked(rows, columns):
 def test_masked_mean(kernels, nearer, rows, columns):
     values, mask = masked(rows, columns)
     values[rows // 2] = 1.5  # none is below the mean
-    found, gradient, grad_values = empty(rows), random(rows, seed=2), empty(rows, columns)
-    kernels("masked_mean", values, mask, found, nearer=nearer)
-    kernels("masked_mean_gradient", gradient, values, mask, grad_values, nearer=nearer)
+    found, gradient = kernels("masked_mean", values, mask, nearer=nearer), random(rows, seed=2)
+    grad_values = kernels("masked_mean_gradient", gradient, values, mask, nearer=nearer)
     for row in range(rows):
         chosen = mask[row]
         if nearer and (below := chosen & (values[row] < (values[row] * chosen).sum() / max(chosen.sum(), 1))).any():
@@ -78,9 +70,8 @@ def test_masked_mean(kernels, nearer, rows, columns):
 @SHAPES
 def test_hinge(kernels, rows, columns):
     values, positive = masked(rows, columns)
-    found, gradient, grad_values = empty(rows), random(rows, seed=2), empty(rows, columns)
-    kernels("hinge", values, positive, found, margin=0.25)
-    kernels("hinge_gradient", gradient, values, positive, grad_values, margin=0.25)
+    found, gradient = kernels("hinge", values, positive, margin=0.25), random(rows, seed=2)
+    grad_values = kernels("hinge_gradient", gradient, values, positive, margin=0.25)
     some = False
     for row, of, chosen in zip(range(rows), values, positive, strict=True):
         furthest = of[chosen].max() if chosen.any() else 0
@@ -98,9 +89,7 @@ def test_a_hinge_of_what_is_no_number_is_none(kernels):
     values, positive = random(3, 40), aligned(np.zeros((3, 40), bool))
     positive[:, :20] = True
     values[0, 7] = values[1, 33] = np.nan
-    found = empty(3)
-    kernels("hinge", values, positive, found, margin=0.5)
-    np.testing.assert_array_equal(np.isnan(found), [True, True, False])
+    np.testing.assert_array_equal(np.isnan(kernels("hinge", values, positive, margin=0.5)), [True, True, False])
 
 
 def slopes(function, values, step=1e-6):
@@ -124,19 +113,16 @@ def test_weighted_pair(kernels, rows, columns):
         weights = np.exp(of * positive - top) * positive, np.exp(-of) * ~positive
         return np.array([(of * weight).sum(1) / (weight.sum(1) + 0.1) for weight in weights])
 
-    found, grad_values = (empty(rows), empty(rows)), empty(rows, columns)
-    kernels("weighted_pair", values, positive, *found, eps=0.1)
-    kernels("weighted_pair_gradient", *map(aligned, gradient), values, positive, grad_values, eps=0.1)
-    precise = values.astype(np.float64)
+    found, precise = kernels("weighted_pair", values, positive, eps=0.1), values.astype(np.float64)
+    grad_values = kernels("weighted_pair_gradient", *map(aligned, gradient), values, positive, eps=0.1)
     np.testing.assert_allclose(found, means(precise), rtol=1e-5)
     np.testing.assert_allclose(grad_values, slopes(lambda of: means(of) * gradient, precise), rtol=1e-4, atol=1e-6)
 
 
 def test_equal_furthest_positives_share_the_gradient_of_the_furthest(kernels):
     values, positive = aligned(np.full((1, 4), 2, np.float32)), aligned(np.ones((1, 4), bool))
-    one, zero, grad_values = aligned(np.ones(1, np.float32)), aligned(np.zeros(1, np.float32)), empty(1, 4)
-    kernels("weighted_pair_gradient", one, zero, values, positive, grad_values, eps=0.5)
-    mean = 8 / 4.5
+    one, zero, mean = aligned(np.ones(1, np.float32)), aligned(np.zeros(1, np.float32)), 8 / 4.5
+    grad_values = kernels("weighted_pair_gradient", one, zero, values, positive, eps=0.5)
     np.testing.assert_allclose(grad_values, np.full((1, 4), (3 - mean - mean * 0.5 / 4) / 4.5), rtol=1e-6)
 
 
@@ -150,28 +136,25 @@ def test_mean_discrepancies(kernels, sets, n, first):
     def discrepancies(of):
         return (np.outer(sides, sides) * sum(np.exp(-of / (bandwidth * 2**k)) for k in range(5))).sum((-2, -1))
 
-    given, found = aligned(squared.astype(np.float32)), empty(*sets)
-    numbers = {"first": first, "kernels": 5, "floor": 1e-9}
-    kernels("mean_discrepancies", given, found, **numbers)
+    given, numbers = aligned(squared.astype(np.float32)), {"first": first, "kernels": 5, "floor": 1e-9}
+    found = kernels("mean_discrepancies", given, **numbers)
     np.testing.assert_allclose(found, discrepancies(squared), rtol=1e-5, atol=1e-6)
 
-    gradient, grad_squared = np.asarray(random(*sets, seed=2), np.float32), empty(*sets, n, n)
-    kernels("mean_discrepancies_gradient", gradient, given, grad_squared, **numbers)
+    gradient = np.asarray(random(*sets, seed=2), np.float32)
+    grad_squared = kernels("mean_discrepancies_gradient", gradient, given, **numbers)
     weighted = slopes(lambda of: discrepancies(of) * gradient, squared)
     np.testing.assert_allclose(grad_squared, weighted, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.5, 2.0, 0.0), tuple(np.linspace(-1, 1, 16))], ids=len)
 def test_weighted_sum(kernels, weights):
-    values, gradient, total = random(len(weights)), random(1, seed=1), empty(1)
-    terms, gradients = ([aligned(of[i : i + 1]) for i in range(len(weights))] for of in (values, empty(len(weights))))
-    kernels("weighted_sum", *terms, total, weights=weights)
-    assert_close(total, [np.dot(values.astype(np.float64), weights)])
-    kernels("weighted_sum_gradient", gradient, *gradients, weights=weights)
-    assert_close(np.concatenate(gradients), gradient * np.array(weights))
+    terms, gradient = [random(1, seed=i) for i in range(len(weights))], random(1, seed=99)
+    total = kernels("weighted_sum", *terms, weights=weights)
+    assert_close(total, [np.dot(np.concatenate(terms).astype(np.float64), weights)])
+    gradients = kernels("weighted_sum_gradient", gradient, weights=weights)
+    assert_close(np.ravel(gradients), gradient * np.array(weights))
 
 
 def test_losses_of_no_number_have_none(kernels):
-    terms, total = [aligned(np.float32([value])) for value in (1, np.nan)], empty(1)
-    kernels("weighted_sum", *terms, total, weights=(1.0, 1.0))
-    assert np.isnan(total).all()
+    terms = [aligned(np.float32([value])) for value in (1, np.nan)]
+    assert np.isnan(kernels("weighted_sum", *terms, weights=(1.0, 1.0))).all()

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.device.cuda_kernels import aligned, assert_close, each_type, empty, random
-from tests.device.test_cuda_feature_maps import map_parts
+from tests.device.cuda_kernels import aligned, assert_close, each_type, random
 
 
 @each_type
@@ -16,21 +15,17 @@ def test_three_maps_of_one_channel(kernels, samples, height, width, channels, dt
     x = random(samples, height, width, channels, dtype=dtype)
     weights = [random(1, channels, 1, 1, dtype=dtype, seed=seed) for seed in (1, 2, 3)]
     biases = [random(1, dtype=dtype, seed=seed) for seed in (4, 5, 6)]
-    maps = [empty(samples, 1, height * width, dtype=dtype) for _ in range(3)]
-    kernels("to_one_channel", x, *weights, *biases, *maps)
+    maps = kernels("to_one_channel", x, *weights, *biases)
     slow = x.astype(np.float64)
     for found, weight, bias in zip(maps, weights, biases, strict=True):
         assert_close(found, (slow @ weight.astype(np.float64).reshape(-1) + bias).reshape(found.shape))
 
     gradients = [random(*maps[0].shape, dtype=dtype, seed=seed) for seed in (7, 8, 9)]
-    grad_x, parts = empty(*x.shape, dtype=dtype), empty(map_parts(x.shape), 3, channels + 1)
-    grad_weights = [empty(1, channels, 1, 1, dtype=dtype) for _ in range(3)]
-    grad_biases = [empty(1, dtype=dtype) for _ in range(3)]
-    kernels("to_one_channel_gradient", x, *gradients, *weights, grad_x, parts, *grad_weights, *grad_biases)
+    grad_x, _, *of_weights = kernels("to_one_channel_gradient", x, *gradients, *weights)
     of_maps = [gradient.astype(np.float64).reshape(samples, height, width, 1) for gradient in gradients]
     pairs = zip(of_maps, weights, strict=True)
     assert_close(grad_x, sum(gradient * weight.astype(np.float64).reshape(-1) for gradient, weight in pairs))
-    for of_y, grad_weight, grad_bias in zip(of_maps, grad_weights, grad_biases, strict=True):
+    for of_y, grad_weight, grad_bias in zip(of_maps, of_weights[:3], of_weights[3:], strict=True):
         assert_close(grad_weight, (of_y * slow).sum((0, 1, 2))[None, :, None, None])
         assert_close(grad_bias, of_y.sum()[None])
 
@@ -39,15 +34,13 @@ def test_three_maps_of_one_channel(kernels, samples, height, width, channels, dt
 @pytest.mark.parametrize(("samples", "positions"), [(1, 1), (2, 31), (3, 257), (5, 1296)])
 def test_what_comes_of_the_maps(kernels, samples, positions, dtype):
     g, theta, phi, gradient = (random(samples, 1, positions, dtype=dtype, seed=seed) for seed in range(4))
-    y, context = empty(samples, 1, positions, dtype=dtype), empty(samples)
-    kernels("attended", g, theta, phi, y, context)
+    y, context = kernels("attended", g, theta, phi)
     slow_g, slow_theta, slow_phi, slow_gradient = (x.astype(np.float64) for x in (g, theta, phi, gradient))
     expected = (slow_g * slow_phi).sum(2, keepdims=True) / positions
     assert_close(context, expected[:, 0, 0])
     assert_close(y, expected * slow_theta)
 
-    gradients = [empty(samples, 1, positions, dtype=dtype) for _ in range(3)]
-    kernels("attended_gradient", gradient, g, theta, phi, context, *gradients)
+    gradients = kernels("attended_gradient", gradient, g, theta, phi, context)
     of_product = (slow_gradient * slow_theta).sum(2, keepdims=True) / positions
     wanted = of_product * slow_phi, expected * slow_gradient, of_product * slow_g
     for found, value in zip(gradients, wanted, strict=True):
@@ -67,14 +60,12 @@ def test_a_line_widened_to_all_channels(kernels, samples, height, width, channel
     w, b, line = (each.astype(np.float64).reshape(-1) for each in (weight, bias, y))
     slow_x = x.astype(np.float64).reshape(places, channels)
 
-    z = empty(*shape, dtype=dtype)
-    kernels("widened_evaluation", x, y, weight, bias, gamma, beta, mean, variance, z, eps=eps)
+    z = kernels("widened_evaluation", x, y, weight, bias, gamma, beta, mean, variance, eps=eps)
     argument = line[:, None] * w + b
     old = mean.astype(np.float64), variance.astype(np.float64)
     assert_close(z, ((argument - old[0]) / np.sqrt(old[1] + eps) * gamma + beta + slow_x).reshape(shape))
 
-    moments = empty(2)
-    kernels("widened", x, y, weight, bias, gamma, beta, mean, variance, z, moments, eps=eps, momentum=0.1)
+    z, moments = kernels("widened", x, y, weight, bias, gamma, beta, mean, variance, eps=eps, momentum=0.1)
     new = argument.mean(0), argument.var(0)
     inverse = 1 / np.sqrt(new[1] + eps)
     normalised = (argument - new[0]) * inverse
@@ -86,11 +77,8 @@ def test_a_line_widened_to_all_channels(kernels, samples, height, width, channel
     gradients = [random(*shape, dtype=dtype, seed=seed) for seed in (8, 9)]
     both = (gradients[0].astype(np.float32) + gradients[1]).astype(dtype)
     g = both.astype(np.float64).reshape(places, channels)
-    grad_y, grad_x = empty(*y.shape, dtype=dtype), empty(*shape, dtype=dtype)
-    grad_weight, grad_bias = empty(channels, 1, 1, 1, dtype=dtype), empty(channels, dtype=dtype)
-    grad_gamma, grad_beta, parts = empty(channels), empty(channels), empty(map_parts(shape), channels, 2)
-    outputs = grad_y, grad_weight, grad_bias, grad_gamma, grad_beta, grad_x, parts, empty(3, channels)
-    kernels("widened_gradient", *gradients, y, weight, gamma, moments, *outputs, eps=eps)
+    found = kernels("widened_gradient", *gradients, y, weight, gamma, moments, eps=eps)
+    grad_y, grad_weight, grad_bias, grad_gamma, grad_beta, grad_x, *_ = found
     np.testing.assert_array_equal(grad_x, both)
     of_argument = gamma * inverse * (g - g.mean(0) - normalised * (g * normalised).mean(0))
     size = np.abs(of_argument).sum(0).max()

@@ -3,13 +3,11 @@
 import numpy as np
 import pytest
 
-from ms_vireid.backends.cuda.declarations import constants
 from ms_vireid.optimizers.adamw import Scalars as AdamWScalars
 from ms_vireid.optimizers.sgd import Scalars
 from tests.device.cuda_kernels import ABSENT, aligned, assert_close, empty, random
 
 SIZES = [1, 7, 128, 1283, 3072]
-UNUSED = np.zeros(1, np.float32)  # an output that nobody writes
 OF_ADAMW, OF_SGD = ({name: place for place, name in enumerate(of._fields)} for of in (AdamWScalars, Scalars))
 each_size = pytest.mark.parametrize("size", SIZES)
 
@@ -34,8 +32,7 @@ def test_adamw(kernels, size, limits):
     before = [array.astype(np.float64) for array in (weight, mean, square, gradient)]
     lr, decay, eps, beta1, beta2 = 0.01, 0.3, 0.1, 0.875, 0.96875  # in float32 exactly, and so 1 - beta
     of_step = AdamWScalars(lr=lr, decay=decay, eps=eps, beta1=beta1, beta2=beta2)
-    tensors = weight, mean, square, gradient, scalars(*of_step), ABSENT, UNUSED
-    kernels("adamw", *tensors, **numbers(OF_ADAMW, limits))
+    kernels("adamw", weight, mean, square, gradient, scalars(*of_step), ABSENT, **numbers(OF_ADAMW, limits))
     w, m, v, g = before
     m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g * g
     w = w - lr * (m / (np.sqrt(v) + eps) + decay * w)
@@ -50,7 +47,7 @@ def test_sgd(kernels, size, nesterov):
     weight, buffer, gradient = (random(size, seed=seed) for seed in range(3))
     w, b, g = (array.astype(np.float64) for array in (weight, buffer, gradient))
     of_step = scalars(*Scalars(lr=0.01, decay=0.3, momentum=0.9))
-    kernels("sgd", weight, buffer, gradient, of_step, ABSENT, UNUSED, **numbers(OF_SGD, nesterov=nesterov))
+    kernels("sgd", weight, buffer, gradient, of_step, ABSENT, **numbers(OF_SGD, nesterov=nesterov))
     g = g + 0.3 * w
     b = 0.9 * b + g
     assert_close(buffer, b)
@@ -64,15 +61,15 @@ def test_what_does_not_apply_updates_nothing(kernels, kernel, applies):
     buffers = [random(128, seed=seed) for seed in range(3 if kernel == "adamw" else 2)]
     before = [buffer.copy() for buffer in buffers]
     gradient = aligned(np.full(128, np.inf, np.float32))
-    tensors = *buffers, gradient, scalars(*[0.5] * len(places)), aligned(np.array(applies)), UNUSED
-    kernels(kernel, *tensors, **numbers(places, **others))
+    of_step = scalars(*[0.5] * len(places)), aligned(np.array(applies))
+    kernels(kernel, *buffers, gradient, *of_step, **numbers(places, **others))
     for buffer, values in zip(buffers, before, strict=True):
         assert np.array_equal(buffer, values) != applies
 
 
 def test_a_weight_that_is_no_number_is_not_limited(kernels):
     weight = aligned(np.array([np.nan, -1, 0.5, 2], np.float32))
-    tensors = weight, random(4), aligned(np.zeros(4, np.float32)), scalars(0, 0, 0), ABSENT, UNUSED
+    tensors = weight, random(4), aligned(np.zeros(4, np.float32)), scalars(0, 0, 0), ABSENT
     kernels("sgd", *tensors, **numbers(OF_SGD, (0.0, 1.0), nesterov=False))
     np.testing.assert_array_equal(weight, [np.nan, 0, 0.5, 1])
 
@@ -80,7 +77,7 @@ def test_a_weight_that_is_no_number_is_not_limited(kernels):
 @each_size
 def test_copies_in_half(kernels, size):
     weight, copy = random(size), empty(size, dtype="float16")
-    kernels("halved", copy, weight, UNUSED)
+    kernels("halved", copy, weight)
     np.testing.assert_array_equal(copy, weight.astype(np.float16))
 
 
@@ -93,16 +90,14 @@ def test_gradients_that_overflow_update_nothing(worker, optimizer):
 @pytest.mark.parametrize("size", [*SIZES, 300_001, 2_200_000])
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, np.finfo(np.float32).max])
 def test_gradients_are_finite_or_not(kernels, size, value):
-    finite = aligned(np.empty(min(constants()["BLOCKS"], -(-size // 256)), bool))
-    gradient, scale, out = random(size), aligned(np.array(1024, np.float32)), empty(size)
+    gradient, scale = random(size), aligned(np.array(1024, np.float32))
     for place in {0, size // 2, size - 1}:
         gradient[place], before = value, gradient[place]
-        kernels("unscaled", gradient, scale, out, finite)
+        out, finite = kernels("unscaled", gradient, scale)
         assert finite.all() == np.isfinite(value)
         np.testing.assert_array_equal(out, gradient / np.float32(1024))
         gradient[place] = before
-    kernels("unscaled", gradient, scale, out, finite)
-    assert finite.all()
+    assert kernels("unscaled", gradient, scale)[1].all()
 
 
 # scale, steps before, whether this one is finite; scale and steps after, the window being 3
@@ -123,6 +118,5 @@ def test_a_scale_follows_its_steps(kernels, scale, steps, applies, later, counte
         if place is not None:
             parts[place >= 5][place - 5 * (place >= 5)] = False
         held, counter = aligned(np.array(scale, np.float32)), aligned(np.array(steps, np.int32))
-        found = aligned(np.array(not applies))
-        kernels("adjust_scale", held, counter, *map(aligned, parts), found, factor=2, window=3, counts=(5, 300))
+        found = kernels("adjust_scale", held, counter, *map(aligned, parts), factor=2, window=3, counts=(5, 300))
         assert (bool(found), float(held), int(counter)) == (applies, later, counted)

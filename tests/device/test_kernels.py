@@ -1,4 +1,5 @@
-"""MindSpore's own CUDA kernels on the stand-in GPU, each by an operator that launches it, against NumPy."""
+"""MindSpore's own CUDA kernels, and the calls of cuBLAS and cuDNN, on the stand-in GPU, each by an operator that
+launches it, against NumPy or PyTorch in double."""
 
 import math
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from dataclasses import dataclass
 import mindspore as ms
 import numpy as np
 import pytest
+import torch
 from mindspore import Parameter, Tensor, ops
+from torch.nn import functional
 
 INTEGERS = np.iinfo(np.int32)
 DTYPES = {np.dtype(name): getattr(ms, name) for name in ("float32", "float16", "int32", "int64")}
@@ -83,6 +86,71 @@ def _updated_by_descent(weight, gradient):
     weight = Parameter(weight)
     ops.ApplyGradientDescent()(weight, 0.01, gradient)
     return weight
+
+
+def _flat(arrays) -> np.ndarray:
+    return np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
+
+
+def _differentiated(operator: Callable, expected: Callable, *inputs: np.ndarray) -> Kernel:
+    """A function of both frameworks with its gradients, in a row."""
+
+    def of_mindspore(*inputs):
+        def weighted(*inputs):
+            y = operator(*inputs)
+            return (y.float() * Tensor(np.cos(np.arange(y.size)).reshape(y.shape).astype(np.float32))).sum(), y
+
+        (_, y), gradients = ms.value_and_grad(weighted, tuple(range(len(inputs))), has_aux=True)(*inputs)
+        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+        return Tensor(_flat(each.asnumpy() for each in (y, *gradients)).astype(np.float32))
+
+    def of_torch(*inputs):
+        inputs = [torch.tensor(array.astype(np.float64), requires_grad=True) for array in inputs]
+        y = expected(*inputs)
+        (y * torch.arange(y.numel()).double().cos().reshape(y.shape)).sum().backward()
+        return _flat(each.detach().numpy() for each in (y, *(array.grad for array in inputs)))
+
+    return Kernel(of_mindspore, of_torch, inputs)
+
+
+def _convolution(x, weight, padding=(0, 0), stride=1, dilation=1, groups=1, dtype="float32", last=False) -> Kernel:
+    """last: of maps [N, H, W, C] and weights [D, height, width, C]."""
+    options = {"stride": stride, "dilation": dilation, "group": groups, "data_format": "NHWC" if last else "NCHW"}
+    borders = tuple(np.repeat(padding, 2).tolist())
+    to_last, to_first = ((0, 2, 3, 1), (0, 3, 1, 2)) if last else ((0, 1, 2, 3),) * 2
+
+    def expected(x, weight):
+        x, weight = x.permute(to_first), weight.permute(to_first)
+        return functional.conv2d(x, weight, None, stride, padding, dilation, groups).permute(to_last)
+
+    inputs = [_random(*shape).transpose(to_last).copy().astype(dtype) for shape in (x, weight)]
+    made = weight[0], weight[2:], 1, "pad", borders
+    return _differentiated(lambda *x: ops.Conv2D(*made, **options)(*x), expected, *inputs)  # made on the GPU
+
+
+def _batch_norm(training: bool, dtype: str, *shape: int) -> Kernel:
+    mean, variance = (np.linspace(low, 2, shape[1], dtype=np.float32) for low in (-1, 0.5))
+
+    def operator(x, scale, bias):
+        averages = Parameter(mean, requires_grad=False), Parameter(variance, requires_grad=False)
+        return ops.BatchNorm(training, 1e-3, 0.2)(x, scale, bias, *averages)[0]
+
+    def expected(x, *weights):
+        averages = torch.tensor(mean).double(), torch.tensor(variance).double()
+        return functional.batch_norm(x, *averages, *weights, training, 0.2, 1e-3)
+
+    weights = _random(shape[1]), _random(shape[1] + 1)[1:]
+    x = _random(*shape).astype(dtype)
+    if training:
+        return _differentiated(operator, expected, x, *weights)
+    return Kernel(operator, lambda *x: expected(*(torch.tensor(each).double() for each in x)).numpy(), (x, *weights))
+
+
+def _averages(x: np.ndarray) -> Tensor:
+    mean, variance = Parameter(np.ones(x.shape[1], np.float32)), Parameter(np.ones(x.shape[1], np.float32))
+    ones = Tensor(np.ones(x.shape[1], np.float32))
+    ops.BatchNorm(True, 1e-3, 0.2)(x, ones, ones, mean, variance)
+    return ops.stack((mean, variance))
 
 
 UNARY = {
@@ -180,6 +248,54 @@ KERNELS = {
     "momentum": Kernel(
         _updated_by_momentum, lambda x, v, g: x - 0.01 * (0.9 * v + g), (MATRIX, MATRIX.T.copy(), MATRIX * MATRIX.T)
     ),
+    "product": _differentiated(ops.matmul, torch.matmul, _random(5, 7), _random(7, 4)),
+    "product, transposed": _differentiated(
+        ops.MatMul(True, True), lambda a, b: a.T @ b.T, _random(7, 5), _random(4, 7)
+    ),
+    "product in float16": _differentiated(
+        ops.matmul, torch.matmul, _random(5, 7).astype(np.float16), _random(7, 4).astype(np.float16)
+    ),
+    "products": _differentiated(ops.BatchMatMul(), torch.matmul, _random(3, 4, 5), _random(3, 5, 2)),
+    "products, transposed": _differentiated(
+        ops.BatchMatMul(transpose_b=True), lambda a, b: a @ b.mT, _random(3, 4, 5), _random(3, 2, 5)
+    ),
+    "convolution": _convolution((2, 3, 6, 5), (4, 3, 3, 2)),
+    "convolution, stride and padding": _convolution((2, 3, 7, 6), (4, 3, 3, 3), (1, 2), (2, 3)),
+    "convolution, dilation": _convolution((1, 2, 9, 8), (3, 2, 3, 2), (2, 0), (2, 1), (2, 3)),
+    "convolution, groups": _convolution((2, 6, 5, 5), (4, 3, 3, 3), (1, 1), (1, 2), groups=2),
+    "convolution of each channel": _convolution((2, 4, 5, 5), (4, 1, 3, 3), (1, 1), groups=4),
+    "convolution in float16": _convolution((2, 3, 7, 6), (4, 3, 3, 3), (1, 2), (2, 3), dtype="float16"),
+    "convolution, channels last": _convolution((2, 3, 7, 6), (4, 3, 3, 3), (1, 1), (2, 2), last=True),
+    **{
+        f"BatchNorm {shape}, {dtype}, {training}": _batch_norm(training, dtype, *shape)
+        for shape in ((4, 3, 5, 2), (6, 5))
+        for dtype in ("float32", "float16")
+        for training in (True, False)
+    },
+    "BatchNorm's averages": Kernel(
+        _averages,
+        lambda x: 0.8 + 0.2 * np.stack((x.mean((0, 2, 3)), x.swapaxes(0, 1).reshape(4, -1).var(1, ddof=1))),
+        (_random(3, 4, 5, 2),),
+    ),
+    "largest of windows": _differentiated(
+        ops.MaxPool(3, 2), lambda x: functional.max_pool2d(x, 3, 2), np.round(_random(2, 3, 7, 9))
+    ),
+    "mean of windows": _differentiated(
+        ops.AvgPool((3, 2), (1, 2)), lambda x: functional.avg_pool2d(x, (3, 2), (1, 2)), _random(2, 3, 6, 8)
+    ),
+    "mean of windows, padded": _differentiated(
+        ops.AvgPool(3, 2, "same"),
+        lambda x: functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+        _random(2, 3, 7, 9),
+    ),
+    "sigmoid": _differentiated(ops.sigmoid, torch.sigmoid, _random(3, 4)),
+    "tanh": _differentiated(ops.tanh, torch.tanh, _random(3, 4)),
+    "ELU": _differentiated(ops.elu, functional.elu, _random(3, 4)),
+    "ReLU6": _differentiated(ops.relu6, functional.relu6, 5 * _random(3, 4)),
+    "softmax with its gradient": _differentiated(lambda x: ops.softmax(x, 1), lambda x: x.softmax(1), CUBE),
+    "log softmax": _differentiated(ops.LogSoftmax(), lambda x: x.log_softmax(-1), _random(4, 6)),
+    "bias": _differentiated(ops.BiasAdd(), lambda x, b: x + b[:, None, None], _random(2, 3, 4, 5), _random(3)),
+    "bias of rows": _differentiated(ops.BiasAdd(), torch.add, _random(6, 5), _random(5)),
     "descent": Kernel(_updated_by_descent, lambda x, g: x - 0.01 * g, (MATRIX, MATRIX.T.copy())),
 }
 

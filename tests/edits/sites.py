@@ -16,7 +16,7 @@ from types import CodeType, FunctionType, ModuleType
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn
 
-from ms_vireid.backends.reading import _imported, _is_text, _plain_function
+from ms_vireid.backends.reading import _is_text, _plain_function
 
 ROOMS = ("models", "losses", "optimizers")
 PACKAGE = Path(__file__).parents[2] / "ms_vireid"
@@ -175,17 +175,16 @@ def applied_to_code(edit: Edit, folder: Path) -> Iterator[None]:
 
 
 def _compiled(node: ast.FunctionDef, function: FunctionType, folder: Path) -> CodeType:
-    """Compile a function from a file of its own, with the imports and free names of the code that it replaces."""
+    """Compile a function from a file of its own, with the free names of the code that it replaces."""
     code = function.__code__
     # Without a docstring, whose lines would not be indented as the code is.
     node.body = [each for each in node.body if not _is_text(each)] or [ast.Pass()]
-    imported = sorted(filter(None, map(_imported(function), code.co_names)))
     free = [name for name in code.co_freevars if name != "__class__"]
     within = ast.parse("def f():\n class C: pass").body[0]
     within.body[0].body = [node]
     within.body[:0] = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in free]
     tree = ast.fix_missing_locations(ast.Module([within], []))
-    text = "".join(f"import {name}\n" for name in imported) + ast.unparse(tree) + "\n"
+    text = ast.unparse(tree) + "\n"
     compiled = compile(text, str(_written(text, folder)), "exec")
     return next(found for found in _codes(compiled) if found.co_name == code.co_name)
 

@@ -22,6 +22,7 @@ setup.py imports this module too: it imports nothing of the project.
 """
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,15 +156,12 @@ class _Sizes(dict):
         return eval(text.replace("/", "//"), {"__builtins__": {}}, self)
 
 
-def _blocks(count: int, each: int) -> int:
-    return -(-count // each)
-
-
-def _parts_of(rows: int) -> int:
-    return min(constants()["PARTS"], _blocks(rows, constants()["ROWS"]))
-
-
-_FUNCTIONS = {"min": min, "max": max, "blocks": _blocks, "parts_of": _parts_of}  # of launcher.h
+_FUNCTIONS = {  # of launcher.h
+    "min": min,
+    "max": max,
+    "blocks": lambda count, each: -(-count // each),
+    "parts_of": lambda rows: min(constants()["PARTS"], -(-rows // constants()["ROWS"])),
+}
 
 
 def _size(text: str) -> str:
@@ -341,7 +339,7 @@ def _function(operator: Operator) -> str:
     any_number = any(tensor.number == ".." for tensor in operator.tensors)
     lines = [f"static int run_{operator.name}(Call *call, const double *numbers) {{"]
     for number in operator.given:
-        lines += _several(operator, number, "*numbers++") if number.most else [_defined(number, "*numbers++")]
+        lines += _defined(operator, number, "*numbers++")
     lines += [f"int {name} = UNKNOWN;" for name in operator.sizes]
     lines.append(f"expect(call, {number_of_tensors}, {int(any_number)});")
     following = [number for number in operator.numbers if number.value]
@@ -354,12 +352,12 @@ def _function(operator: Operator) -> str:
             lines += _taken(operator, tensor)
             known |= {_size(text) for text in tensor.dimensions or ()}
         for number in [number for number in following if _names(number.value) <= known]:
-            lines += ["if (call->status) return call->status;", *_followed(operator, number)]
+            lines += ["if (call->status) return call->status;", *_defined(operator, number, number.value)]
             following.remove(number)
             known.add(number.name)
     lines.append("if (call->status) return call->status;")
     for number in following:  # these ask for addresses
-        lines += _followed(operator, number)
+        lines += _defined(operator, number, number.value)
     return "\n  ".join([*lines, f"return {_launching(operator)};"]) + "\n}"
 
 
@@ -367,21 +365,15 @@ def _names(expression: str) -> set[str]:
     return set(re.findall(r"\b[A-Za-z_]\w*\b(?!\()", expression)) - {"k"}
 
 
-def _defined(number: Number, value: str) -> str:
-    return f"{number.type} {number.name} = {value};"
-
-
-def _several(operator: Operator, number: Number, value: str) -> list[str]:
+def _defined(operator: Operator, number: Number, value: str) -> list[str]:
+    if not number.most:
+        return [f"{number.type} {number.name} = {value};"]
     given = not number.value
     return [
         *[f"int {number.name}_count = *numbers++;"] * given,
         f"{number.type} {number.name}{_array(operator, number.most)} = {{0}};",
         f"for (int k = 0; k < {number.name if given else number.most}_count; k++) {number.name}[k] = {value};",
     ]
-
-
-def _followed(operator: Operator, number: Number) -> list[str]:
-    return _several(operator, number, number.value) if number.most else [_defined(number, number.value)]
 
 
 def _taken(operator: Operator, tensor: Tensor) -> list[str]:
@@ -441,33 +433,31 @@ def _launching(operator: Operator) -> str:
 
 
 def _entries() -> str:
-    """Entry points of the kernels, for each type and width of packs that they are launched with."""
+    """Entry points of the kernels, for each type, size of a filter and width of packs that they are launched with."""
     entries = set()
     for operator in operators().values():
         values = {number.name: number.value for number in operator.numbers}
         types = ("float", "half") if any(tensor.type == "T" for tensor in operator.tensors) else ("float",)
         for launch in _launches_of(operator):
-            packs = values.get(launch.others[0], launch.others[0]).partition("(")[0]
-            for of in types if packs in _WIDTHS else ():
-                for width in _WIDTHS[packs]:
-                    width = 8 if (width, of) == (4, "half") and packs != "quads" else width
-                    function = f"{launch.kernel}<{of.replace('half', 'Half')}, {width}>"
-                    name = f"{launch.kernel}_{of}_{width}"
-                    entries.add(f"ENTRY({name}, {_structure(_taken_by(launch.kernel, operator).name)}, {function})")
+            of_size = launch.function == "grid_of_size"
+            packs = values.get(launch.others[of_size], launch.others[of_size]).partition("(")[0]
+            structure = _structure(_kernels().get(launch.kernel, operator).name)
+            for of, size, width in itertools.product(types, FILTERS if of_size else (None,), _WIDTHS.get(packs, ())):
+                width = 8 if (width, of) == (4, "half") and packs != "quads" else width
+                numbers = [size, width] if of_size else [width]
+                function = f"{launch.kernel}<{of.replace('half', 'Half')}, {', '.join(map(str, numbers))}>"
+                name = "_".join(map(str, [launch.kernel, *numbers[:-1], of, width]))
+                entries.add(f"ENTRY({name}, {structure}, {function})")
     return "\n".join(sorted(entries))
 
 
+FILTERS = (3, 5, 7)  # sizes of those that depth-wise kernels have
 _WIDTHS = {"packs": (4, 1), "quads": (4, 1), "1": (1,)}  # in float; launcher.h
-
-
-def _taken_by(kernel: str, operator: Operator) -> Operator:
-    """What declares a kernel's arguments."""
-    return _kernels().get(kernel, operator)
 
 
 def _arguments(operator: Operator, kernel: str, fields: str | None) -> str:
     """A kernel's arguments as a C literal. fields: as "x, y = z"; None for all."""
-    of = _taken_by(kernel, operator)
+    of = _kernels().get(kernel, operator)
     tensors = [tensor.name for tensor in operator.tensors]
     known = [name for name in _field_names(operator) if name not in tensors]
     values = {name: name for name in known}

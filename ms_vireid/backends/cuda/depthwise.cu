@@ -166,15 +166,3 @@ template <class T, int W> __device__ void depthwise_halves_filters(const Depthwi
   else if (size == 5) filters_of_half<T, 5>(a, half);
   else if (size == 7) filters_of_half<T, 7>(a, half);
 }
-
-#define OF_TYPE(kernel, Arguments, K, W, name, T) ENTRY(kernel##_##K##_##name##_##W, Arguments, kernel<T, K, W>)
-#define OF_SIZE(K)                                              \
-  OF_TYPE(depthwise, Depthwise, K, 4, float, float)             \
-  OF_TYPE(depthwise, Depthwise, K, 4, half, Half)               \
-  OF_TYPE(depthwise, Depthwise, K, 1, float, float)             \
-  OF_TYPE(depthwise, Depthwise, K, 1, half, Half)               \
-  OF_TYPE(depthwise_filter, DepthwiseGradient, K, 1, float, float) \
-  OF_TYPE(depthwise_filter, DepthwiseGradient, K, 1, half, Half)
-OF_SIZE(3)
-OF_SIZE(5)
-OF_SIZE(7)

@@ -8,8 +8,8 @@ whose names begin with an underscore; nobody else calls them. `channels_last` tu
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.ops.operations._grad_ops import Conv2DBackpropFilter
 
-from ms_vireid.backends.cuda import settings
-from ms_vireid.backends.cuda.declarations import constants
+from ms_vireid.backends import settings
+from ms_vireid.backends.cuda.declarations import FILTERS, constants
 from ms_vireid.backends.cuda.joining import separated
 from ms_vireid.backends.cuda.operators import ABSENT, Differentiable, differentiated, operator
 from ms_vireid.config.models import check_pooled
@@ -38,9 +38,7 @@ _widened = Differentiable("widened", duplicate=True)
 _batch_norm = Differentiable("batch_norm", without=("y",))
 _batch_norm_add = Differentiable("batch_norm", without=("y",), passed=("rest", "y"))
 _batch_norm_add_relu, _batch_norm_duplicate = Differentiable("batch_norm"), Differentiable("batch_norm", duplicate=True)
-_MOST_RATIOS, _MOST_CONVOLUTIONS = constants()["RATIOS"], constants()["CONVOLUTIONS"]
-_MOST_JOINED, _LARGEST_SIZE = constants()["JOINED"], constants()["LARGEST_SIZE"]
-_SIZES = (3, 5, 7)  # of depth-wise kernels
+_MOST_RATIOS, _MOST_CONVOLUTIONS, _LARGEST_SIZE = map(constants().get, ("RATIOS", "CONVOLUTIONS", "LARGEST_SIZE"))
 
 
 def to_nhwc(x: Tensor) -> Tensor:
@@ -129,7 +127,7 @@ class _Joining(nn.Cell):
 _convolution, _recomputed_convolution = _kept_and_recomputed(_Convolution)
 _transposed, _recomputed_transposed = _kept_and_recomputed(_Transposed)
 _kernel_of_residual, _recomputed_kernel_of_residual = _kept_and_recomputed(_ResidualDepthwise)
-_joining, _recomputed_joining = _kept_and_recomputed(_Joining)
+_recomputed_joining = _kept_and_recomputed(_Joining)[1]
 
 
 def _convolved(conv: nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
@@ -151,7 +149,7 @@ def _by_channel(conv: nn.Conv2d) -> bool:
     size, channels = conv.kernel_size[0], conv.in_channels
     plain = conv.stride == (1, 1) and conv.dilation == (1, 1) and not conv.has_bias
     same = conv.pad_mode == "pad" and conv.padding in (size // 2, (size // 2,) * 4)
-    sizes = conv.kernel_size == (size, size) and size in _SIZES
+    sizes = conv.kernel_size == (size, size) and size in FILTERS
     return plain and same and sizes and conv.group == conv.out_channels == channels
 
 
@@ -396,16 +394,12 @@ def _cross_modality(learner: CrossModalityLearner, visible: Tensor, infrared: Te
         weights += (layer.weight.value(),)
     weights = channels_last(weights)
     for features in (visible, infrared):
-        for start in range(0, len(learner.ratios), _MOST_RATIOS):
-            ratios = learner.ratios[start : start + _MOST_RATIOS]
-            pooled = differentiated(_average_pools, features, ratios=ratios)
-            for i in range(len(ratios)):
-                scales += (_rebuilt(learner.transposed[start + i], pooled[i], weights[start + i]),)
+        pooled = differentiated(_average_pools, features, ratios=learner.ratios)
+        for i in range(len(learner.ratios)):
+            scales += (_rebuilt(learner.transposed[i], pooled[i], weights[i]),)
     recomputed = _is_recomputed(learner.concat)
     if recomputed:
         scales = _recomputed_joining(*scales)
-    elif len(scales) > _MOST_JOINED:
-        scales = _joining(*scales)
     return _scaled_convolution(learner.scale, learner.fuse, _normalised(learner.bn, scales, recomputed=recomputed))
 
 
@@ -531,10 +525,11 @@ def knows_intra_modality(learner: IntraModalityLearner) -> bool:
 
 
 def knows_cross_modality(learner: CrossModalityLearner) -> bool:
-    layers = list(zip(learner.pools, learner.transposed, learner.ratios, strict=False))
-    pyramids = len(layers) == len(learner.pools) == len(learner.transposed) == len(learner.ratios) and all(
+    if not len(learner.pools) == len(learner.transposed) == len(learner.ratios) <= _MOST_RATIOS:
+        return False
+    pyramids = all(
         settings.is_average_pool(pool, ratio) and settings.is_patching(rebuild, ratio)
-        for pool, rebuild, ratio in layers
+        for pool, rebuild, ratio in zip(learner.pools, learner.transposed, learner.ratios, strict=True)
     )
     same_widths = len({rebuild.out_channels for rebuild in learner.transposed}) == 1
     joined = type(learner.concat) is Concatenation and settings.is_batch_norm(learner.bn)

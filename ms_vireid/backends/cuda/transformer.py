@@ -7,7 +7,7 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ms_vireid.backends.cuda import settings
+from ms_vireid.backends import settings
 from ms_vireid.backends.cuda.operators import ABSENT, Differentiable, differentiated, operator
 from ms_vireid.backends.graph.common import product, product_transposed
 from ms_vireid.models import vit
@@ -309,7 +309,8 @@ def knows_block(block: vit.Block) -> bool:
     norms = all(norm.gamma.shape == norm.beta.shape == (width,) for norm in (block.norm1, block.norm2))
     heads = attention.num_heads * attention.head_dim == width
     parts = attention.proj_drop.parts == mlp.drop2.parts == 1 and mlp.drop1.parts * width == hidden
-    return dense and inputs and norms and heads and parts and settings.is_exact_gelu(mlp.act)
+    gelu = type(mlp.act) is nn.GELU and mlp.act.approximate == "none"
+    return dense and inputs and norms and heads and parts and gelu
 
 
 def knows_encoded(model: vit.VisionTransformer) -> bool:

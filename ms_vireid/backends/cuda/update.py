@@ -16,8 +16,10 @@ from ms_vireid.optimizers.sgd import SGD
 from ms_vireid.optimizers.sgd import Scalars as SGDScalars
 from ms_vireid.replaceable import Replacement
 
-_ADAMW = {name: place for place, name in enumerate(AdamWScalars._fields)}
-_SGD = {name: place for place, name in enumerate(SGDScalars._fields)}
+_PLACES = {
+    kind: {name: place for place, name in enumerate(scalars._fields)}
+    for kind, scalars in (("adamw", AdamWScalars), ("sgd", SGDScalars))
+}
 _unscaled = half.unscaled
 Limits = tuple[float, float] | None
 Numbers = tuple[tuple[str, ...], tuple]  # names and values
@@ -25,30 +27,21 @@ Numbers = tuple[tuple[str, ...], tuple]  # names and values
 
 @ops.constexpr
 @cache
-def _numbers_of_adamw(group: int, limits: Limits) -> Numbers:
-    return _numbers({"group": group} | _ADAMW, limits)
-
-
-@ops.constexpr
-@cache
-def _numbers_of_sgd(nesterov: bool, group: int, limits: Limits) -> Numbers:
-    return _numbers({"nesterov": nesterov, "group": group} | _SGD, limits)
-
-
-def _numbers(numbers: dict, limits: Limits) -> Numbers:
+def _numbers(kind: str, group: int, limits: Limits, nesterov: bool | None = None) -> Numbers:
     smallest, largest = limits or (-math.inf, math.inf)
-    numbers |= {"smallest": smallest, "largest": largest}
+    numbers = {"group": group, **_PLACES[kind], "smallest": smallest, "largest": largest}
+    numbers |= {} if nesterov is None else {"nesterov": nesterov}
     return tuple(numbers), tuple(numbers.values())
 
 
 def adamw(self: AdamW, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-    names, values = _numbers_of_adamw(part.group, self.limits[part.group])
+    names, values = _numbers("adamw", part.group, self.limits[part.group])
     applies = ABSENT if applies is None else applies
     operator_like(INPLACE_LIKE, "adamw", names, values)(part.weight, *part.states, gradient, scalars, applies)
 
 
 def sgd(self: SGD, part: Part, gradient: Tensor, scalars: Tensor, applies: Tensor | None) -> None:
-    names, values = _numbers_of_sgd(self.nesterov, part.group, self.limits[part.group])
+    names, values = _numbers("sgd", part.group, self.limits[part.group], self.nesterov)
     applies = ABSENT if applies is None else applies
     operator_like(INPLACE_LIKE, "sgd", names, values)(part.weight, *part.states, gradient, scalars, applies)
 

@@ -40,7 +40,7 @@ def attention(self: vit.Attention, x: Tensor, noise: Noise | None) -> Tensor:
 def block(self: vit.Block, x: Tensor, noise: Noise | None = None) -> Tensor:
     """With the first addition and the LayerNorm behind it as one operator, and both their gradients."""
     norm = self.norm2
-    known, epsilon = _second_norm_of(self, x.shape[-1:], x.dtype)
+    known, epsilon = _layer_norm_of(self, "norm2", x.shape[-1:], x.dtype)
     if not known:
         return vit.Block.construct(self, x, noise)
     branch = self.drop_path1(self.attn(self.norm1(x), noise), noise)
@@ -133,21 +133,23 @@ def gelu(self: nn.GELU, x: Tensor) -> Tensor:
 
 
 def layer_norm(self: nn.LayerNorm, x: Tensor) -> Tensor:
-    known, epsilon = _layer_norm_of(self, x.shape[-1:], x.dtype)
+    known, epsilon = _layer_norm_of(self, "", x.shape[-1:], x.dtype)
     if not known:
         return nn.LayerNorm.construct(self, x)
     return mint.nn.functional.layer_norm(x, self.gamma.shape, self.gamma, self.beta, epsilon)
 
 
 def layer_norm_in_float32(self: LayerNorm, x: Tensor) -> Tensor:
-    known, epsilon = _layer_norm_of(self, x.shape[-1:], x.dtype)
+    known, epsilon = _layer_norm_of(self, "", x.shape[-1:], x.dtype)
     if not known:
         return LayerNorm.construct(self, x)
     return mint.nn.functional.layer_norm(x, self.gamma.shape, self.gamma, self.beta, epsilon)
 
 
-def _read_layer_norm(cell: nn.Cell, shape: tuple[int, ...], dtype: ms.Type) -> tuple[bool, float]:
-    """Whether it normalises over the last axis, of this shape, and its epsilon."""
+@ops.constexpr(reuse_result=False)
+def _layer_norm_of(cell: nn.Cell, part: str, shape: tuple[int, ...], dtype: ms.Type) -> tuple[bool, float]:
+    """Whether a cell, or a part of it, normalises over the last axis, of this shape, and its epsilon."""
+    cell = getattr(cell, part) if part else cell
     construct = type(cell).construct
     if construct not in (nn.LayerNorm.construct, LayerNorm.construct):
         return False, 0.0
@@ -157,14 +159,6 @@ def _read_layer_norm(cell: nn.Cell, shape: tuple[int, ...], dtype: ms.Type) -> t
         return known, cell.epsilon
     last = type(operator) is ops.LayerNorm and operator.begin_norm_axis == operator.begin_params_axis == -1
     return known and last, operator.epsilon if last else 0.0
-
-
-_layer_norm_of = ops.constexpr(_read_layer_norm, reuse_result=False)
-
-
-@ops.constexpr(reuse_result=False)
-def _second_norm_of(cell: vit.Block, shape: tuple[int, ...], dtype: ms.Type) -> tuple[bool, float]:
-    return _read_layer_norm(cell.norm2, shape, dtype)
 
 
 def dense(self: nn.Dense, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ms_vireid.models.layers import GEM_MIN, GeM, LayerNorm
 from ms_vireid.models.noise import Noise
 from ms_vireid.replaceable import Replacement
 
+cross_entropy = mint.nn.functional.cross_entropy
 product, product_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 
 
@@ -82,14 +83,6 @@ def _is_its_operator(cell: LayerNorm) -> bool:
     return last and operator.epsilon == cell.epsilon
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    return mint.nn.functional.cross_entropy(logits, labels)
-
-
-def softplus(x: Tensor) -> Tensor:
-    return ops.softplus(x)
-
-
 def total(self: StageLoss, values: tuple[Tensor, ...]) -> Tensor:
     """Skips products by 1, which take two launches each."""
     parts = ()
@@ -132,7 +125,7 @@ TABLE = {
     GeM.construct: Replacement(gem, "AGW: 727 launches for 720, MUN: 1,057 for 1,050"),
     # on an Ascend AGW: 628 for 576, MUN: 1,043 for 904
     logarithms.cross_entropy: Replacement(cross_entropy, "AGW: 769 launches for 720, MUN: 1,184 for 1,050"),
-    logarithms.softplus: Replacement(softplus),
+    logarithms.softplus: Replacement(ops.softplus),
     distance.safe_sqrt: Replacement(safe_sqrt, "PMT: 5 launches more"),
     ModalitySharedEnhancementLoss.construct: Replacement(msel, "PMT: 13 launches more"),
     StageLoss.total: Replacement(total),

@@ -51,29 +51,25 @@ class Function(_Function):
 
 class Compiled(Function):
     """A graph as a PyNative function of `inputs`: it computes a scalar with its gradients, and values.
-    graph(constant, *inputs) -> (scalar, *values), gradients.
-    of_all(constant, weights, *inputs): gradients of the scalar and the values, weighted; for who differentiates values.
+    graph(constant, *inputs) -> (scalar, *values), gradients. Raises InputError in `backward` for gradients of values.
 
     The graph keeps its last inputs alive, and a PyNative tensor all that it was computed from, 0.4 GiB of a PMT; so the
     graph gets new tensors in the same memory.
     """
 
     @staticmethod
-    def forward(ctx, graph, of_all, constant, *inputs):
+    def forward(ctx, name, graph, constant, *inputs):
         inputs = [Tensor.from_numpy(array(x)) for x in inputs]
         values, gradients = graph(constant, *inputs)
-        ctx.save_for_backward(*inputs, *gradients)
-        ctx.of_all = of_all, constant
+        ctx.save_for_backward(*gradients)
+        ctx.name = name
         return values
 
     @staticmethod
     def backward(ctx, gradient, *of_values):
-        count = len(ctx.saved_tensors) // 2
-        inputs, gradients = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         if any(weight.asnumpy().any() for weight in of_values):
-            of_all, constant = ctx.of_all
-            return None, None, None, *of_all(constant, (gradient, *of_values), *inputs)
-        return None, None, None, *(gradient * grad_input for grad_input in gradients)
+            raise InputError(f"{ctx.name}: numba has the gradient of its sum alone; give train.backend=eager")
+        return None, None, None, *(gradient * grad_input for grad_input in ctx.saved_tensors)
 
 
 def empty(shape: tuple[int, ...]) -> Tensor:

@@ -4,7 +4,6 @@ Kernels cover only configurations that these models use; operators compute all o
 cells that are part of their parent's kernel.
 """
 
-import itertools
 from collections.abc import Callable, Iterator
 
 import mindspore as ms
@@ -12,6 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore._c_expression.amp import get_curr_amp_strategy
 
+from ms_vireid.backends import settings
 from ms_vireid.backends.numba import optimizer
 from ms_vireid.backends.numba.base import Compiled
 from ms_vireid.backends.numba.convolution import Convolution, Winograd
@@ -181,14 +181,9 @@ def knows_non_local(cell: agw.NonLocal) -> bool:
 
 
 def max_pool(self: nn.MaxPool2d, x: Tensor) -> Tensor:
-    operator = self.max_pool
-    known = self.use_pad and not self.return_indices and type(operator) is ops.MaxPool3DWithArgmax
-    if not (known and _WINDOWS.items() <= operator.attrs.items() and x.ndim == 4 and _takes(self, x)):
+    if not (settings.is_max_pool(self) and x.ndim == 4 and _takes(self, x)):
         return nn.MaxPool2d.construct(self, x)
     return MaxPool.apply(x)
-
-
-_WINDOWS = {"ksize": (1, 3, 3), "strides": (1, 2, 2), "pads": (0, 1, 1), "dilation": (1, 1, 1), "ceil_mode": False}
 
 
 def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Tensor) -> Tensor:
@@ -202,24 +197,10 @@ def intra_modality_learner(self: auxiliary_generator.IntraModalityLearner, x: Te
 
 def knows_intra(cell: auxiliary_generator.IntraModalityLearner) -> bool:
     """Whether its convolutions are those of the paper: depth-wise ones of any odd size, and pixel by pixel."""
-    depthwise = all(map(_is_depthwise, (cell.first, cell.second, cell.spatial)))
-    halves = len(cell.first.weight) == len(cell.second.weight)
-    return depthwise and halves and _is_pointwise(cell.expand) and _is_pointwise(cell.reduce)
-
-
-def _is_depthwise(layer: nn.Conv2d) -> bool:
-    """Whether each channel is convolved by itself to a map of its size, without bias."""
-    if type(layer.conv2d) is not ops.Conv2D or layer.has_bias:
-        return False
-    of, kernel = layer.conv2d.attrs, layer.weight.shape[-1]
-    alone = layer.weight.shape == (of["groups"], 1, kernel, kernel) and of["out_channel"] == of["groups"]
-    same = kernel % 2 == 1 and (of["pad_mode"], of["pad"]) == ("pad", (kernel // 2,) * 4)
-    return alone and same and of["stride"] == of["dilation"] == (1, 1, 1, 1)
-
-
-def _is_pointwise(layer: nn.Conv2d) -> bool:
-    """Whether a 1x1 convolution takes each pixel by itself, without bias."""
-    return _geometry(layer.conv2d) == (layer.weight.shape[0], 1, 1, 0) and not layer.has_bias
+    halves = settings.is_depthwise(cell.first) and settings.is_depthwise(cell.second)
+    spatial = settings.is_depthwise(cell.spatial, auxiliary_generator.ResidualDepthwise)
+    pointwise = settings.is_pointwise(cell.expand, False) and settings.is_pointwise(cell.reduce, False)
+    return halves and spatial and pointwise and len(cell.first.weight) == len(cell.second.weight)
 
 
 def _scaled(scale: Parameter, layer: nn.Conv2d, x: Tensor) -> Tensor:
@@ -237,24 +218,12 @@ def cross_modality_learner(self: auxiliary_generator.CrossModalityLearner, visib
 
 def knows_cross(cell: auxiliary_generator.CrossModalityLearner) -> bool:
     """Whether each scale is pooled by its ratio, and rebuilt by patches of as many pixels without bias."""
-    layers_of = zip(cell.pools, cell.transposed, cell.ratios, strict=True)
-    return _is_pointwise(cell.fuse) and all(itertools.starmap(_is_scale, layers_of))
-
-
-def _is_scale(pool: nn.AvgPool2d, rebuild: nn.Conv2dTranspose, ratio: int) -> bool:
-    windows, patches, side = pool.avg_pool, rebuild.conv2d_transpose, (ratio, ratio)
-    if type(windows) is not ops.AvgPool or type(patches) is not ops.Conv2DTranspose or rebuild.has_bias:
-        return False
-    of, channels = patches.attrs, len(rebuild.weight)
-    pooled = windows.kernel_size == windows.strides == side and windows.pad_mode == _VALID
-    rebuilt = (of["stride"], of["pad"], of["dilation"]) == ((1, 1, *side), (0,) * 4, (1,) * 4)
-    rebuilt = rebuilt and (of["pad_mode"], of["groups"], of["out_channel"]) == ("VALID", 1, channels)
-    sides = rebuild.is_valid and (rebuild.kernel_size, rebuild.stride, rebuild.dilation) == (side, side, (1, 1))
-    whole = rebuild.weight.shape == (channels, channels, *side) and rebuild.output_padding in (0, (0, 0))
-    return pooled and rebuilt and sides and whole
-
-
-_VALID = ops.AvgPool().pad_mode
+    return settings.is_pointwise(cell.fuse, False) and all(
+        settings.is_average_pool(pool, ratio)
+        and settings.is_patching(rebuild, ratio)
+        and rebuild.in_channels == rebuild.out_channels
+        for pool, rebuild, ratio in zip(cell.pools, cell.transposed, cell.ratios, strict=True)
+    )
 
 
 def stage_loss(self: StageLoss, outputs: tuple[Tensor, ...], labels: Tensor) -> tuple[Tensor, ...]:
@@ -271,15 +240,8 @@ def stage_loss(self: StageLoss, outputs: tuple[Tensor, ...], labels: Tensor) -> 
             values = values_of(outputs, labels)
             return total_of(values), *values
 
-        def weighted(labels, weights, *outputs):
-            total = 0.0
-            for weight, value in zip(weights, terms(labels, *outputs)):  # noqa: B905 (graph mode does not know strict=)
-                total = total + weight * value
-            return total
-
-        graph = ms.jit(ms.value_and_grad(terms, tuple(range(1, 1 + count)), has_aux=True))
-        graphs[key] = graph, ms.jit(ms.grad(weighted, tuple(range(2, 2 + count))))
-    return Compiled.apply(*graphs[key], labels, *outputs)
+        graphs[key] = ms.jit(ms.value_and_grad(terms, tuple(range(1, 1 + count)), has_aux=True))
+    return Compiled.apply(type(self).__name__, graphs[key], labels, *outputs)
 
 
 _MOST_GRAPHS = 4  # of a loss: each takes seconds to compile

@@ -6,6 +6,8 @@ A layer computes by the operator that it made when it was constructed: its attri
 import mindspore as ms
 from mindspore import nn, ops
 
+_MAX_POOL = nn.MaxPool2d(3, 2, "pad", 1).max_pool
+
 
 def is_convolution(layer: nn.Cell, kind: type[nn.Conv2d] = nn.Conv2d) -> bool:
     """A convolution of maps [N, C, H, W]; of any stride, padding, dilation, groups."""
@@ -20,6 +22,15 @@ def is_convolution(layer: nn.Cell, kind: type[nn.Conv2d] = nn.Conv2d) -> bool:
 def is_whole_convolution(layer: nn.Cell) -> bool:
     """One without groups, of a square kernel."""
     return is_convolution(layer) and layer.group == 1 and layer.kernel_size[0] == layer.kernel_size[1]
+
+
+def is_depthwise(layer: nn.Cell, kind: type[nn.Conv2d] = nn.Conv2d) -> bool:
+    """One of each channel by itself, of an odd square kernel, to a map of the same size, without a bias."""
+    if not is_convolution(layer, kind) or layer.has_bias or not layer.group == layer.in_channels == layer.out_channels:
+        return False
+    size = layer.kernel_size[0]
+    same = layer.pad_mode == "pad" and layer.padding in (size // 2, (size // 2,) * 4)
+    return same and size % 2 == 1 and layer.kernel_size == (size, size) and layer.stride == layer.dilation == (1, 1)
 
 
 def is_pointwise(layer: nn.Cell, bias: bool) -> bool:
@@ -56,9 +67,8 @@ def is_batch_norm(layer: nn.Cell) -> bool:
 
 def is_max_pool(layer: nn.Cell) -> bool:
     """Of windows of 3x3, with stride 2 and a border of one."""
-    made = nn.MaxPool2d(3, 2, "pad", 1)
     plain = type(layer) is nn.MaxPool2d and layer.use_pad and not layer.return_indices
-    return plain and _as_made(layer.max_pool, made.max_pool)
+    return plain and _as_made(layer.max_pool, _MAX_POOL)
 
 
 def is_average_pool(layer: nn.Cell, ratio: int) -> bool:
@@ -74,10 +84,6 @@ def is_dense(layer: nn.Cell, outputs: int) -> bool:
         return False
     made = _as_made(layer.matmul, ops.MatMul(transpose_b=True)) and type(layer.bias_add) is ops.BiasAdd
     return made and layer.weight.shape == (outputs, layer.in_channels) and layer.bias.shape == (outputs,)
-
-
-def is_exact_gelu(layer: nn.Cell) -> bool:
-    return type(layer) is nn.GELU and layer.approximate == "none"
 
 
 def _as_made(operator: ops.Primitive, made: ops.Primitive) -> bool:
