@@ -12,6 +12,7 @@ from ms_vireid.command.running import DEVICES
 from ms_vireid.devices import runtime
 from parity.memory import give_back
 from parity.versions import torch_build
+from tests import extensive
 
 # As `set_up` does, but earlier: the conftest.py of a folder named on the command line imports mindspore before
 # `pytest_configure`.
@@ -83,11 +84,15 @@ def memory_given_back():
     give_back()
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m and -k choose
 def pytest_collection_modifyitems(config, items):
+    extensive.mark(items)
+    if not any("::" in argument for argument in config.args) and (unknown := extensive.unknown(items)):
+        raise pytest.UsageError(f"tests/extensive.py names what is no test: {', '.join(unknown)}")
     if not config.getoption("--all"):
         part, parts = config.getoption("--part") or (None, 1)
-        extensive = [item for item in items if item.get_closest_marker("extensive")]
-        left_out = {item for number, item in enumerate(extensive) if number % parts != part}
+        marked = [item for item in items if item.get_closest_marker("extensive")]
+        left_out = {item for number, item in enumerate(marked) if number % parts != part}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
     items.sort(key=lambda item: max((LAST.index(part) for part in item.path.parts if part in LAST), default=-1))

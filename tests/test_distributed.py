@@ -26,7 +26,6 @@ from ms_vireid.data.readers import read_data
 from ms_vireid.models.intermediate import MixedModality
 from ms_vireid.models.noise import path_factors, position_noise
 from tests import distributed_probe as probe
-from tests.extensive import extensive
 from tests.tiny_models import RECIPES
 
 evaluate = import_module("ms_vireid.evaluate")  # the command
@@ -295,7 +294,6 @@ def test_two_processes_train_as_one_on_the_union_batch(whole, tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-@extensive
 def test_two_processes_train_as_one_in_float16(launched, tmp_path):
     alone(tmp_path, train, "--output", "one", *ONE, *PMT, *HALF)
     # float16 rounds to 5e-4, and each device's half of a gradient otherwise than the whole: 4.3e-4 seen.
@@ -319,7 +317,6 @@ def test_the_shared_evaluation_gives_what_one_process_finds(whole, tmp_path):
     assert again["mean"] == pytest.approx(trained, abs=1e-12)
 
 
-@extensive
 def test_a_run_whose_processes_are_killed_is_resumed_bitwise(whole, launched):
     killed = launched("PMT, killed")
     assert killed.before.code != 0
@@ -328,7 +325,6 @@ def test_a_run_whose_processes_are_killed_is_resumed_bitwise(whole, launched):
     assert_same(state(killed.folder / "work/run"), state(whole.run))
 
 
-@extensive
 def test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise(launched):
     """MUN, whose prototypes remember each device's own batches."""
     stopped = launched("MUN, stopped", "MUN")

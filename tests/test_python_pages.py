@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests.data.tree import write_folder
-from tests.extensive import extensive
 from tests.test_own_folders import QUICK, command, people
 
 ROOT = Path(__file__).parents[1]
@@ -202,7 +201,6 @@ def test_a_loss_a_model_and_a_layer_are_added_as_the_page_says_and_every_command
     assert (converted.endswith("wrote model.pth\n"), end) == (True, "")
 
 
-@extensive
 def test_the_ladder_takes_what_the_page_adds(extended):
     options = ["parity.report", "--device", "CPU", "--processes", "1", "--match"]
     commands = [[*options, case, "--backend", *backends] for case, backends in CASES.items()]
@@ -226,7 +224,6 @@ def test_the_page_in_chinese_takes_the_same_steps():
     assert steps("docs/zh-CN/extending.md") == steps("docs/extending.md") != []
 
 
-@extensive
 def test_the_notebook_runs_and_finds_people_better_than_chance(tmp_path):
     cells = json.loads((ROOT / "docs/search.ipynb").read_text(encoding="utf-8"))["cells"]
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")

@@ -31,7 +31,6 @@ from ms_vireid.files.checks import unsealed
 from ms_vireid.models import build_model
 from ms_vireid.search.feature_files import load_features
 from tests.data.tree import write_folder, write_llcm, write_regdb, write_sysu_mm01
-from tests.extensive import extensive
 
 evaluate = import_module("ms_vireid.evaluate")  # the command
 PAGE = Path(__file__).parents[1] / "docs/training.md"
@@ -486,7 +485,6 @@ def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):
     assert "have changed since" in refused(monkeypatch, tmp_path, capfd, train, *recipe, "--resume", "auto")
 
 
-@extensive
 def test_memory_hardly_grows_with_the_steps(tmp_path, monkeypatch):
     resident = []
     step = Step.__call__

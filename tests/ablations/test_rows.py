@@ -12,7 +12,6 @@ from ms_vireid.command.running import run
 from ms_vireid.config import load_config
 from ms_vireid.files.checks import unsealed
 from tests.ablations.in_process import OPERATORS, TINY, start
-from tests.extensive import but
 
 
 def ends(rows):
@@ -23,9 +22,7 @@ def ends(rows):
     return [row for curve in curves.values() for row in (curve[0], curve[-1])]
 
 
-@pytest.mark.parametrize(
-    "name", but(("mun-choices", "mun-table-2", "mun-table-4", "mun-table-5", "pmt-table-4"), list_tables())
-)
+@pytest.mark.parametrize("name", list_tables())
 def test_every_row_trains_and_is_evaluated(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(runs, "start", start)

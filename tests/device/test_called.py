@@ -1,10 +1,8 @@
 """docs/evidence/operators.md has all that a method calls of a device."""
 
 from parity.stand_in import called
-from tests.extensive import extensive
 
 
-@extensive
 def test_the_page_has_what_a_step_calls(ascend_worker):
     """Of an Ascend; test_stand_in_training.py asks the same of a GPU."""
     used = ascend_worker.do("called_by", "AGW")

@@ -16,7 +16,6 @@ from ms_vireid.backends.cuda import build, declarations
 from ms_vireid.command.errors import DeviceError
 from ms_vireid.models.noise import _FIRST, _SECOND, noise_constants
 from tests.device.cuda_kernels import ABSENT, LIMIT, aligned, assert_close, each_type, empty, random
-from tests.extensive import extensive
 
 # rows, columns: packs, tails, several parts
 SHAPES = [*((1, 1), (1, 8), (7, 3), (9, 40), (3, 264), (211, 32), (1200, 16))]
@@ -377,7 +376,6 @@ def nvrtc():
     return Path(found.locate())
 
 
-@extensive
 def test_nvidias_compiler_takes_the_kernels(nvrtc):
     """For the oldest GPUs that MindSpore covers, whose instructions the others have; no kernel asks which it is."""
     code, log = build.compiled(nvrtc, declarations.kernel_source(), "sm_60")

@@ -8,7 +8,6 @@ import pytest
 
 from ms_vireid.command.errors import InputError
 from parity.measure import launches
-from tests.extensive import extensive
 
 SMALL = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "train.num_instances=2")
 NARROW = ("model.layers=[1,1,1,1]", "model.width=8", "train.num_instances=2")  # of a ResNet
@@ -40,7 +39,6 @@ def compiled_row(device, identities):
     return row
 
 
-@extensive
 def test_a_compiled_step_is_counted_at_its_batch():
     small, large = compiled_row("GPU", 2), compiled_row("GPU", 4)
     assert small["launches"] == large["launches"]
@@ -52,7 +50,6 @@ def test_a_compiled_step_of_an_ascend_is_counted():
     assert 0 < compiled_row("Ascend", 2)["by_name"] < 150
 
 
-@extensive
 def test_a_resnets_step_with_recompute_keeps_less():
     sizes = (*NARROW, "model.non_local=[0,0,1,0]", "train.num_identities=4")
     without, recomputed = (

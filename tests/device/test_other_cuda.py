@@ -9,7 +9,6 @@ from parity.stand_in.toolchain import generate, link
 from tests.device.test_planted_in_cuda import BLOCK
 from tests.device.test_staging import ARRIVED, ROWS, SIZES
 from tests.device.worker import Worker
-from tests.extensive import extensive
 
 # None of those that PyTorch itself needs.
 OTHERS = ("libcudart.so.12", "libcudart.so.10.2", "libnvrtc.so.12", "libnvrtc.so.11.9")
@@ -39,7 +38,6 @@ def crowded(stand_in, tmp_path):
     worker.close()
 
 
-@extensive
 def test_libraries_of_another_cuda_are_not_taken_for_mindspores(crowded):
     rows, called = crowded.do("staged", SIZES, ROWS)
     assert rows == ARRIVED

@@ -10,7 +10,6 @@ from PIL import Image
 from tests.data.tree import write_folder
 from tests.device.test_stand_in_training import arguments, one_stage
 from tests.device.worker import ROOT
-from tests.extensive import but, extensive
 from tests.tiny_models import RECIPES, write_checkpoint
 
 SET_UP = "from ms_vireid.devices import runtime; runtime.set_up('GPU')"
@@ -30,7 +29,7 @@ def pictures(tmp_path_factory):
     return write_folder(tmp_path_factory.mktemp("pictures"))
 
 
-@pytest.mark.parametrize("family", but(["agw"], RECIPES))
+@pytest.mark.parametrize("family", RECIPES)
 def test_a_checkpoint_is_evaluated(worker, checkpoints, tmp_path, family):
     result = tmp_path / "result.json"
     worker.do("run_command", "evaluate", "--checkpoint", checkpoints[family], "--json", str(result))
@@ -44,7 +43,7 @@ def test_a_checkpoint_is_evaluated_on_corrupted_pictures(worker, checkpoints, tm
     assert len(json.loads(result.read_text())["trials"]) == 10
 
 
-@pytest.mark.parametrize("family", but(["agw"], RECIPES))
+@pytest.mark.parametrize("family", RECIPES)
 def test_features_are_extracted(worker, checkpoints, pictures, tmp_path, family):
     options = ["--images", str(pictures), "--output", str(tmp_path / "features.npz"), "--batch-size", "3"]
     worker.do("run_command", "extract", "--checkpoint", checkpoints[family], *options)
@@ -68,7 +67,6 @@ def test_a_checkpoint_is_exported_beside_a_gpu(stand_in, checkpoints, tmp_path):
     assert (tmp_path / "model.mindir").stat().st_size > 0
 
 
-@extensive
 def test_an_interrupted_training_goes_on(worker, tmp_path):
     options = ["model.depth=1", "train.iterations=4", "train.log_steps=1", one_stage("id: {}")]
     asked = arguments("pmt", tmp_path / "run", *options)
@@ -79,7 +77,6 @@ def test_an_interrupted_training_goes_on(worker, tmp_path):
     assert (tmp_path / "run" / "result.json").exists()
 
 
-@extensive
 def test_the_drivers_translation_is_announced_until_it_has_happened(stand_in, tmp_path):
     newer = {"STAND_IN_CAPABILITY": "9", "CUDA_CACHE_PATH": str(tmp_path)}
     compute = f"{SET_UP}; import mindspore as ms; ms.ops.relu(ms.Tensor([0.0])).asnumpy()"

@@ -3,7 +3,6 @@
 import pytest
 
 from parity.cases import LADDER, is_for_stand_ins
-from tests.extensive import but
 
 # A model's gradients go through its forward pass, and an optimiser's update is that of another recipe.
 ELSEWHERE = (
@@ -25,7 +24,7 @@ SLOW = [str(case) for case in CASES if case.rung > 3 and ("float16" in case.subj
 SLOW = [case for case in SLOW if case not in ("4 PMT small, gradients with dropout", "5 PMT stage 1, six updates")]
 
 
-@pytest.mark.parametrize("case", but(SLOW, map(str, CASES)))
+@pytest.mark.parametrize("case", map(str, CASES))
 def test_a_graph_of_an_ascend_computes_what_pytorch_computes(ascend_worker, case):
     assert ascend_worker.do("run_case", case, "graph") == []
 
@@ -60,12 +59,12 @@ SGD = "5 AGW, six updates"  # by other operators there than in any other backend
 OF_A_GRAPH = [*(str(case) for case in CASES if str(case) not in OF_CUDA), SGD]
 
 
-@pytest.mark.parametrize("case", but(SLOW, OF_A_GRAPH))
+@pytest.mark.parametrize("case", OF_A_GRAPH)
 def test_a_graph_of_a_gpu_computes_what_pytorch_computes(worker, case):
     assert worker.do("run_case", case, "graph") == []
 
 
-@pytest.mark.parametrize("case", but(("4 PMT small", "4 AGW small, gradients", "4 PMT small, float16"), OF_CUDA))
+@pytest.mark.parametrize("case", OF_CUDA)
 def test_a_backend_with_cuda_kernels_computes_what_pytorch_computes(worker, case):
     assert worker.do("run_case", case, "cuda") == []
 

@@ -11,7 +11,6 @@ from safetensors.numpy import load_file
 from ms_vireid.config import CONFIG_ROOT
 from parity.stand_in import Counts, called
 from tests.data.tree import write_llcm, write_regdb
-from tests.extensive import but, extensive, some_of
 from tests.tiny_models import DATA, RECIPES
 
 SMALL = ["train.num_identities=2", "train.num_instances=2", "evaluation.compare_untrained=false"]
@@ -40,7 +39,7 @@ def one_stage(losses):
 LAST_STAGE = {"pmt": [one_stage("id: {}, pht: {stage: 2}, msel: {}, dcl: {}")]}  # of those that have several
 
 
-@pytest.fixture(scope="module", params=but(["agw", "mun"], STAGES))
+@pytest.fixture(scope="module", params=STAGES)
 def by_default(request, counting_worker, tmp_path_factory):
     """Of the last stage of a method, as it is trained without options: its run folder, and what each step asked for."""
     family = request.param
@@ -106,7 +105,7 @@ COMPILED = {
 }
 
 
-@pytest.mark.parametrize("name", but((name for name in COMPILED if name != "pmt recompute"), COMPILED))
+@pytest.mark.parametrize("name", COMPILED)
 def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
     counting_worker.do(
@@ -114,7 +113,7 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     )
 
 
-@pytest.mark.parametrize("name", some_of((name for name in COMPILED if "recompute" in name), 2))
+@pytest.mark.parametrize("name", (name for name in COMPILED if "recompute" in name))
 def test_what_is_recomputed_is_compiled_with_cuda_kernels(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
     counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.backend=cuda", *options))
@@ -126,7 +125,6 @@ def test_a_vit_of_many_tokens_trains(counting_worker, tmp_path):
     counting_worker.do("train_steps", 2, *arguments("pmt", tmp_path / "run", *options))
 
 
-@extensive
 def test_recomputed_cuda_kernels_give_the_same_bits(worker, tmp_path):
     """With dropout; one of both trainings is interrupted and resumed."""
     options = ["train.backend=cuda", "train.iterations=4", "model.dropout=0.1", SWITCHES["amp"], one_stage("id: {}")]
@@ -153,10 +151,7 @@ def test_the_page_has_what_the_steps_call(by_default, counting_worker):
 
 @pytest.mark.parametrize(
     ("family", "switches"),
-    some_of(
-        [(family, switches) for family in STAGES for switches in ((), ("amp",), ("recompute",), ("amp", "recompute"))],
-        4,
-    ),
+    [(family, switches) for family in STAGES for switches in ((), ("amp",), ("recompute",), ("amp", "recompute"))],
     ids=lambda part: part if isinstance(part, str) else " ".join(part) or "float32",
 )
 def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches):
@@ -166,15 +161,12 @@ def test_a_method_trains_in_pynative(pynative_worker, tmp_path, family, switches
 
 @pytest.mark.parametrize(
     ("family", "config", "write"),
-    some_of(
-        [
-            ("pmt", "pmt/llcm.yaml", write_llcm),
-            ("pmt", "pmt/regdb.yaml", write_regdb),
-            ("agw", "agw/regdb.yaml", write_regdb),
-            ("mun", "mun/regdb.yaml", write_regdb),
-        ],
-        4,
-    ),
+    [
+        ("pmt", "pmt/llcm.yaml", write_llcm),
+        ("pmt", "pmt/regdb.yaml", write_regdb),
+        ("agw", "agw/regdb.yaml", write_regdb),
+        ("mun", "mun/regdb.yaml", write_regdb),
+    ],
     ids=["pmt/llcm", "pmt/regdb", "agw/regdb", "mun/regdb"],
 )
 def test_the_recipe_of_another_data_set_trains(pynative_worker, tmp_path, family, config, write):

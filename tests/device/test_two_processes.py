@@ -6,7 +6,6 @@ import pytest
 
 from ms_vireid import train
 from parity.stand_in import read_log
-from tests.extensive import extensive
 from tests.test_distributed import ONE, PMT, alone, assert_alike, together, weights_of
 
 STEPS = 4  # of two epochs
@@ -19,9 +18,6 @@ def trained(stand_in, folder):
     newer = {"STAND_IN_CAPABILITY": "9", "CUDA_CACHE_PATH": str(folder / "cache")}
     variables = stand_in.environment(folder / "calls") | newer
     return together(folder, *SHORT, device=stand_in.device, variables=variables).lines
-
-
-pytestmark = extensive
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ from mindspore import ops
 
 from ms_vireid.optimizers.sgd import SGD
 from tests.edits import own_models, runs, sites
-from tests.extensive import but, extensive
 
 GOOD = ("as edited", "refused: ")
-OF_A_DAY = {"numba": 3, "graph": 1, "cuda": 1, "ascend": 1}  # edits, by backend
+OF_A_DAY = {"numba": 1, "graph": 1, "cuda": 1, "ascend": 1}  # edits, by backend
 WITH_ALL = OF_A_DAY | {"numba": 5, "graph": 2}
 
 
@@ -48,10 +47,11 @@ def test_a_model_of_ones_own_trains_by_numba_as_by_eager(name):
     assert runs.judge(name, None, ["numba"])["numba"] == "as edited"
 
 
-def test_what_is_edited_is_told():
+@pytest.mark.parametrize("backend", ["numba", "graph"])
+def test_what_is_edited_is_told(backend):
     edit = sites.Edit("scaled", "models.vit", "Mlp.construct")
-    row = runs.judge("PMT", edit, ["numba", "graph"])
-    assert (row["numba"], row["graph"]) == ("as edited", "as edited")
+    row = runs.judge("PMT", edit, [backend])
+    assert row[backend] == "as edited"
     assert row["effect"] > 0.01
 
 
@@ -61,7 +61,6 @@ def by_norm(self, part, gradient, scalars, applies):
     self.assign(part.weight, part.weight - 0.01 * gradient / length, applies)
 
 
-@extensive
 def test_an_update_by_a_weights_norm_gets_each_weight_by_itself(monkeypatch):
     """Buffers of many weights have one norm."""
     monkeypatch.setattr(SGD, "update", by_norm)
@@ -72,7 +71,7 @@ def test_an_update_by_a_weights_norm_gets_each_weight_by_itself(monkeypatch):
     assert "tests.edits.test_edits.by_norm is called in its place" in line
 
 
-@pytest.mark.parametrize("backend", but(["graph"], ["eager", "graph"]))
+@pytest.mark.parametrize("backend", ["eager", "graph"])
 def test_frozen_weights_train_in_float16(backend):
     """A frozen weight has a copy in float16 too: operators take one type."""
     edit = sites.Edit("frozen", "models.vit", "Attention")

@@ -12,7 +12,6 @@ from ms_vireid.config import CONFIG_ROOT, load_config
 from ms_vireid.data.readers import read_data
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.trainer import Trainer
-from tests.extensive import but
 
 SMALL = [
     "data={name: synthetic, image_size: [64, 32], workers: 0, synthetic: {train_identities: 8, val_identities: 1, "
@@ -53,7 +52,7 @@ def losses(trainer):
     return np.array([json.loads(line)["loss"] for line in lines])
 
 
-@pytest.mark.parametrize("name", but(["agw", "mun"], RECIPES))
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_loss_curve_is_float32s_weights_stay_float32_and_the_scale_is_resumed(name, root, tmp_path):
     curves = []
     for amp in ("false", "float16"):

@@ -13,7 +13,6 @@ import pytest
 from ms_vireid.checkpoints.weights import read_checkpoint
 from ms_vireid.files.writing import write_text
 from tests.engine.test_resume import OVERRIDES, weights
-from tests.extensive import extensive, some_of
 
 SMALL = [*OVERRIDES, "data.workers=0", "--device", "CPU"]
 # Copies the run folder at every moment of the run: what a kill at that moment would leave.
@@ -66,7 +65,7 @@ def assert_refused(done):
     return error
 
 
-@pytest.mark.parametrize("resumed", some_of([0, 1], 2))
+@pytest.mark.parametrize("resumed", [0, 1])
 def test_a_kill_at_any_moment_loses_no_checkpoint_and_resumes_bitwise(tmp_path, resumed):
     mode = "train.backend=eager", "model.depth=1"  # tests/device has graphs that are stopped and resumed
     code, _, error = train(tmp_path, *mode, script=SNAPSHOTS)
@@ -108,7 +107,6 @@ def ended(process):
     return process.returncode, *output
 
 
-@extensive
 def test_two_runs_into_one_folder_and_pictures_that_vanish(tmp_path):
     process = begun(tmp_path, "--data-root", str(tmp_path / "data"), "data.cache=none")
     before = (tmp_path / "run/run.json").read_bytes()

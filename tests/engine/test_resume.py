@@ -11,7 +11,6 @@ import mindspore as ms
 import pytest
 
 from ms_vireid.checkpoints.weights import read_checkpoint
-from tests.extensive import extensive
 from tests.tiny_models import PMT
 
 # Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
@@ -105,7 +104,6 @@ def assert_resumes_to(folder, undisturbed):
     assert left == []
 
 
-@extensive
 def test_a_run_killed_while_it_writes_resumes_bitwise(tmp_path, undisturbed):
     """The other moments are in test_faults.py."""
     killed = train(tmp_path, moment="kill while writing", number=2)

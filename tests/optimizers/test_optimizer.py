@@ -10,7 +10,6 @@ from ms_vireid.optimizers.adamw import AdamW
 from ms_vireid.optimizers.build import build_optimizer
 from ms_vireid.optimizers.groups import ParameterGroup, parameter_groups
 from ms_vireid.optimizers.sgd import SGD
-from tests.extensive import but
 
 BACKENDS = OF_DEVICE["CPU"]
 
@@ -135,7 +134,7 @@ def sgd_by_torch(start, gradients, lrs, momentum, nesterov, decay):
     return course, [optimizer.state[w].get("momentum_buffer") for w in weights]
 
 
-@pytest.mark.parametrize("name", but(["graph"], BACKENDS))
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(("momentum", "nesterov", "decay"), SGD_CASES.values(), ids=SGD_CASES)
 def test_a_sequence_of_sgd_updates_is_that_of_torch(momentum, nesterov, decay, name):
     rng = np.random.default_rng(0)

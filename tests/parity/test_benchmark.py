@@ -17,7 +17,6 @@ from ms_vireid.devices import cpu
 from parity import benchmark
 from parity.measure import sections, steps, tuned, workers
 from parity.measure.work import MODELS, Work
-from tests.extensive import extensive
 from torch_ref import models as torch_models
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
@@ -42,7 +41,7 @@ def work(kind, config, overrides, folder, **options):
 @pytest.mark.parametrize(
     ("config", "overrides", "stage"),
     [
-        pytest.param("mun/sysu.yaml", SMALL_MUN, 0, marks=extensive),
+        ("mun/sysu.yaml", SMALL_MUN, 0),
         ("pmt/sysu.yaml", (*SMALL_VIT, "data.image_size=[64, 32]", "train.amp=float16"), 1),
     ],
     ids=["MUN", "PMT float16"],
@@ -56,7 +55,6 @@ def test_both_begin_with_the_same_weights_and_go_on_alike(config, overrides, sta
         assert row["held_gib"][framework] is None  # on a CPU
 
 
-@extensive
 @pytest.mark.parametrize(
     ("config", "overrides", "stage"),
     [

@@ -9,7 +9,6 @@ from ms_vireid.command.errors import InputError
 from parity import ladder
 from parity.cases import LADDER, RUNGS
 from parity.rungs.names import _defined
-from tests.extensive import but
 from tests.parity.ladder import check, of_rungs
 from tests.parity.test_processes import kill
 from torch_ref import losses
@@ -21,7 +20,7 @@ CASES = of_rungs(*set(RUNGS) - {4, 5})
 SLOW = [str(case) for case in CASES if "ViT-B" in case.subject or "ResNet-50" in case.subject]
 
 
-@pytest.mark.parametrize("case", but((*SLOW, "3 terms on their features, normalised"), CASES), ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_mindspore_computes_what_pytorch_computes(case):
     check(case)
 

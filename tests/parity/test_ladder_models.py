@@ -5,7 +5,6 @@ layers, small models and whole trainings are computed by eager and graph here to
 import pytest
 
 from ms_vireid.backends.choosing import OF_DEVICE
-from tests.extensive import but
 from tests.parity.ladder import check, of_rungs
 
 BACKENDS = OF_DEVICE["CPU"]
@@ -26,7 +25,7 @@ SLOW = [
 ]
 
 
-@pytest.mark.parametrize("case", but(SLOW, CASES), ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_model_computes_what_pytorchs_does(case):
     if str(case) in FORWARD:
         check(case, ("numba", "eager"))

@@ -6,7 +6,6 @@ import pytest
 
 from ms_vireid.backends.choosing import OF_DEVICE
 from parity import trajectory
-from tests.extensive import but
 from tests.parity.ladder import check, of_rungs, shorten_trainings
 
 BACKENDS = OF_DEVICE["CPU"]
@@ -46,7 +45,7 @@ QUICK = [
 ]
 
 
-@pytest.mark.parametrize(("case", "backend"), but((str(part) for part in PARTS if part not in QUICK), PARTS), ids=str)
+@pytest.mark.parametrize(("case", "backend"), PARTS, ids=str)
 def test_a_training_goes_as_in_pytorch(case, backend):
     check(case, (backend,))
 

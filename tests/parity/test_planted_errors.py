@@ -19,7 +19,6 @@ from ms_vireid.optimizers import schedule as mindspore_schedule
 from parity import states
 from parity.cases import LADDER, run
 from parity.mapping import values
-from tests.extensive import some_of
 from torch_ref import optimizers as torch_optimizers
 from torch_ref.losses import enhanced as torch_enhanced
 from torch_ref.losses import mmd as torch_mmd
@@ -275,7 +274,7 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("name", some_of(PLANTED, 3))
+@pytest.mark.parametrize("name", PLANTED)
 def test_the_ladder_notices(monkeypatch, name):
     plant, case = PLANTED[name]
     plant(monkeypatch)
