@@ -1,6 +1,6 @@
-/* Loads the kernels and launches them, in the one context that the process has. CUDA's driver is called through the
-   library that the process has loaded, so no CUDA header is needed. MindSpore calls an operator by a function's name,
-   without numbers: each operator with its numbers has a slot, whose function is operator_000 ... operator_999. */
+/* Loads the kernels once a context and launches them. CUDA's driver is called through the library that the process has
+   loaded, so no CUDA header is needed. MindSpore calls an operator by a function's name, without numbers: each operator
+   with its numbers has a slot, whose function is operator_000 ... operator_999. */
 #include <dlfcn.h>
 #include <limits.h>
 #include <pthread.h>
@@ -9,12 +9,16 @@
 #include "launcher.h"
 
 enum { NO_DRIVER = 1, NO_CODE, NO_MEMORY };
+#define CONTEXTS 8
 
-static char *path;   /* of the compiled kernels */
-static void *module; /* once they are loaded */
+static char *path; /* of the compiled kernels */
+static struct {
+  void *context, *module;
+} loaded[CONTEXTS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct {
+  int (*context)(void **);
   int (*load)(void **, const void *);
   int (*function)(void **, void *, const char *);
   int (*launch)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *, void **, void **);
@@ -31,7 +35,7 @@ EXPORTED const char *built_from(void) { return SOURCES; }
 EXPORTED void use_code(const char *file) {
   free(path);
   path = strdup(file);
-  module = 0;
+  memset(loaded, 0, sizeof loaded);
 }
 
 static int fails(const char *kernel, const char *step, int code) {
@@ -44,14 +48,15 @@ static int fails(const char *kernel, const char *step, int code) {
 static int ask_driver(void) {
   void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
   if (!library) return NO_DRIVER;
+  *(void **)&driver.context = dlsym(library, "cuCtxGetCurrent");
   *(void **)&driver.load = dlsym(library, "cuModuleLoadData");
   *(void **)&driver.function = dlsym(library, "cuModuleGetFunction");
   *(void **)&driver.launch = dlsym(library, "cuLaunchKernel");
   *(void **)&driver.error = dlsym(library, "cuGetErrorName");
-  return driver.load && driver.function && driver.launch ? 0 : NO_DRIVER;
+  return driver.context && driver.load && driver.function && driver.launch ? 0 : NO_DRIVER;
 }
 
-static int load_code(void) {
+static int load_code(void **module) {
   FILE *file = path ? fopen(path, "rb") : 0;
   if (!file) return NO_CODE;
   fseek(file, 0, SEEK_END);
@@ -62,17 +67,32 @@ static int load_code(void) {
   fclose(file);
   if (!status) {
     code[size] = 0;
-    status = driver.load(&module, code);
+    status = driver.load(module, code);
   }
   free(code);
   return status;
 }
 
-int launch(const char *name, unsigned x, unsigned y, const void *arguments, void *stream) {
-  void *function = 0, *all[] = {(void *)arguments};
-  pthread_mutex_lock(&lock);
+/* The module of the current context, loaded at its first use. */
+static int find_module(void **module) {
+  void *context = 0;
   int status = driver.launch ? 0 : ask_driver();
-  if (!status && !module) status = load_code();
+  if (status || (status = driver.context(&context))) return status;
+  int i = 0;
+  while (i < CONTEXTS && loaded[i].module && loaded[i].context != context) i++;
+  if (i == CONTEXTS) return NO_MEMORY;
+  if (!loaded[i].module) {
+    if ((status = load_code(&loaded[i].module))) return status;
+    loaded[i].context = context;
+  }
+  *module = loaded[i].module;
+  return 0;
+}
+
+int launch(const char *name, unsigned x, unsigned y, const void *arguments, void *stream) {
+  void *module = 0, *function = 0, *all[] = {(void *)arguments};
+  pthread_mutex_lock(&lock);
+  int status = find_module(&module);
   pthread_mutex_unlock(&lock);
   if (status) return fails(name, "loading it", status);
   if ((status = driver.function(&function, module, name))) return fails(name, "finding it", status);
