@@ -1,9 +1,11 @@
 """Reading and writing configurations: YAML files with `base:` inheritance, and `key.sub=value` overrides."""
 
 import argparse
+import copy
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -58,13 +60,18 @@ class _Loader(yaml.SafeLoader):
 def _parse(text: str, source: str) -> Any:
     """Parse YAML; raises InputError, which names `source` and the line."""
     try:
-        return yaml.load(text, _Loader)
+        return copy.deepcopy(_load(text))
     except RecursionError:
         raise InputError(f"{source}: nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark and "\n" in text else ""
         raise InputError(f"{source}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+@lru_cache(maxsize=256)  # a table reads the same recipes for each row
+def _load(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 def load_config(path: Path | str, overrides: list[str] | tuple[str, ...] = ()) -> Config:
