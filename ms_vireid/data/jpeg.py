@@ -8,8 +8,10 @@ import simplejpeg
 _WARNING = re.compile(  # libjpeg goes on after these; its other messages are errors
     "Corrupt JPEG data|Premature end|Inconsistent progression|Invalid SOS|Unknown Adobe|Warning: unknown JFIF"
 )
-_PADDING = re.compile("Corrupt JPEG data: ([1-5]?[0-9]|6[0-4]) extraneous bytes before marker 0xd9")  # a camera's zeros
-_ATTEMPTS = 4
+_EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0x(..)")
+_NO_PIXELS = re.compile("Corrupt JPEG data: bad ICC|Invalid SOS|Unknown Adobe|Warning: unknown JFIF")
+_MOST_PADDING = 64  # bytes of 0 that a camera's encoder may append to a scan
+_ATTEMPTS = 10
 SCAN = b"\xff\xda"  # how the header of a scan begins
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 _FRAMES = {0xC0, 0xC1, 0xC2}  # headers of sequential and progressive pictures
@@ -24,18 +26,9 @@ def decode(content: bytes, colours: str) -> np.ndarray | None:
     try:
         return simplejpeg.decode_jpeg(content, colours)
     except ValueError as error:
-        first = words = str(error)
-    if not _WARNING.match(first):  # Pillow knows more kinds, or says what is wrong
-        return None
-    for _ in range(_ATTEMPTS):  # libjpeg stops at the first flaw: harmless ones are mended to look for others
-        content = _mended(content, words)
-        try:
-            simplejpeg.decode_jpeg(content, colours)
-        except ValueError as error:
-            words = str(error)
-        else:
-            return None
-    raise OSError(first)
+        if _loses_pixels(str(error), content, colours):
+            raise OSError(str(error)) from None
+    return None
 
 
 def require_all_scans(content: bytes) -> None:
@@ -54,6 +47,38 @@ def require_all_scans(content: bytes) -> None:
         raise OSError("Its last scans are missing")
 
 
+def _loses_pixels(words: str, content: bytes, colours: str) -> bool:
+    """Whether a flaw costs pixels. libjpeg stops at the first: a harmless one is mended to look for others."""
+    for _ in range(_ATTEMPTS):
+        if not _WARNING.match(words):
+            return False  # Pillow knows more kinds, or says what is wrong
+        mended = _mended(words, content)
+        if mended is None:
+            return True
+        try:
+            simplejpeg.decode_jpeg(content := mended, colours)
+        except ValueError as error:
+            words = str(error)
+        else:
+            return False
+    return True
+
+
+def _mended(words: str, content: bytes) -> bytes | None:
+    """Take away what libjpeg warns of if it is harmless, else return None."""
+    if words.startswith("Premature end of JPEG file"):
+        return None if content.endswith(_EOI) else content + _EOI  # perhaps this alone is missing
+    if _NO_PIXELS.match(words):
+        return _bare(content)
+    if not (extraneous := _EXTRANEOUS.match(words)):
+        return None
+    count, marker = int(extraneous[1]), bytes([0xFF, int(extraneous[2], 16)])
+    if (stray := _stray_bytes(content, count)) is not None:
+        return content[:stray] + content[stray + count :]
+    padded = content.find(bytes(count) + marker) if marker == _EOI and count <= _MOST_PADDING else -1
+    return None if padded < 0 else content[:padded] + content[padded + count :]
+
+
 def _segments(content: bytes):
     """Yield the marker, start and end of each segment's payload; of the scans' data only the headers."""
     at = 2
@@ -69,22 +94,26 @@ def _segments(content: bytes):
         at = end
 
 
-def _mended(content: bytes, words: str) -> bytes:
-    """Take away what costs no pixel: applications' segments, bytes between segments, and a sequential scan's odd
-    parameters; also, if libjpeg's words are of these, zeros that pad the scan and a missing end."""
-    parts, is_progressive = [_SOI], False
+def _stray_bytes(content: bytes, count: int) -> int | None:
+    """Find `count` bytes between two segments of the header."""
+    behind = 2
+    for marker, start, end in _segments(content):
+        if start - 4 - behind == count:
+            return behind
+        if marker == _SOS:
+            return None
+        behind = end
+    return None
+
+
+def _bare(content: bytes) -> bytes:
+    """Leave out what applications wrote, and write the scan's parameters as a sequential picture has them."""
+    parts, header = [_SOI], b""
     for marker, start, end in _segments(content):
         if marker == _SOS:
-            parts += [content[start - 4 : end - 3], content[end - 3 : end] if is_progressive else bytes([0, 63, 0])]
-            break
-        is_progressive |= marker == 0xC2
+            header = content[start - 4 : end]
+            parts += [header[:-3], bytes([0, 63, 0]) if b"\xff\xc2" not in content[:start] else header[-3:]]
+            return b"".join(parts) + content[end:]
         if not 0xE0 <= marker <= 0xEF:
             parts.append(content[start - 4 : end])
-    else:
-        return content
-    data = content[end:]
-    if padding := _PADDING.match(words):
-        data = data.replace(bytes(int(padding[1])) + _EOI, _EOI, 1)
-    if words.startswith("Premature end of JPEG file") and not data.endswith(_EOI):
-        data += _EOI
-    return b"".join(parts) + data
+    return content

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 import mindspore as ms
 import numpy as np
 
+from ms_vireid.backends.backend import Backend, Step
 from ms_vireid.backends.choosing import backend_named
 from ms_vireid.backends.reading import code_of_method
 from ms_vireid.command.errors import InputError
@@ -15,7 +16,9 @@ from ms_vireid.config import CONFIG_ROOT, Config, load_config
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import build_model
+from ms_vireid.models.base import ReIDModel
 from ms_vireid.optimizers.build import build_optimizer
+from ms_vireid.optimizers.groups import GroupOptimizer
 from ms_vireid.search.features import FeatureExtractor
 from tests.edits import own_models
 from tests.edits.sites import Edit, applied_to_code, apply_to_cells
@@ -112,6 +115,11 @@ def _outcome(run: str, backend: str, edit: Edit | None, amp: str, folder: Path) 
         return {"without": "no such cell"}
     named = backend_named(backend, amp)
     step = build_step(model, loss, optimizer, named, config.optimizer.clip_norm, loss_scaler(amp))
+    return _trained(named, model, optimizer, step)
+
+
+def _trained(named: Backend, model: ReIDModel, optimizer: GroupOptimizer, step: Step) -> dict:
+    """Two steps, and features of a batch."""
     rates = [RATE * group.lr_factor for group in optimizer.groups]
     losses = []
     for number in (1, 2):

@@ -1,6 +1,7 @@
 """Corrupted, hostile and foreign files: one line each, no code of theirs runs, nothing is written."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -48,13 +49,15 @@ def refused(monkeypatch, source, *options):
     return str(error.value)
 
 
+def save_program(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in ("a/data.pkl", "a/code/__torch__.py", "a/constants.pkl"):  # as torch.jit.save names them
+            archive.writestr(name, "")
+
+
 # tests/checkpoints and tests/hostile have files that no command reads.
 FILES = {
-    "TorchScript": (
-        ".pt",
-        lambda path, _: torch.jit.script(torch.nn.ReLU()).save(str(path)),
-        "TorchScript is a program",
-    ),
+    "TorchScript": (".pt", lambda path, _: save_program(path), "TorchScript is a program"),
     "numbers": (".pth", lambda path, _: torch.save({"a": 1}, path), "a is a int"),
     "wrapped numbers": (".pth", lambda path, held: torch.save({"net": {"a.b": 3}}, path), "net is a dictionary"),
     "metadata": (".safetensors", lambda path, held: save_file(held, path, {"ms_vireid": "{"}), "is not JSON"),
