@@ -11,8 +11,6 @@ from PIL import Image
 from ms_vireid.command.errors import InputError
 from ms_vireid.data.pictures import read_pixels
 
-from .files import tags_of, write_tiff
-
 EOI, SOS = b"\xff\xd9", b"\xff\xda"
 
 
@@ -148,17 +146,6 @@ def test_colours_in_scans_of_their_own_must_all_be_there(tmp_path):
     for count in (1, 2):
         closed = colours + after + b"".join(scans[:count]) + EOI
         assert refusal(tmp_path, closed)
-
-
-def test_a_jpeg_within_a_tiff_is_looked_at_too(tmp_path):
-    content = encoded(drawn("L"))
-    path = tmp_path / "a.tif"
-    write_tiff(path, ([content], tags_of(64, 128, 8, t259=[7])))
-    np.testing.assert_array_equal(read_pixels(path, True), read(tmp_path, content, True))
-    middle = (scan(content) + len(content)) // 2
-    write_tiff(path, ([content[:middle] + EOI], tags_of(64, 128, 8, t259=[7])))
-    with pytest.raises(InputError, match=r"a\.tif: .*Corrupt JPEG data: premature end of data segment"):
-        read_pixels(path)
 
 
 def test_another_kind_of_jpeg_is_refused_as_one(tmp_path):
