@@ -33,7 +33,8 @@ _STORAGE = re.compile(rf"torch\w*\.(?:\w+\.)*({'|'.join(_TYPES)})Storage")
 _ODD_TENSOR = re.compile(r"torch\w*\..*\._rebuild_\w+|torch\.distributed\..*Tensor")  # unless `_CALLS` has it
 _PROGRAM = re.compile(
     r"(os|nt|posix|sys|subprocess|commands|importlib|runpy|socket|shutil|ctypes|pty|webbrowser|torch\.hub)\..*"
-    r"|(builtins|__builtin__)\.(__import__|breakpoint|compile|eval|exec|execfile|open)|[\w.]+\.loads?"
+    r"|(builtins|__builtin__)\.(__import__|breakpoint|compile|eval|exec|execfile|open)"
+    r"|(\w*[pP]ickle|marshal|numpy|joblib|torch|torch\.serialization)\.loads?"
 )
 
 
@@ -201,6 +202,9 @@ def _read_archive(path: Path) -> Any:
         is_packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
         if is_packed or sum(member.file_size for member in members) > path.stat().st_size or len({*names}) < len(names):
             raise ValueError("compressed, or members that overlap")
+        if any(member.file_size and not member.CRC for member in members):
+            why = "has no checksums, as set_crc32_options(False) and skip_data of torch.serialization save"
+            raise InputError(f"{path}: {why}; save it again without these")
         folder = pickles[0].removesuffix("data.pkl")
         order = archive.read(f"{folder}byteorder") if f"{folder}byteorder" in names else b"little"
         pickled = _Unpickler(archive.read(pickles[0]), path, {b"little": "<", b"big": ">"}[order])
