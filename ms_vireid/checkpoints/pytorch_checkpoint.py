@@ -215,11 +215,13 @@ def _read_archive(path: Path) -> Any:
 
 
 def _read_sequence(path: Path) -> Any:
-    pickled = _Unpickler(path.read_bytes(), path)
+    content = path.read_bytes()  # not BytesIO.getbuffer(), by which Python may crash when it collects an error's frames
+    pickled = _Unpickler(content, path)
     if (pickled.load(), pickled.load()) != (0x1950A86A20F9469CFC6C, 1001):
         raise InputError(f"{path}: is a pickle, but not torch.save's; {SAVE}")
     pickled.order = ">" if pickled.load()["little_endian"] is False else "<"
-    loaded, keys, content, start = pickled.load(), pickled.load(), pickled.file.getbuffer(), pickled.file.tell()
+    loaded, keys, start = pickled.load(), pickled.load(), pickled.file.tell()
+    content = memoryview(content)
     for key in keys:
         numbers = pickled.storages[key].numbers if type(key) is str else None  # others could take long to hash
         end = start + 8 + numbers.nbytes

@@ -584,6 +584,21 @@ def test_a_changed_byte_is_refused_or_does_no_harm(tmp_path, container):
             read_checkpoint(path)
 
 
+def test_refusals_that_are_kept_and_collected_end_no_process(tmp_path):
+    (tmp_path / "a.pth").write_bytes(small("sequence")[:-5])
+    code = """
+import gc, sys
+from ms_vireid.checkpoints.weights import read_checkpoint
+for _ in range(200):
+    try:
+        read_checkpoint(sys.argv[1])
+    except Exception as error:
+        error.itself = error  # it and its frames are garbage that refers to itself
+gc.collect()
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.pth"], check=True)
+
+
 def test_torch_is_not_needed_and_mindspore_names_are_asked_for(tmp_path):
     torch.save(TENSORS, tmp_path / "a.pth")
     code = (
