@@ -167,7 +167,8 @@ def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
         outcome = run_case(LADDER[number], side.backends)
         results = {side.column(backend): comparisons for backend, comparisons in outcome.results.items()}
         made.append((time.perf_counter() - begun, results))
-    give_back()
+        del outcome, results
+        give_back()
     return made
 
 
