@@ -12,10 +12,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import Any
 
 from ms_vireid.backends.choosing import OF_DEVICE
 from ms_vireid.command.errors import InputError
+from ms_vireid.command.memory import available_memory
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import how_broken
 from ms_vireid.devices import runtime
@@ -27,6 +27,7 @@ from parity.processes import executor, set_up_for_comparisons
 from parity.stand_in import build
 
 CELL, WORST = 18, 12  # characters of a backend's column, of cases and of rungs
+SMALL_BYTES, FULL_BYTES = 4 << 30, 14 << 30  # of a process that computes small cases, or all
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,12 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
 
 
 def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
-    """Yield seconds and outcome of each case, in order. A recipe's trainings are one task, as they share work, and so
-    are models of real widths, because two of them at once need more memory than 24 GiB."""
-    tasks = [list(together) for _, together in groupby(cases, _task)]
+    """Yield seconds and outcome of each case, in order. A recipe's trainings share work, so they are one task."""
+    tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
     shared = side.device == "CPU" or side.stand_in
-    processes = min(processes or (min(2, len(runtime.cores())) if shared else 1), len(tasks))
+    least = SMALL_BYTES if all(case.small for case in cases) else FULL_BYTES
+    fitting = max(1, min(2, len(runtime.cores()), available_memory() // least))
+    processes = min(processes or (fitting if shared else 1), len(tasks))
     alone = processes == 1 and not side.stand_in
     with nullcontext() if alone else executor(processes, set_up_for_comparisons, side.device) as others:
         numbers = [[LADDER.index(case) for case in task] for task in tasks]
@@ -153,12 +155,6 @@ def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
                 yield seconds, Outcome(case, results)
 
 
-def _task(case: Case) -> Any:
-    """Return what cases of one task have in common."""
-    is_large = case.rung == 4 and not case.small
-    return case.training or ("large" if is_large else case)
-
-
 def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
     """Return seconds and results of cases, given by their places on the ladder: a case cannot be sent."""
     made = []
@@ -167,8 +163,7 @@ def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
         outcome = run_case(LADDER[number], side.backends)
         results = {side.column(backend): comparisons for backend, comparisons in outcome.results.items()}
         made.append((time.perf_counter() - begun, results))
-        del outcome, results
-        give_back()
+    give_back()
     return made
 
 

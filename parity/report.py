@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_number(
         "--processes",
         Bounds(1, 256, "each holds both frameworks, a gigabyte and more"),
-        help="processes that share the cases and the cores (default: 2 on two CPU cores or more)",
+        help="processes that share the cases and the cores (default: 2, where there are two cores and memory for both)",
     )
     arguments = parser.parse_args()
     if arguments.backends:
