@@ -150,7 +150,11 @@ def run(main: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")  # a file's name may hold any bytes
     try:
         starting.begin()
-        _check_surroundings()
+        _require_utf8()
+        try:  # where the folder that we are in was deleted, MindSpore's import ends the process
+            os.getcwd()
+        except OSError as error:
+            raise InputError(f"the working folder no longer exists ({error.strerror}); cd to another one") from None
         main()
         if sys.stdout is not None:  # closed by the shell's >&-
             sys.stdout.flush()
@@ -173,15 +177,10 @@ def run(main: Callable[[], None]) -> None:
         starting.end()
 
 
-def _check_surroundings() -> None:
-    """Raise InputError in a locale that misreads names, and if the folder that we are in was deleted, at which
-    MindSpore's import ends the process."""
+def _require_utf8() -> None:
+    """Raise InputError in a locale that misreads names of files."""
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
         raise InputError(f"this locale reads names of files as {encoding}, not UTF-8; set PYTHONUTF8=1")
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise InputError(f"the working folder no longer exists ({error.strerror}); cd to another one") from None
 
 
 @contextmanager
@@ -189,7 +188,7 @@ def in_one_line() -> Iterator[None]:
     """Turn whatever is wrong outside into an InputError with the line that `run` prints: in a block, or as a decorator
     in a function that is called from Python."""
     try:
-        _check_surroundings()
+        _require_utf8()
         yield
     except Exception as error:
         if (problem := _outside(error)) is None:

@@ -76,12 +76,10 @@ class FolderLayout:
         return sum(self.labels(Path(path)) is not None for path in paths)
 
 
-def documented_layout(root: Path, pictures: Sequence[Path | str]) -> FolderLayout | None:
+def documented_layout(root: Path, pictures: Sequence[Path]) -> FolderLayout | None:
     """Return the layout of the documented tree that some of the pictures lie in, which begins at the root or one to
     three folders above it; None if there is none."""
-    root, paths = _absolute(root, pictures)
-    tops = ((top, _documented(top)) for top in (root, *root.parents[:3]))
-    return _best([FolderLayout(top, text) for top, text in tops if text], paths)
+    return _documented_layout(*_absolute(root, pictures))
 
 
 def find_layout(
@@ -102,7 +100,7 @@ def find_layout(
         if layout := _best([FolderLayout(top, canonical(stated)) for top in (root, *root.parents[:3])], paths):
             return layout
         raise InputError(f"{root}: {option} {shown(stated)} fits no picture; {_levels(root, paths)}")
-    if layout := documented_layout(root, paths):
+    if layout := _documented_layout(root, paths):
         return layout
     unknown = f"{root}: fits no tree in docs/data.md; {_levels(root, paths)}"
     remedy = f"give a {option} such as '{{identity}}/{{modality}}/{{camera}}/*'"
@@ -114,13 +112,18 @@ def find_layout(
     return FolderLayout(root, "")
 
 
+def _documented_layout(root: Path, paths: Sequence[str]) -> FolderLayout | None:
+    tops = ((top, _documented(top)) for top in (root, *root.parents[:3]))
+    return _best([FolderLayout(top, text) for top, text in tops if text], paths)
+
+
 def _best(layouts: Sequence[FolderLayout], paths: Sequence[str]) -> FolderLayout | None:
     """Return the layout that takes the most paths, the first of equal ones; None if none takes any."""
     taken = [layout.taken(paths) for layout in layouts]
     return layouts[taken.index(max(taken))] if any(taken) else None
 
 
-def _absolute(root: Path, pictures: Sequence[Path | str]) -> tuple[Path, list[str]]:
+def _absolute(root: Path, pictures: Sequence[Path]) -> tuple[Path, list[str]]:
     """Return absolute paths, and the root of them all: a list may name pictures outside `root`."""
     root = Path(os.path.abspath(root))
     paths = [os.path.abspath(root / path) for path in pictures]

@@ -90,13 +90,14 @@ def listed_files(
     numbers, for names that cannot be printed or name no file.
     """
     refuse_names((f"line {number} {name}" for number, name in names), listing)
-    paths = [Path(name if (root / name).is_file() else name.replace("\\", "/")) for _, name in names]
-    gone = [row for row, path in zip(names, paths, strict=True) if not (also_gone or (root / path).is_file())]
+    spellings = ((Path(name), Path(name.replace("\\", "/"))) for _, name in names)
+    found = [next((path for path in either if (root / path).is_file()), None) for either in spellings]
+    gone = [row for row, path in zip(names, found, strict=True) if not (also_gone or path)]
     if not all(name.isascii() for _, name in gone):
         remedy += "; accents must be encoded as on the disk (NFC or NFD)"
     missing = (f"line {number} '{name}'" for number, name in gone)
     refuse(missing, f"{listing}: lines that name no file under {root}", remedy)
-    return paths
+    return [path or Path(name.replace("\\", "/")) for (_, name), path in zip(names, found, strict=True)]
 
 
 def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], dict[str, Range]]:

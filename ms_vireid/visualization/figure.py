@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, wraps
 from itertools import accumulate
 from pathlib import Path
-from unicodedata import east_asian_width
+from unicodedata import category, east_asian_width
 
 import matplotlib as mpl
 from matplotlib import font_manager as fonts
@@ -91,9 +91,10 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
     if missing := list(_without_glyph):
         written = f"{ascii(missing[0])[1:-1]}{' and so on' if missing[1:] else ''}"
-        remedy = "install one, such as Noto CJK (Debian, Ubuntu: apt install fonts-noto-cjk)"
-        again = f"and remove Matplotlib's list of fonts in {mpl.get_cachedir()}"
-        say(f"note: no font here has {first_few(missing)}, written as {written}; {remedy}, {again}")
+        install = "; install one, such as Noto CJK (Debian, Ubuntu: apt install fonts-noto-cjk)"
+        remedy = f"{install}, and remove Matplotlib's list of fonts in {mpl.get_cachedir()}"
+        remedy = remedy if any(map(_is_east_asian, missing)) else ""  # other fonts are not looked for
+        say(f"note: no font here has {first_few(missing)}, written as {written}{remedy}")
         _without_glyph.clear()
 
 
@@ -114,6 +115,10 @@ def shortened(name: str, longest: int = LONGEST_NAME, is_text: bool = False) -> 
 def _beginning(text: str, columns: int) -> str:
     ends = accumulate(2 if east_asian_width(one) in "WF" else 1 for one in text)
     return text[: sum(end <= columns for end in ends)]
+
+
+def _is_east_asian(character: str) -> bool:
+    return east_asian_width(character) in "WF" and category(character) != "So"  # which are emoji
 
 
 @cache

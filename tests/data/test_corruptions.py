@@ -3,6 +3,7 @@ import colorsys
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.data import corruptions
@@ -158,12 +159,16 @@ def in_batches(images, version=None, workers=0, batch_size=3) -> dict:
     return {images.paths[i]: pixels for batch, index in items for pixels, i in zip(batch.copy(), index, strict=True)}
 
 
-def test_visible_pictures_are_corrupted_whatever_the_workers_the_batches_and_what_else_is_in_them(test_set):
+def test_evaluation_batches_corrupt_visible_pictures_only(test_set):
+    clean = in_batches(test_set)
+    seen = in_batches(test_set, CorruptedVersion(0, np.arange(len(test_set))))
+    for path, infrared in zip(test_set.paths, test_set.infrared, strict=True):
+        assert np.array_equal(clean[path], seen[path]) == infrared
+
+
+def test_a_corrupted_version_depends_neither_on_workers_nor_on_batches_nor_on_what_else_is_in_them(test_set):
     numbers = np.arange(len(test_set))
     expected = in_batches(test_set, CorruptedVersion(4, numbers))
-    clean = in_batches(test_set)
-    for path, infrared in zip(test_set.paths, test_set.infrared, strict=True):
-        assert np.array_equal(clean[path], expected[path]) == infrared
     part = np.random.default_rng(0).permutation(numbers)[:6]
     for found in (
         in_batches(test_set, CorruptedVersion(4, numbers), workers=2, batch_size=2),
@@ -176,6 +181,27 @@ def test_visible_pictures_are_corrupted_whatever_the_workers_the_batches_and_wha
 # single corruptions
 
 
+@pytest.mark.parametrize(("severity", "deviation"), [(1, 0.08), (3, 0.18)])
+def test_gaussian_and_speckle_noise_have_the_published_deviations(severity, deviation):
+    gray = constant(128, 128, 128)
+    # 124,416 values: a deviation's standard error is 0.2% of it; rounding adds 0.3 grey levels in quadrature.
+    assert corrupted(gray, "gaussian_noise", severity).std() == pytest.approx(255 * deviation, rel=0.01)
+    speckle = {1: 0.15, 3: 0.35}[severity]
+    assert corrupted(constant(100, 100, 100), "speckle_noise", severity).std() == pytest.approx(100 * speckle, rel=0.01)
+
+
+def test_shot_noise_is_poisson_noise():
+    result = corrupted(constant(51, 51, 51), "shot_noise", 1).astype(float)  # 0.2 of 60 photons: 12 on average
+    assert result.mean() == pytest.approx(51, rel=0.01)
+    assert result.std() == pytest.approx(255 * np.sqrt(12) / 60, rel=0.01)
+
+
+def test_impulse_noise_is_as_much_salt_as_pepper():
+    result = corrupted(constant(128, 128, 128), "impulse_noise", 5)
+    shares = [np.mean(result == value) for value in (0, 128, 255)]
+    np.testing.assert_allclose(shares, [0.135, 0.73, 0.135], atol=0.007)  # five standard errors of 124,416 draws
+
+
 BLURS = [name for name in TYPES if name.endswith("_blur")]
 
 
@@ -183,6 +209,12 @@ BLURS = [name for name in TYPES if name.endswith("_blur")]
 def test_what_only_moves_or_mixes_pixels_keeps_a_constant_picture(name):
     for severity in SEVERITIES:
         assert (corrupted(constant(120, 60, 200), name, severity) == (120, 60, 200)).all()
+
+
+def test_gaussian_blur_is_scipys():
+    pixels = person()
+    expected = gaussian_filter(pixels.astype(np.float64), (4, 4, 0), mode="nearest", truncate=4)
+    assert_cut_off(corrupted(pixels, "gaussian_blur", 4), expected)
 
 
 @pytest.mark.parametrize("name", [*BLURS, "snow", "rain", "elastic"])
@@ -193,6 +225,29 @@ def test_sizes_are_corrupted_alike(name):
         for size in (REFERENCE_SIZE, (144, 72))
     ]
     assert errors[1] == pytest.approx(errors[0], rel=0.25)
+
+
+def test_defocus_spreads_a_point_over_a_disc():
+    spot = np.zeros((1, *REFERENCE_SIZE), np.float32)
+    spot[0, 100, 70] = 1
+    result = CORRUPTIONS["defocus_blur"](spot, 3, np.random.default_rng(0))[0]  # radius 6
+    rows, columns = np.indices(REFERENCE_SIZE)
+    distance = np.hypot(rows - 100, columns - 70)
+    np.testing.assert_allclose(result[distance <= 5.5], result[100, 70], rtol=1e-4)
+    assert np.abs(result[distance >= 6.5]).max() < 1e-6
+    assert result.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_motion_blur_moves_a_point_along_one_line():
+    spot = np.zeros((1, *REFERENCE_SIZE), np.float32)
+    spot[0, 100, 70] = 1
+    for seed in range(10):
+        result = CORRUPTIONS["motion_blur"](spot, 1, np.random.default_rng(seed))[0]
+        rows, columns = np.nonzero(result > 1e-4)
+        assert columns.min() == 70  # angles within 45 degrees of the right
+        assert columns.max() > 75
+        slope = (rows - 100) @ (columns - 70) / np.square(columns - 70).sum()
+        assert np.abs(rows - 100 - slope * (columns - 70)).max() < 1.1  # whole pixels on a straight line
 
 
 def test_brightness_and_saturation_are_those_of_hsv():
@@ -207,6 +262,13 @@ def test_brightness_and_saturation_are_those_of_hsv():
         assert_cut_off(result, 255 * np.array(expected))
 
 
+@pytest.mark.parametrize("severity", [4, 5])
+def test_more_saturation_makes_gray_reddish_as_the_published_one_does(severity):
+    red, green, blue = corrupted(constant(100, 100, 100, size=(1, 1)), "saturate", severity)[0, 0]
+    assert (red, green) == (100, blue)
+    assert green == round(100 * {4: 0.9, 5: 0.8}[severity])
+
+
 def test_contrast_by_hand():
     pixels = np.array([[[0, 10, 255], [100, 10, 255]]], np.uint8)
     # The channels' means are 50, 10 and 255; 0.4 of the distances from them remain.
@@ -217,6 +279,19 @@ def test_contrast_by_hand():
         pixels = constant(level, level, level, size=(9, 5))
         assert (corrupted(pixels, "saturate", 1) == pixels).all()
         assert (corrupted(pixels, "contrast", 3) == pixels).all()
+
+
+def test_jpeg_is_pillows_of_the_published_quality(tmp_path):
+    Image.fromarray(person()).save(tmp_path / "a.jpg", quality=10)
+    with Image.open(tmp_path / "a.jpg") as picture:
+        np.testing.assert_array_equal(corrupted(person(), "jpeg", 4), np.asarray(picture))
+
+
+def test_spatter_is_turquoise_water_or_brown_mud():
+    water = corrupted(constant(0, 0, 0), "spatter", 3).reshape(-1, 3).max(axis=0)
+    assert water[0] < water[1] == water[2]
+    mud = corrupted(constant(255, 255, 255), "spatter", 5).reshape(-1, 3)
+    np.testing.assert_array_equal(mud.min(axis=0), [63, 42, 20])
 
 
 def photograph(height: int, width: int) -> np.ndarray:
@@ -247,8 +322,6 @@ def test_photographs_take_the_place_of_the_drawn_ice_in_frost_alone():
 
 
 def test_every_photograph_is_taken_and_what_is_none_is_noted(tmp_path, caplog):
-    with pytest.raises(InputError, match=r"holds no picture; evaluation\.frost is a folder of photographs"):
-        read_photographs(tmp_path)
     for level in (50, 100, 150):
         Image.fromarray(constant(level, level, level)).save(tmp_path / f"{level}.png")
     (tmp_path / "notes.txt").write_text("not a picture")
@@ -256,6 +329,75 @@ def test_every_photograph_is_taken_and_what_is_none_is_noted(tmp_path, caplog):
     assert "notes.txt" in caplog.text
     seen = {int(corrupt(constant(0, 0, 0), "frost", 3, np.random.default_rng(i), photographs).max()) for i in range(40)}
     assert seen == {35, 70, 105}  # 0.7 of each
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, r"frost: .*evaluation\.frost is a folder of photographs"),
+        ({}, "frost: holds no picture; evaluation"),
+        ({"a.jpg": b"text"}, r"a\.jpg: cannot be decoded as a picture"),
+    ],
+)
+def test_a_folder_without_photographs_is_refused(tmp_path, files, message):
+    folder = tmp_path / "frost"
+    if files is not None:
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        read_photographs(folder)
+
+
+def midpoints_one_by_one(side: int, decay: float, rng: np.random.Generator) -> np.ndarray:
+    """The published fractal point by point: squares' middles, then the points of the grid's lines, wrapping around."""
+    height, step, spread = np.zeros((side, side)), side, 1.0
+
+    def at(row, column):
+        return height[row % side, column % side]
+
+    while step >= 2:
+        half, cells = step // 2, range(0, side, step)
+        noise = rng.uniform(-spread, spread, (len(cells), len(cells)))
+        for i, row in enumerate(cells):
+            for j, column in enumerate(cells):
+                around = at(row, column), at(row + step, column), at(row, column + step), at(row + step, column + step)
+                height[row + half, column + half] = sum(around) / 4 + noise[i, j]
+        for down, right in ((0, half), (half, 0)):
+            noise = rng.uniform(-spread, spread, (len(cells), len(cells)))
+            for i, row in enumerate(cells):
+                for j, column in enumerate(cells):
+                    r, c = row + down, column + right
+                    around = at(r - half, c), at(r + half, c), at(r, c - half), at(r, c + half)
+                    height[r, c] = sum(around) / 4 + noise[i, j]
+        step, spread = half, spread / decay**2
+    return (height - height.min()) / (height.max() - height.min())
+
+
+@pytest.mark.parametrize(("side", "decay"), [(2, 2.0), (8, 1.4), (32, 2.0)])
+def test_the_fog_is_the_published_fractal(side, decay):
+    actual = corruptions._plasma(side, decay, np.random.default_rng(3))
+    np.testing.assert_allclose(actual, midpoints_one_by_one(side, decay, np.random.default_rng(3)), atol=1e-6)
+
+
+def test_fog_is_a_corner_of_a_map_whose_side_is_a_power_of_two():
+    image = np.full((3, *REFERENCE_SIZE), 0.5, np.float32)
+    mist = corruptions._plasma(512, 1.7, np.random.default_rng(5))[:288, :144]
+    expected = (0.5 + 2.5 * mist) * 0.5 / 3  # severity 3
+    np.testing.assert_allclose(CORRUPTIONS["fog"](image, 3, np.random.default_rng(5))[0], expected, atol=1e-6)
+
+
+def test_elastic_mirrors_the_picture_as_the_published_one_does():
+    pixels, rng = noise_picture(REFERENCE_SIZE), np.random.default_rng(4)
+    shifts = [
+        30 * gaussian_filter(field, (2.88, 1.44), mode="reflect", truncate=3)  # severity 5
+        for field in rng.uniform(-1.44, 1.44, (2, *REFERENCE_SIZE))
+    ]
+    places = np.indices(REFERENCE_SIZE) + shifts
+    assert min(places[1].min(), places[0].min()) < -1  # so that the border matters
+    expected = [map_coordinates(pixels[:, :, c] / 255, places, order=1, mode="reflect") for c in range(3)]
+    actual = CORRUPTIONS["elastic"](corruptions._planes(pixels), 5, np.random.default_rng(4))
+    np.testing.assert_allclose(actual, expected, atol=2e-4)  # float32 places: 3e-5 of a pixel in noise
 
 
 # the sheet

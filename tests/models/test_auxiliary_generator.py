@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ms_vireid.models import auxiliary_generator as mindspore_generator
-from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator, IntraModalityLearner
+from ms_vireid.models.auxiliary_generator import AuxiliaryGenerator, CrossModalityLearner, IntraModalityLearner
 from parity.mapping import twins
 from torch_ref.models import auxiliary_generator as torch_generator
 
@@ -60,6 +60,15 @@ def test_the_generator_is_both_learners_and_then_the_cross_modality_one():
     both = values(2, 2, 2, 6, 6)
     expected = generator_loops.generator(*both.astype(np.float64), RATIOS, weights)
     assert_close(cell(*map(ms.Tensor, both)).asnumpy(), expected)
+
+
+def test_the_cross_modality_learner_is_equations_6_to_9():
+    cell = CrossModalityLearner(CHANNELS, RATIOS)
+    weights = shaken(cell)
+    visible, infrared = values(2, 3, CHANNELS, *SIZE)
+    result = cell(ms.Tensor(visible), ms.Tensor(infrared)).asnumpy()
+    expected = generator_loops.cross(visible.astype(np.float64), infrared.astype(np.float64), RATIOS, weights)
+    assert_close(result, expected)
 
 
 @pytest.mark.parametrize(("size", "fitting"), [((32, 16), [144, 48]), ((72, 35), [288, 144]), ((6, 12), [48, 48])])

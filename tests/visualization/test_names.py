@@ -62,7 +62,7 @@ def texts_of(figure: Figure):
             [r"\u674e\u660e", r"run_\u674e", r"\u738b"],
             r"note: no font here has 李, 明, 王, written as \u674e and so on; install one, such as Noto CJK (",
         ),
-        (["\U0001f9d1"], [r"\U0001f9d1"], "note: no font here has \U0001f9d1, written as \\U0001f9d1; install"),
+        (["\U0001f9d1"], [r"\U0001f9d1"], "note: no font here has \U0001f9d1, written as \\U0001f9d1\n"),
         (["plain"], ["plain"], ""),
     ],
 )
