@@ -276,6 +276,14 @@ def test_epochs_and_loss_terms_belong_to_the_stages_in_order(minimal):
             config.stage_of(outside)
 
 
+def test_epochs_belong_to_the_stages_in_order(minimal):
+    config = load_config(minimal, ["stages=[{epochs: 2, losses: {id: {}}}, {epochs: 1, losses: {dcl: {}}}]"])
+    assert [config.stages.index(config.stage_of(epoch)) for epoch in (1, 2, 3)] == [0, 0, 1]
+    for outside in (0, 4):
+        with pytest.raises(ValueError, match=f"1..3, got {outside}"):
+            config.stage_of(outside)
+
+
 def test_models_are_known_by_name():
     assert {"agw_resnet50", "pmt_vit_base"} <= set(list_models())
     config, _ = named_model("agw_resnet50", 5, (64, 32), (8, 4), 2, {"width": 8})

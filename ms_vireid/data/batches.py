@@ -54,10 +54,11 @@ class TrainingBatches(Batches):
         self.slots = parts[:, rank].reshape(-1)  # this device's rows of the batch of all devices
         self.nbytes = 12 * len(self.slots) * math.prod(config.data.image_size)  # three float32 per pixel
         self.pictures = PictureCache(train, config.data, devices)
+        self.gray_epochs = [stage.visible == "gray" for stage in config.stages for _ in range(stage.epochs)]
         self._planned_epoch, self._plan = 0, None
 
     def __len__(self) -> int:
-        return self.config.epochs * self.sampler.iterations
+        return len(self.gray_epochs) * self.sampler.iterations
 
     def read(self, step: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         epoch, iteration = 1 + step // self.sampler.iterations, step % self.sampler.iterations
@@ -76,9 +77,8 @@ class TrainingBatches(Batches):
         """Write an augmented picture to `out`. draw: its number in the epoch, which selects its random numbers. second:
         make the second version."""
         pixels, infrared = self.pictures[index], bool(self.train.infrared[index])
-        gray = self.config.stage_of(epoch).visible == "gray"
         rng = counter_generator("augmentation", self.config.seed, epoch, draw)
-        augment(pixels, infrared, gray, self.config.augmentation, rng, out, second)
+        augment(pixels, infrared, self.gray_epochs[epoch - 1], self.config.augmentation, rng, out, second)
 
 
 def behind(items: Iterable, count: int) -> Iterator:

@@ -33,17 +33,22 @@ def train(root):
 
 @pytest.mark.parametrize("kind", ["none", "memory"])
 @pytest.mark.parametrize("through", [None, (48, 24)])
-def test_pictures_are_those_that_decoding_gives(train, root, kind, through, monkeypatch):
-    value, decoded = "null" if through is None else list(through), []
-    monkeypatch.setattr(batches_module, "load_image", lambda *a: decoded.append(a[0]) or load_image(*a))
+def test_pictures_are_those_that_decoding_gives(train, root, kind, through):
+    value = "null" if through is None else list(through)
     cache = PictureCache(train, configuration(root, kind, f"data.resize_through={value}").data)
     for _ in range(2):
         for index in range(len(train)):
-            np.testing.assert_array_equal(pixels := cache[index], load_image(train.paths[index], (32, 16), through))
-            if kind == "memory":
-                pixels[:] = 0  # which leaves the cached ones alone
-    assert decoded == list(train.paths) * (2 if kind == "none" else 1)
+            np.testing.assert_array_equal(cache[index], load_image(train.paths[index], (32, 16), through))
     assert not np.array_equal(load_image(train.paths[0], (32, 16), (48, 24)), load_image(train.paths[0], (32, 16)))
+
+
+def test_a_picture_is_decoded_once(train, root, monkeypatch):
+    decoded = []
+    monkeypatch.setattr(batches_module, "load_image", lambda *a: decoded.append(a[0]) or load_image(*a))
+    cache = PictureCache(train, configuration(root, "memory").data)
+    for index in (0, 5, 0, 5, 5):
+        cache[index]
+    assert decoded == [train.paths[0], train.paths[5]]
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,14 @@ def test_more_than_there_is_of_memory_is_one_line(train, root, monkeypatch):
         PictureCache(train, configuration(root, "memory").data)
 
 
+def test_changing_a_picture_leaves_the_cached_one_alone(train, root):
+    cache = PictureCache(train, configuration(root, "memory").data)
+    for index in (int(np.flatnonzero(~train.infrared)[0]), int(np.flatnonzero(train.infrared)[0])):
+        expected = cache[index].copy()
+        cache[index][:] = 0
+        np.testing.assert_array_equal(cache[index], expected)
+
+
 def test_workers_fill_the_block_that_all_share(root):
     config = configuration(root, "memory", "data.workers=2")
     batches = TrainingBatches(read_data(config.data).train, config)
@@ -89,3 +102,8 @@ def test_a_broken_picture_is_not_kept(train, root, tmp_path):
     for _ in range(2):
         with pytest.raises(InputError, match=r"broken\.jpg: cannot be decoded"):
             cache[0]
+
+
+def test_an_unknown_kind_of_cache_is_refused(root):
+    with pytest.raises(InputError, match="input should be 'auto', 'none' or 'memory', got 'disk'"):
+        configuration(root, "disk")

@@ -102,13 +102,17 @@ def kept(batches, workers, start=0):
     return [(pixels.copy(), rest) for pixels, rest in iterate(batches, workers, start)]
 
 
-def test_there_are_iterations_times_epochs_batches_whatever_the_number_of_workers(data):
+def test_there_are_iterations_times_epochs_batches_of_the_promised_types(data):
     batches = kept(TrainingBatches(data.train, config_of()), workers=0)
     assert len(batches) == 2 * ITERATIONS
     for images, labels in batches:
         assert (images.shape, images.dtype) == ((2 * P * K, 3, 16, 16), np.float32)
         assert (labels.shape, labels.dtype) == ((2 * P * K,), np.int32)
-    assert_equal(iterate(TrainingBatches(data.train, config_of()), workers=2), batches)
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(data):
+    batches = TrainingBatches(data.train, config_of())
+    assert_equal(iterate(batches, workers=2), kept(batches, workers=0))
 
 
 def test_many_batches_of_several_sizes_come_whole_from_slow_and_fast_workers():
@@ -148,6 +152,14 @@ def test_starting_at_a_step_is_skipping_those_before_it(data, start):
     assert_equal(iterate(batches, workers=0, start=start), kept(batches, workers=0)[start:])
 
 
+@pytest.mark.parametrize("other", [(0, 2, 0), (1, 1, 0), (0, 1, 1)], ids=["epoch", "seed", "place"])
+def test_epochs_seeds_and_places_are_augmented_differently(data, other):
+    images = np.empty((2, 3, 16, 16), np.float32)
+    for image, (seed, epoch, draw) in zip(images, ((0, 1, 0), other), strict=True):
+        TrainingBatches(data.train, config_of(seed=seed))._augment(0, epoch, draw, image, second=False)
+    assert not np.array_equal(*images)
+
+
 def test_every_picture_of_an_epoch_has_random_numbers_of_its_own(data):
     batches = TrainingBatches(data.train, config_of())
     draws = []
@@ -156,12 +168,11 @@ def test_every_picture_of_an_epoch_has_random_numbers_of_its_own(data):
     assert len(draws) == len(set(draws)) == 2 * ITERATIONS * 2 * P * K
 
 
-@pytest.mark.parametrize("other", [(0, 2, 0), (1, 1, 0), (0, 1, 1)], ids=["epoch", "seed", "place"])
-def test_epochs_seeds_and_places_are_augmented_differently(data, other):
-    images = np.empty((2, 3, 16, 16), np.float32)
-    for image, (seed, epoch, draw) in zip(images, ((0, 1, 0), other), strict=True):
-        TrainingBatches(data.train, config_of(seed=seed))._augment(0, epoch, draw, image, second=False)
-    assert not np.array_equal(*images)
+def test_a_stage_lasts_all_its_epochs(data):
+    config = config_of(("gray", "rgb"))
+    longer = config.stages[0].model_copy(update={"epochs": 2})
+    batches = TrainingBatches(data.train, config.model_copy(update={"stages": (longer, config.stages[1])}))
+    assert batches.gray_epochs == [True, True, False]
 
 
 @pytest.mark.parametrize("step", [0, ITERATIONS], ids=["gray", "rgb"])

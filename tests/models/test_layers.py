@@ -38,7 +38,7 @@ def mask(step, layer=0, rate=0.1, parts=1, shape=(64, 128)):
 
 
 @pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
-def test_one_hash_of_a_step_gives_what_one_of_each_would(shard):
+def test_one_hash_of_a_step_gives_what_three_would(shard):
     rates = (0.0, 0.1, 0.4)
     noise, factors = draw_noise(key(7), (4, 3, 6), rates, 0.03, shard)
     assert np.array_equal(noise.asnumpy().reshape(12, 6), position_noise(key(7), 12, 6, shard).asnumpy())

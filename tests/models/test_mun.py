@@ -135,6 +135,17 @@ def test_an_inference_model_is_the_same_without_the_training_only_parts(options)
         inference.set_train()(images)
 
 
+@pytest.mark.parametrize("modality", ["visible", "infrared"])
+def test_a_modalitys_path_and_classifier_are_its_own(modality):
+    model = build()
+    stage, classifier = (getattr(model, f"{modality}_{part}") for part in ("stage", "classifier"))
+    assert model.path(modality) == (stage, model.shared, model.pool, model.bottleneck)
+    pooled = ms.Tensor(np.ones((2, model.embed_dim), np.float32))
+    cell, to_logits = model.set_train(False).logits_of(modality)
+    assert cell is model.pool
+    assert np.array_equal(to_logits(pooled).asnumpy(), classifier(model.bottleneck(pooled)).asnumpy())
+
+
 @pytest.mark.parametrize("classified", ["bnneck", "pooled"])
 @pytest.mark.parametrize("tested", ["bnneck", "pooled"])
 def test_classifiers_and_retrieval_take_the_features_that_are_named(classified, tested):
@@ -150,8 +161,8 @@ def test_classifiers_and_retrieval_take_the_features_that_are_named(classified, 
     features = model(ms.Tensor(batch()[:2]), "visible").asnumpy()
     expected = seen["bottleneck" if tested == "bnneck" else "pool"]
     np.testing.assert_allclose(features, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
-    last = (model.bottleneck,) if tested == "bnneck" else ()
-    assert model.path("infrared") == (model.infrared_stage, model.shared, model.pool, *last)
+    *_, last = model.path("visible")
+    assert last is (model.bottleneck if tested == "bnneck" else model.pool)
     # Grad-CAM's logits, of what evaluation has gone through.
     cell, to_logits = model.logits_of("visible")
     assert cell in model.path("visible")

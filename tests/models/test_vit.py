@@ -64,6 +64,16 @@ def timm_weights(square=4):
     return held | {"head.weight": np.zeros((10, 16), np.float32), "head.bias": np.zeros(10, np.float32)}
 
 
+@pytest.mark.parametrize("grid", [(4, 4), (7, 3), (5, 11), (1, 2)])
+def test_positions_are_resized_as_pytorch_does(grid):
+    held = np.random.default_rng(0).standard_normal((1, 17, 6)).astype(np.float32)
+    square = torch.from_numpy(held[:, 1:].reshape(1, 4, 4, 6)).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(square, grid, mode="bilinear", align_corners=False)
+    resized = resize_position_embedding(held, grid)
+    assert np.array_equal(resized[:, 0], held[:, 0])
+    assert resized[0, 1:] == pytest.approx(expected[0].flatten(1).T.numpy(), abs=1e-6)
+
+
 def test_a_timm_file_loads_with_its_positions_resized_and_its_head_dropped(tmp_path):
     held = timm_weights()
     torch.save({"model": {name: torch.from_numpy(value) for name, value in held.items()}}, tmp_path / "vit.pth")
@@ -72,6 +82,18 @@ def test_a_timm_file_loads_with_its_positions_resized_and_its_head_dropped(tmp_p
     loaded = {torch_name(name): p.asnumpy() for name, p in vit.parameters_dict().items()}
     assert np.array_equal(loaded.pop("pos_embed"), resize_position_embedding(held["pos_embed"], (5, 2)))
     assert all(np.array_equal(value, held[name]) for name, value in loaded.items())
+
+
+def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set(tmp_path):
+    held = timm_weights()
+    held["extra"] = held.pop("norm.weight")
+    held["cls_token"] = np.zeros((1, 1, 8), np.float32)
+    save_file(held, tmp_path / "vit.safetensors")
+    vit = VisionTransformer(**SMALL)
+    before = vit.norm.beta.asnumpy().copy()
+    with pytest.raises(InputError, match=r"cls_token is \(1, 1, 8\).*extra is not.*norm\.weight is missing"):
+        load_pretrained_vit(vit, read_pretrained(tmp_path / "vit.safetensors"))
+    assert np.array_equal(vit.norm.beta.asnumpy(), before)
 
 
 def test_a_file_of_another_width_says_what_to_configure(tmp_path):
