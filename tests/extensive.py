@@ -173,9 +173,7 @@ KEPT: dict[str, dict[str, tuple[str, ...] | int]] = {
         "test_a_run_whose_processes_are_killed_is_resumed_bitwise": (),
         "test_a_stop_of_one_process_stops_all_after_the_step_and_is_resumed_bitwise": (),
     },
-    "test_environment.py": {
-        "test_a_role_that_was_left_over_says_what_it_waits_for_and_ends_at_once": ("MS_WORKER-15",)
-    },
+    "test_environment.py": {"test_a_role_that_was_left_over_says_what_it_waits_for_and_ends_at_once": 2},
     "test_export.py": {
         "test_the_files_compute_what_the_checkpoint_does": ("pmt-mindir", "pmt-onnx", "agw-onnx", "mun-onnx"),
         "test_a_wrong_preparation_refuses_the_export": 3,
@@ -184,7 +182,7 @@ KEPT: dict[str, dict[str, tuple[str, ...] | int]] = {
     "test_gpu.py": {"test_on_a_cpu_no_compiler_is_asked": 3},
     "test_interrupt.py": {
         "test_a_command_that_is_still_starting_ends_without_a_word": 5,
-        "test_an_evaluation_that_is_stopped_says_so_in_one_line": ("15-2",),
+        "test_an_evaluation_that_is_stopped_says_so_in_one_line": 2,
         "test_a_training_stopped_in_its_last_evaluation_is_resumed": (),
         "test_a_page_that_is_stopped_is_not_written": (),
     },

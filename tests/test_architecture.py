@@ -195,6 +195,11 @@ def test_the_top_of_the_repository_holds_what_belongs_there():
     assert {name.partition("/")[0] for name in listed.stdout.split("\0") if name} <= TOP
 
 
+def test_what_takes_long_is_named_as_it_is(pytestconfig):
+    """In tests/extensive.py."""
+    assert pytestconfig.unknown == []
+
+
 INSIDE = 18  # imports within functions, at most, but for commands'; each has its reason beside it
 COMMAND = "from ms_vireid.command.starting import at_once"  # in its file, whose functions import what they work with
 

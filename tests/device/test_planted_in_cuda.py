@@ -87,9 +87,6 @@ ERRORS = {
 }
 PLANTED = {name: (case, text) for case, errors in ERRORS.items() for name, text in errors.items()}
 
-QUICK = {"GELU's gradient without the bias", "a sum without a barrier", "a momentum that is not Nesterov's"}
-QUICK |= {"a pooled place of another column", "negatives of WRT with the weights of positives"}
-
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_an_error_in_the_kernels_is_noticed(worker, name):

@@ -113,7 +113,7 @@ def test_what_else_can_be_compiled_takes_steps(counting_worker, tmp_path, name):
     )
 
 
-@pytest.mark.parametrize("name", (name for name in COMPILED if "recompute" in name))
+@pytest.mark.parametrize("name", [name for name in COMPILED if "recompute" in name])
 def test_what_is_recomputed_is_compiled_with_cuda_kernels(counting_worker, tmp_path, name):
     family, *options = COMPILED[name]
     counting_worker.do("train_steps", 2, *arguments(family, tmp_path / "run", "train.backend=cuda", *options))

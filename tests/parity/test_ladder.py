@@ -15,9 +15,7 @@ from torch_ref import losses
 
 BACKENDS = OF_DEVICE["CPU"]
 
-
 CASES = of_rungs(*set(RUNGS) - {4, 5})
-SLOW = [str(case) for case in CASES if "ViT-B" in case.subject or "ResNet-50" in case.subject]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -18,11 +18,6 @@ ELSEWHERE = (
 )
 FORWARD = tuple(f"4 {model} small" for model in ("AGW", "MUN", "PMT"))  # a graph of gradients has it
 CASES = [case for case in of_rungs(4) if str(case) not in ELSEWHERE]
-# MUN has AGW's parts, and PMT's layers are in float16 on the stand-ins.
-SLOW = [
-    *(str(case) for case in CASES if not case.small),
-    *("4 AGW small, float16", "4 AGW small, gradients", "4 PMT small, float16", "4 PMT small, gradients"),
-]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

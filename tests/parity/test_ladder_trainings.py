@@ -35,14 +35,6 @@ def backends_of(case):
 
 
 PARTS = [(case, backend) for case in CASES for backend in backends_of(case)]
-# A training by the kernels of PMT, whose two others are a stage of it and one that falls over, and of MUN, which has
-# AGW's parts; updates by all backends.
-QUICK = [
-    (case, backend)
-    for case, backend in PARTS
-    if (not case.training and "clipped" not in case.subject)
-    or (case.subject in ("PMT stage 2, MindSpore", "MUN, MindSpore") and backend == "numba")
-]
 
 
 @pytest.mark.parametrize(("case", "backend"), PARTS, ids=str)
