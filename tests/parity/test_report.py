@@ -94,3 +94,10 @@ def test_a_backend_that_the_device_does_not_have_is_refused():
     message = "--backend numba: GPU has eager and graph and cuda"
     with pytest.raises(InputError, match=message):
         cases.backends_of("GPU (NVIDIA H200)", ["graph", "numba"])
+
+
+@pytest.mark.parametrize(("option", "value"), [("--rung", "2"), ("--match", "Norm"), ("--renew", None)])
+def test_what_backends_compute_otherwise_is_printed_without_cases(monkeypatch, option, value):
+    monkeypatch.setattr(sys, "argv", ["report.py", "--backends", option, *filter(None, [value])])
+    with pytest.raises(InputError, match=f"--backends: computes no case; leave {option} out"):
+        report.main()
