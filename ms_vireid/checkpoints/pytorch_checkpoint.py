@@ -238,11 +238,11 @@ def plain_array(tensor: np.ndarray) -> np.ndarray:
     """Make an array of its own, of a type that NumPy computes with; bfloat16 becomes float32."""
     native = tensor.dtype.newbyteorder("=")
     if native.kind == "b":
-        return tensor.view("u1") != 0
+        return np.asarray(tensor.view("u1") != 0)
     array = widened(tensor) if native == _BFLOAT16 else np.ascontiguousarray(tensor, native)
     return array.reshape(tensor.shape)
 
 
 def widened(bits: np.ndarray) -> np.ndarray:
     """Make float32 of bfloat16's bits, which is exact."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(np.left_shift(bits, 16, dtype=np.uint32)).view(np.float32)

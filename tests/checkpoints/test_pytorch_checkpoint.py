@@ -45,6 +45,7 @@ TENSORS = {
     "flags": torch.tensor([True, False]),
     "parameter": torch.nn.Parameter(torch.tensor([-0.0, float("nan")])),
     "brain": torch.tensor([0.1, float("nan"), -0.0, 3e38], dtype=torch.bfloat16),
+    **{f"one {kind}": torch.tensor(3).to(kind) for kind in (torch.bfloat16, torch.float16, torch.bool, torch.uint8)},
 }
 
 
