@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ms_vireid.backends.cuda import build
-from ms_vireid.command.errors import DeviceError
+from ms_vireid.command.errors import InputError
 
 PROCESSES = 10
 # Without what their packages import, which is MindSpore and takes seconds.
@@ -29,7 +30,7 @@ gpu.loaded = lambda *names: Path(sys.argv[2])
 runtime.gpu_capability = lambda: 8.0
 build._built_launcher = lambda: None
 compile_launcher = build._compile_launcher
-build._compile_launcher = lambda library: print("compiled") or compile_launcher(library)
+build._compile_launcher = lambda: print("compiled") or compile_launcher()
 build.use_kernels('extern "C" __global__ void nothing() {}'.replace("__global__ ", ""))
 print(build.launcher())
 """
@@ -76,7 +77,7 @@ def cached(tmp_path, monkeypatch):
 
     def get():
         made = []
-        file = build._cached("a.so", lambda temporary: made.append(temporary.write_bytes(CONTENT)))
+        file = build._cached("a.so", lambda: made.append(1) or CONTENT)
         assert file.read_bytes() == CONTENT
         return file, bool(made)
 
@@ -96,41 +97,75 @@ def test_what_is_not_as_it_was_written_is_made_anew(cached, caplog, damage):
     assert not file.is_symlink()
 
 
+@pytest.fixture
+def in_temporary(cached, tmp_path, monkeypatch, caplog):
+    """Require that a file is made in a temporary folder, with a note, and removed with it as the process ends."""
+    removed = []
+    monkeypatch.setattr("atexit.register", lambda remove, *given, **_: removed.append((remove, *given)))
+    build._temporary_folder.cache_clear()
+
+    def check(problem):
+        file, made = cached()
+        assert made
+        assert not file.is_relative_to(tmp_path)
+        assert file.parent.stat().st_mode & 0o777 == 0o700
+        assert re.search(f"CUDA kernels are compiled for this process alone: .*{problem}", caplog.text)
+        ((remove, folder),) = removed
+        remove(folder)
+        assert not file.parent.exists()
+
+    yield check
+    build._temporary_folder.cache_clear()
+
+
 @pytest.mark.parametrize("name", ["a.so", "a.so.sha256"])
-def test_a_folder_in_the_place_of_a_file_is_left(cached, tmp_path, name):
+def test_a_folder_in_the_place_of_a_file_is_left(cached, in_temporary, tmp_path, name):
     cached()
     (tmp_path / name).unlink()
     (tmp_path / name).mkdir()
-    with pytest.raises(DeviceError, match=rf"{name} is a folder"):
-        cached()
+    in_temporary("Is a directory")
     assert (tmp_path / name).is_dir()
 
 
-def test_the_folder_is_the_users_own_or_of_this_process(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("suffix", [".so", ".sha256"])
+def test_a_full_disk_keeps_no_kernels(in_temporary, tmp_path, monkeypatch, suffix):
+    sync = os.fsync
+
+    def fsync(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        if path.parent == tmp_path and path.suffix == suffix:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    in_temporary("No space left on device")
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".so", ".sha256"} - {suffix}
+
+
+@pytest.fixture
+def users_folder(tmp_path, monkeypatch):
+    """The user's folder, found anew."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    folder = tmp_path / "ms_vireid/cuda"
-    folder.mkdir(parents=True)
-    folder.chmod(0o777)
-    assert build._folder.__wrapped__() == folder
-    assert folder.stat().st_mode & 0o777 == 0o700
-    removed = []
-    monkeypatch.setattr("atexit.register", lambda remove, *given, **_: removed.append(given))
+    return tmp_path / "ms_vireid/cuda"
+
+
+def test_the_folder_is_the_users_own(users_folder, monkeypatch):
+    users_folder.mkdir(parents=True)
+    users_folder.chmod(0o777)
+    assert build._folder() == users_folder
+    assert users_folder.stat().st_mode & 0o777 == 0o700
     monkeypatch.setattr(os, "getuid", lambda: 4242)
-    other = build._folder.__wrapped__()
-    assert (str(other),) in removed
-    assert other.stat().st_mode & 0o777 == 0o700
-    assert f"compiled for this process alone: {folder} belongs to another user" in caplog.text
-    other.rmdir()
+    with pytest.raises(InputError, match=f"{users_folder} belongs to another user"):
+        build._folder()
     monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     monkeypatch.delenv("XDG_CACHE_HOME")
-    build._folder.__wrapped__().rmdir()
-    assert "no home folder is known to keep a cache in; set HOME or XDG_CACHE_HOME" in caplog.text
+    with pytest.raises(InputError, match="no home folder is known to keep a cache in; set HOME or XDG_CACHE_HOME"):
+        build._folder()
 
 
 @pytest.mark.parametrize("refuses", [True, False])
-def test_a_file_system_without_permissions_keeps_no_kernels(tmp_path, monkeypatch, caplog, refuses):
+def test_a_file_system_without_permissions_keeps_no_kernels(users_folder, monkeypatch, refuses):
     """It refuses chmod, or passes over it while all files are everybody's."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def chmod(path, mode):
         if refuses:
@@ -138,11 +173,8 @@ def test_a_file_system_without_permissions_keeps_no_kernels(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "chmod", chmod)
     monkeypatch.setattr(build, "_is_own_file", lambda path: False)
-    other = build._folder.__wrapped__()
-    assert not other.is_relative_to(tmp_path)
-    assert "CUDA kernels are compiled for this process alone: " in caplog.text
-    assert ("Operation not permitted" if refuses else "keeps no permissions") in caplog.text
-    other.rmdir()
+    with pytest.raises((OSError, InputError), match="Operation not permitted" if refuses else "keeps no permissions"):
+        build._folder()
 
 
 HOLDER = """

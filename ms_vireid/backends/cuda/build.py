@@ -48,10 +48,7 @@ def use_kernels(source: str) -> None:
     architecture = f"sm_{runtime.gpu_capability() * 10:.0f}"
     state = nvrtc.stat()
     compiler = f"{nvrtc} {state.st_size} {state.st_mtime_ns} {architecture} {_OPTIONS}"
-    code = _cached(
-        f"kernels-{_digest(source, compiler)}.cubin",
-        lambda file: file.write_bytes(compiled(nvrtc, source, architecture).code),
-    )
+    code = _cached(f"kernels-{_digest(source, compiler)}.cubin", lambda: compiled(nvrtc, source, architecture).code)
     use_code = ctypes.CDLL(str(launcher())).use_code
     use_code.restype = None
     use_code(str(code).encode())
@@ -101,38 +98,45 @@ def compiled(nvrtc: Path, source: str, architecture: str) -> MachineCode:
         use_locale(before)
 
 
-def _compile_launcher(library: Path) -> None:
+def _compile_launcher() -> bytes:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         raise DeviceError("there is no C compiler", "install gcc")
     command = [compiler, *_FLAGS[:4], f"-I{_SOURCES}", *map(str, sorted(_SOURCES.glob("*.c"))), "-xc", "-"]
-    command += ["-o", str(library), *_FLAGS[4:]]
     source = declarations.operators_source()
-    done = subprocess.run(command, input=source, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        first = done.stderr.strip().partition("\n")[0]
-        raise DeviceError(f"{compiler} cannot compile the CUDA kernels' launcher ({first})", "report it")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / "launcher.so"
+        command += ["-o", str(library), *_FLAGS[4:]]
+        done = subprocess.run(command, input=source, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            first = done.stderr.strip().partition("\n")[0]
+            raise DeviceError(f"{compiler} cannot compile the CUDA kernels' launcher ({first})", "report it")
+        return library.read_bytes()
 
 
-def _cached(name: str, write: Callable[[Path], object]) -> Path:
-    """Return a file of the cache; if it is missing or not as it was written, have `write` make it, while other
-    processes wait for it. Raises DeviceError for a folder in its place."""
-    file = _folder() / name
+def _cached(name: str, make: Callable[[], bytes]) -> Path:
+    """Return a file of the cache, or of a temporary folder, until this process ends, if the cache cannot be written."""
+    try:
+        return _made_once(_folder() / name, make)
+    except (OSError, InputError) as error:
+        _log.warning("%s", one_line(f"note: CUDA kernels are compiled for this process alone: {error}"))
+        return _made_once(_temporary_folder() / name, make)
+
+
+def _made_once(file: Path, make: Callable[[], bytes]) -> Path:
+    """Make a file that is missing or not as it was written, while other processes wait for it."""
     if not _is_whole(file):
         with _alone(file.parent):
             if not _is_whole(file):
                 if os.path.lexists(file):
                     _log.warning("%s", one_line(f"note: {file}: is damaged or not this project's; rebuilding it"))
-                try:
-                    for one in (file, _checksum_file(file)):
-                        if os.path.lexists(one):
-                            one.unlink()
-                except IsADirectoryError:
-                    raise DeviceError(f"{one} is a folder", "remove it") from None
+                for one in (file, _checksum_file(file)):
+                    if os.path.lexists(one):
+                        one.unlink()
+                content = make()
                 with atomic_write(file) as temporary:
-                    write(temporary)
-                    checksum = file_checksum(temporary)
-                write_text(_checksum_file(file), checksum)
+                    temporary.write_bytes(content)
+                write_text(_checksum_file(file), hashlib.sha256(content).hexdigest())
                 for one in (file, _checksum_file(file)):
                     one.chmod(0o600)
     return file
@@ -170,23 +174,22 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-@cache
 def _folder() -> Path:
-    """The folder of compiled code: in the user's cache, or a temporary one, until this process ends, if that cannot be
-    written, belongs to somebody else, or keeps no permissions."""
-    try:
-        folder = runtime.cache_folder() / "cuda"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.stat(folder).st_mode & _BY_OTHERS:
-            os.chmod(folder, 0o700)
-        with tempfile.NamedTemporaryFile(dir=folder) as probe:
-            os.chmod(probe.name, 0o600)
-            if os.stat(folder).st_uid == os.getuid() and _is_own_file(Path(probe.name)):
-                return folder
-        problem = f"{folder} belongs to another user, or is on a file system that keeps no permissions"
-    except (OSError, InputError) as error:
-        problem = str(error)
-    _log.warning("%s", one_line(f"note: CUDA kernels are compiled for this process alone: {problem}"))
+    """The folder of compiled code in the user's cache. Raises OSError or InputError if it cannot be written, belongs to
+    somebody else, or keeps no permissions."""
+    folder = runtime.cache_folder() / "cuda"
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.stat(folder).st_mode & _BY_OTHERS:
+        os.chmod(folder, 0o700)
+    with tempfile.NamedTemporaryFile(dir=folder) as probe:
+        os.chmod(probe.name, 0o600)
+        if os.stat(folder).st_uid == os.getuid() and _is_own_file(Path(probe.name)):
+            return folder
+    raise InputError(f"{folder} belongs to another user, or is on a file system that keeps no permissions")
+
+
+@cache
+def _temporary_folder() -> Path:
     folder = tempfile.mkdtemp(prefix="ms_vireid-cuda-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
