@@ -76,6 +76,12 @@ def main() -> None:
     parser.add_argument(
         "--rerank", action="store_true", help="re-rank by k-reciprocal encoding: an exact search that all queries share"
     )
+    parser.add_argument(
+        "--sample",
+        type=Path,
+        metavar="S",
+        help="a folder or .npz like later queries, such as night: a new ivf index is measured by it, and by --query",
+    )
     parser.add_argument("--save-index", type=Path, metavar="F", help=f"also write the FAISS index there ({INDEX})")
     parser.add_argument("--add", type=Path, metavar="A", help="first add this .npz or folder to the Milvus gallery")
     parser.add_argument("--collection", default="ms_vireid", metavar="NAME", help="name of the Milvus gallery")
@@ -103,6 +109,8 @@ def _check(arguments: Namespace) -> None:
         raise InputError(f"--add {arguments.add}: only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)")
     if arguments.save_index and (in_milvus or saved or arguments.index in (None, "exact")):
         raise InputError(f"--save-index {arguments.save_index}: needs features and --index flat or ivf")
+    if arguments.sample and arguments.index != "ivf":
+        raise InputError(f"--sample {arguments.sample}: is for --index ivf; leave it out")
     if arguments.index and saved:
         raise InputError(f"--index {arguments.index}: {arguments.gallery} is an index already; leave it out")
     if arguments.index == "ivf" and in_milvus:
@@ -144,9 +152,10 @@ def _retrieve(arguments: Namespace) -> None:
     queries = read_source(arguments.query, of_query, "--query", layout, tree) if arguments.query else None
     if queries is not None and searched is not None:
         _note_two_trees(queries, searched)
-    _refuse_overwriting(arguments, (queries, added, searched))
-    queries, added, searched = _embedded(arguments, queries, added, searched)
-    with _open(arguments, searched, added is not None) as gallery:
+    sample = read_source([arguments.sample], of_query, "--sample", layout) if arguments.sample else None
+    _refuse_overwriting(arguments, (queries, added, searched, sample))
+    queries, added, searched, sample = _embedded(arguments, queries, added, searched, sample)
+    with _open(arguments, searched, added is not None, queries, sample) as gallery:
         if added is not None:
             before = len(gallery)
             gallery.add(_moved(added, arguments.gallery_root), arguments.index)
@@ -185,7 +194,7 @@ def _refuse_overwriting(arguments: Namespace, sources: "Iterable[Features | Pict
     from ms_vireid.search.start import files_read
 
     pictures = [path for source in sources if isinstance(source, Pictures) for path in source.images.paths]
-    named = [*(arguments.query or ()), *filter(None, [arguments.add])]
+    named = [*(arguments.query or ()), *filter(None, [arguments.add, arguments.sample])]
     gallery = Path(arguments.gallery.removeprefix(MILVUS))
     _check_outputs(arguments, [*pictures, *named, gallery, *files_read(*filter(None, [arguments.checkpoint]))])
     if arguments.gallery.startswith(MILVUS):
@@ -233,8 +242,17 @@ def _moved(features: "Features", root: Path | None) -> "Features":
     return features if root is None else dataclasses.replace(features, info=features.info | {"images": str(root)})
 
 
-def _open(arguments: Namespace, content: "Features | None", create: bool) -> AbstractContextManager:
-    """Open the gallery for a search. content: its features, if they have been read."""
+def _open(
+    arguments: Namespace,
+    content: "Features | None",
+    create: bool,
+    queries: "Features | None",
+    sample: "Features | None",
+) -> AbstractContextManager:
+    """Open the gallery for a search. content: its features, if they have been read. queries, sample: what it is
+    searched by, and what else a new ivf index is measured by."""
+    import numpy as np
+
     from ms_vireid.search.local_gallery import LocalGallery
 
     name, index = arguments.gallery, None
@@ -247,8 +265,16 @@ def _open(arguments: Namespace, content: "Features | None", create: bool) -> Abs
 
         if content is None:
             index, content = load_index(Path(name))
-        else:
-            index = build_index(arguments.index, content.features)
+        given = [one for one in (queries, sample) if one is not None]
+        for one in given:
+            LocalGallery(name, content).check_same_model(one)
+        if index is None:
+            sampled = np.concatenate([one.features for one in given]) if given else None
+            index = build_index(arguments.index, content.features, sampled)
+        if queries is not None and index.kind == "ivf" and (far := index.far_away(queries.features).sum()):
+            which = f"{far} of {len(queries)} queries lie farther from it than those that its recall was measured by"
+            remedy = "all lists are searched for them; save it with --sample and pictures like these to search fewer"
+            say(one_line(f"note: {name}: {which}: {remedy}"))
     content = _moved(content, arguments.gallery_root)
     if arguments.save_index:
         save_index(arguments.save_index, index, content)

@@ -115,6 +115,20 @@ def test_an_index_is_saved_and_searched_without_the_features(search, prepared, t
     assert f"all.index: {kind} index of " in capfd.readouterr().out
 
 
+def test_queries_far_from_what_an_index_was_measured_by_are_told(search, prepared, tmp_path, monkeypatch, capfd):
+    def is_first(index, queries):
+        return np.arange(len(queries)) < 1
+
+    monkeypatch.setattr("ms_vireid.search.faiss_index.FaissIndex.far_away", is_first)
+    saved = "--index", "ivf", "--sample", "sysu/cam3", "--checkpoint", ".", "--save-index", tmp_path / "all.index"
+    command(monkeypatch, prepared, retrieve, "--gallery", "all.npz", *saved)
+    assert "note:" not in capfd.readouterr().out
+    found = search("--query", "night.npz", "--gallery", tmp_path / "all.index")
+    assert paths(found) == expected(prepared)
+    said = f"all.index: 1 of {len(found['queries'])} queries lie farther from it than those that its"
+    assert said in capfd.readouterr().out
+
+
 def test_milvus_is_filled_and_searched(search, prepared, tmp_path, monkeypatch, capfd):
     gallery = f"milvus:{tmp_path}/gallery.db"
     command(monkeypatch, prepared, retrieve, "--gallery", gallery, "--add", "all.npz")
@@ -275,6 +289,9 @@ SAVED = ("--index", "flat", "--save-index", "a.index")
         ((*NIGHT_IN_ALL, "--add", "all.npz"), "--add all.npz: only for a gallery in M"),
         ((*NIGHT_IN_ALL, "--save-index", "a.index"), "--save-index a.index: needs features and --index flat or ivf"),
         ((*NIGHT, "a.index", "--index", "ivf"), "a.index is an index already"),
+        ((*NIGHT_IN_ALL, "--index", "flat", "--sample", "night.npz"), "--sample night.npz: is for --index ivf; leave"),
+        ((*NIGHT_IN_ALL, "--index", "ivf", "--sample", "nowhere"), "--sample nowhere: no such file; give pictures"),
+        ((*NIGHT_IN_ALL, "--index", "ivf", "--sample", "other.npz"), "all.npz: features of another checkpoint"),
         ((*NIGHT_IN_ALL, "--index", "hnsw"), "--index hnsw: is Milvus's; for other galleries give --index ivf"),
         ((*NIGHT, "milvus:a.db", "--index", "ivf"), "--index ivf: is FAISS's; in Milvus give --index hnsw"),
         ((*NIGHT_IN_ALL, "--index", "ivf", "--save-index", "a.faiss"), "a.faiss: the file's name must end in .index"),

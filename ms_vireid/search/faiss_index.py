@@ -7,12 +7,13 @@ feature file (ms_vireid/search/feature_files.py).
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import faiss
 import numpy as np
 
-from ms_vireid.command.errors import InputError
+from ms_vireid.command.errors import InputError, shown
 from ms_vireid.command.printing import progress
 from ms_vireid.evaluation.ranking import first_fault
 from ms_vireid.files.checks import DAMAGED
@@ -33,6 +34,8 @@ ROUNDING = 2e-6  # of a similarity in float32
 _LEAST_LISTS = 16  # to search; real queries lie farther from the gallery than those of the sample
 _TRAINED_ROWS = 64  # to find a list's centre by
 _QUERIES, _NEAREST = 256, 10  # of each kind, to measure recall by; rows that each is to find
+_SAMPLED = 1024  # queries of a given sample at most
+_BEYOND = 0.01  # of the measured queries of a kind may lie farther away than what counts as measured
 _ROWS_AT_ONCE = 1 << 14
 _MEMBER = "index.faiss"
 _MAKE = "make it with --save-index"
@@ -40,10 +43,15 @@ _MAKE = "make it with --save-index"
 
 @dataclass(frozen=True, eq=False)
 class FaissIndex:
-    """An index of one of KINDS over the rows of a gallery, by inner product."""
+    """An index of one of KINDS over the rows of a gallery, by inner product.
+
+    measured: of an ivf index, how near to a list's centre, as a similarity, the queries were by which its recall was
+    measured; inf: that is not known.
+    """
 
     index: faiss.Index
     kind: str
+    measured: float = math.inf
 
     def __len__(self) -> int:
         return self.index.ntotal
@@ -56,7 +64,8 @@ class FaissIndex:
         self, queries: np.ndarray, top_k: int, allowed: np.ndarray | None = None, breadth: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `search_exact`. An ivf index is approximate: it searches `breadth` of its lists, by default as many as its
-        sample needed. For more rows than the sample asked for, or with `allowed`, bool [G], it searches all."""
+        sample needed. For more rows than the sample asked for, with `allowed`, bool [G], or for queries that are
+        `far_away`, it searches all."""
         queries = np.ascontiguousarray(queries)
         filtered = {}
         if allowed is not None:
@@ -66,7 +75,22 @@ class FaissIndex:
             return nearest(lambda count: self.index.search(queries, count, params=parameters), top_k, len(self))
         lists = breadth or (self.index.nprobe if top_k <= _NEAREST else self.index.nlist)
         lists, limit = (self.index.nlist, len(self)) if filtered else (lists, min(top_k, len(self)))
-        return nearest(lambda count: self._search_lists(queries, count, lists, filtered), top_k, limit)
+        far = self.far_away(queries) if breadth is None else np.zeros(len(queries), bool)
+        shape = len(queries), min(top_k, limit)
+        similarity, row = np.empty(shape, np.float32), np.empty(shape, np.int64)
+        for chosen, breadth in ((~far, lists), (far, self.index.nlist)):
+            if chosen.any():
+                search = partial(self._search_lists, queries[chosen], lists=breadth, filtered=filtered)
+                similarity[chosen], row[chosen] = nearest(search, top_k, limit)
+        return similarity, row
+
+    def far_away(self, queries: np.ndarray) -> np.ndarray:
+        """Mark the queries of an ivf index that lie farther from the gallery than those by which its recall was
+        measured, as of another modality: bool [Q]. None do where all lists are searched."""
+        if self.index.nprobe >= self.index.nlist:
+            return np.zeros(len(queries), bool)
+        similarity, _ = self.index.quantizer.search(np.ascontiguousarray(queries), 1)
+        return similarity[:, 0] < self.measured
 
     def _search_lists(
         self, queries: np.ndarray, count: int, lists: int, filtered: dict
@@ -80,8 +104,9 @@ class FaissIndex:
         return similarity, row
 
 
-def build_index(kind: str, features: np.ndarray) -> FaissIndex:
-    """Index features, float32 [G, C]. kind: one of KINDS."""
+def build_index(kind: str, features: np.ndarray, sample: np.ndarray | None = None) -> FaissIndex:
+    """Index features, float32 [G, C]. kind: one of KINDS. sample: features like those of queries, float32 [S, C], by
+    which an ivf index's recall is measured too."""
     count, width = features.shape
     if kind == "flat":
         index = faiss.IndexFlat(width, faiss.METRIC_INNER_PRODUCT)
@@ -93,25 +118,34 @@ def build_index(kind: str, features: np.ndarray) -> FaissIndex:
     starts = range(0, count, _ROWS_AT_ONCE)
     for start in progress(starts, len(starts), f"{kind} index", " features", _ROWS_AT_ONCE):
         index.add(features[start : start + _ROWS_AT_ONCE])
-    built = FaissIndex(index, kind)
-    if kind == "ivf":
-        index.nprobe = _lists_needed(built, features)
-    return built
+    if kind == "flat":
+        return FaissIndex(index, kind)
+    queries = _measured_by(index, features, sample)
+    index.nprobe = _lists_needed(FaissIndex(index, kind), features, queries)
+    nearness = (index.quantizer.search(of_kind, 1)[0] for of_kind in queries if len(of_kind))
+    return FaissIndex(index, kind, min(float(np.quantile(one, _BEYOND)) for one in nearness))
 
 
-def _lists_needed(built: FaissIndex, features: np.ndarray) -> int:
-    """The fewest lists whose search reaches RECALL in a sample: for rows, each of which must find itself too, for rows
-    of lists drawn evenly, of which a crowd of nearly equal rows fills few, and for what lies between two rows."""
+def _measured_by(index: faiss.IndexIVFFlat, features: np.ndarray, sample: np.ndarray | None) -> list[np.ndarray]:
+    """Queries of several kinds, float32 [n, C] each: rows, rows of lists drawn evenly, of which a crowd of nearly equal
+    rows fills few, what lies between two rows, and the sample's."""
     generator = np.random.default_rng(0)
-    members = [rows for rows, _ in _stored(built.index)]
+    members = [rows for rows, _ in _stored(index)]
     of_lists = [generator.choice(members[number]) for number in generator.integers(0, len(members), _QUERIES)]
     themselves, first, second = features[generator.integers(0, len(features), (3, _QUERIES))]
     between = first + second
     norms = np.linalg.norm(between, axis=1, keepdims=True)
     kinds = [themselves, features[of_lists], (between / np.maximum(norms, 1))[norms[:, 0] > 0.1]]
+    if sample is not None:
+        kinds.append(sample[np.linspace(0, len(sample) - 1, min(len(sample), _SAMPLED)).astype(int)])
+    return [kind / np.linalg.norm(kind, axis=1, keepdims=True) for kind in kinds]
+
+
+def _lists_needed(built: FaissIndex, features: np.ndarray, kinds: list[np.ndarray]) -> int:
+    """The fewest lists whose search reaches RECALL for each of these kinds of queries; the first two are rows, which
+    must find themselves too."""
     ends = np.cumsum([len(kind) for kind in kinds])[:-1]
     queries = np.concatenate(kinds)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     exact, _ = search_exact(queries, features, _NEAREST)
     lists = _LEAST_LISTS
     while lists < built.index.nlist:
@@ -126,7 +160,8 @@ def _lists_needed(built: FaissIndex, features: np.ndarray) -> int:
 
 def save_index(path: Path, index: FaissIndex, gallery: Features) -> None:
     """Write an index and its gallery. Raises InputError as `atomic_write` does."""
-    content = replace(gallery, info=gallery.info | {"index": index.kind})
+    about = {"index": index.kind} | ({"measured": index.measured} if math.isfinite(index.measured) else {})
+    content = replace(gallery, info=gallery.info | about)
     write_archive(path, content, **{_MEMBER: faiss.serialize_index(index.index)})
 
 
@@ -146,13 +181,16 @@ def load_index(path: Path) -> tuple[FaissIndex, Features]:
         wrong = f"holds a {type(index).__name__}, not an index of {', '.join(KINDS)} by inner product"
         anew = f"--gallery F.npz --index ivf --save-index {path}"
         raise InputError(f"{path}: {wrong}; rebuild it from the gallery's features: {anew}")
+    measured = gallery.info.get("measured", math.inf)  # missing: saved by an earlier version
     if kind == "ivf":
         _check_lists(path, index)
+        if type(measured) not in (int, float) or math.isnan(measured):
+            raise InputError(f"{path}: its measured similarity is {shown(measured)}, not a number; {_MAKE}")
     for rows, features in _stored(index):
         if fault := first_fault(features):
             place, problem = fault
             raise InputError(f"{path}: row {rows[place]} ({gallery.paths[rows[place]]}) {problem}; {_MAKE}")
-    return FaissIndex(index, kind), gallery
+    return FaissIndex(index, kind, measured), gallery
 
 
 def _check_lists(path: Path, index: faiss.IndexIVFFlat) -> None:

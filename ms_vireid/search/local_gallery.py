@@ -41,7 +41,7 @@ class LocalGallery:
 
         breadth: see FaissIndex.search.
         """
-        self._check_same_model(queries)
+        self.check_same_model(queries)
         allowed = None if cameras is None else self._of_cameras(cameras)
         if self.index is None:
             similarity, index = search_exact(queries.features, self.content.features, top_k, allowed)
@@ -53,12 +53,12 @@ class LocalGallery:
     def search_reranked(self, queries: Features, top_k: int) -> list[list[Hit]]:
         """Find the nearest pictures after re-ranking (`evaluation.reranking`) all queries with the whole gallery; hits
         show the plain similarity. Raises InputError as `search` does, and if memory does not suffice."""
-        self._check_same_model(queries)
+        self.check_same_model(queries)
         order = np.argsort(rerank(queries.features, self.content.features), axis=1, kind="stable")[:, :top_k]
         similarity = np.take_along_axis(queries.features @ self.content.features.T, order, axis=1)
         return hits_of([entry(self.content, i) for i in range(len(self))], similarity, order)
 
-    def _check_same_model(self, queries: Features) -> None:
+    def check_same_model(self, queries: Features) -> None:
         """Raise InputError unless queries and gallery are features of the same checkpoint, made in the same way, which
         can be compared."""
         widths = queries.features.shape[1], self.content.features.shape[1]

@@ -1,5 +1,7 @@
 """FAISS indexes: as exact as they can be, filtered, saved whole and loaded."""
 
+import dataclasses
+
 import faiss
 import numpy as np
 import pytest
@@ -200,6 +202,56 @@ def test_crowds_of_rows_that_are_alike_hide_nothing(width, apart):
     of_crowd = np.setdiff1d(np.arange(len(searched)), others)[:20]
     similarity, _ = index.search(searched[of_crowd], 10)
     assert similarity == pytest.approx(search_exact(searched[of_crowd], searched, 10)[0], abs=1e-6)
+
+
+def in_a_cone(count: int = 8000, width: int = 64, seed: int = 0):
+    """A gallery of people, all of one modality; and functions that give queries of another: the same people shifted by
+    `gap` rows' lengths, and opposite ones."""
+    rng = np.random.default_rng(seed)
+    middle, people, offset = 1.5 * rng.standard_normal(width), rng.standard_normal((count // 16, width)), None
+
+    def unit(rows):
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    searched = unit(middle + people.repeat(16, 0) + 0.6 * rng.standard_normal((count, width)))
+    offset = unit(rng.standard_normal((1, width)))
+    asked = searched[rng.integers(0, count, 300)]
+    return searched, lambda gap: unit(asked + gap * offset), unit(-asked)
+
+
+@pytest.mark.parametrize("gap", [1, 4, None])
+def test_queries_of_another_modality_find_what_exact_search_finds(gap):
+    searched, shifted, opposite = in_a_cone()
+    asked = opposite if gap is None else shifted(gap)
+    index = build_index("ivf", searched)
+    assert index.far_away(asked).all()
+    assert recall(index, asked, searched, 10) >= RECALL
+    assert recall(dataclasses.replace(index, measured=-1.0), asked, searched, 10) < RECALL
+
+
+def test_an_index_that_was_measured_by_a_sample_searches_few_lists_for_its_like():
+    searched, shifted, _ = in_a_cone()
+    asked = shifted(1)
+    index = build_index("ivf", searched, asked[::2])
+    assert index.index.nprobe < index.index.nlist
+    assert index.far_away(asked).mean() < 0.05
+    assert recall(index, asked, searched, 10) >= RECALL
+    assert not index.far_away(searched).any()
+
+
+@pytest.mark.parametrize("measured", [float("nan"), "0.5", True, None])
+def test_a_saved_index_knows_what_it_was_measured_by(tmp_path, measured):
+    features, content = in_a_cone(800, WIDTH)[0], gallery(count=800)
+    content = dataclasses.replace(content, features=features)
+    built, path = build_index("ivf", features), tmp_path / "a.index"
+    save_index(path, built, content)
+    assert load_index(path)[0].measured == built.measured
+    save_index(path, dataclasses.replace(built, measured=float("inf")), content)
+    assert load_index(path)[0].measured == float("inf")  # as an earlier version saved it
+    content.info["measured"] = measured
+    save_index(path, dataclasses.replace(built, measured=float("inf")), content)
+    with pytest.raises(InputError, match=r"a\.index: its measured similarity is .*, not a number; make it"):
+        load_index(path)
 
 
 def with_ids(index, changed):
