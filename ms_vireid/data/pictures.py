@@ -33,7 +33,7 @@ _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently
 # Whatever the suffix; decoders of other formats run programs or parse more.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pillow's `info`, where it may be
-MAX_PIXELS = 100_000_000
+MAX_PIXELS, _MAX_SIDE = 100_000_000, 65_535  # a JPEG's
 _MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
 _START = 64  # bytes that tell a format or a pointer
 _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": (b"II", b"MM"), "WEBP": b"RIFF", "BMP": b"BM"}
@@ -119,6 +119,8 @@ def _opened(file: BinaryIO) -> Image.Image:
         raise _unknown(start) from None
     if image.width * image.height > MAX_PIXELS:
         raise OSError(f"{image.width}x{image.height} pixels are more than {MAX_PIXELS:,}")
+    if max(image.size) > _MAX_SIDE:
+        raise OSError(f"it is {image.width}x{image.height} pixels; a side has at most {_MAX_SIDE:,}")
     if image.format == "JPEG":
         return image
     if (count := _frames(image)) > 1:

@@ -13,6 +13,7 @@ from ms_vireid.config.schema import Range
 
 _FULL = (0, 65535)
 _STRIP = 1 << 20  # pixels at a time
+_PADDING = 1 << 24  # bytes of a TIFF's tiles that may lie beyond the picture
 _UNSIGNED, _SAMPLE_FORMATS = 1, {1: "unsigned", 2: "signed", 3: "floating-point"}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK = 0, 1, 2, 3, 5
 _RAW, _JPEG, _DEFLATE = 1, (6, 7), (8, 32946)  # compressions
@@ -103,12 +104,18 @@ def require_whole_tiff(image: Image.Image) -> None:
     chunks = list(zip(*(tags.get(code, ()) for code in codes), strict=False))
     if any(offset + count > size for offset, count in chunks):
         raise OSError("it is cut off: its pixels reach beyond its end")
+    if sum(count for _, count in chunks) > size:
+        raise OSError("parts of its pixels overlap")
     bits = tags.get(Tag.SamplesPerPixel, 1) * min(tags.get(Tag.BitsPerSample, (1,)))
     if compression == _RAW and 8 * sum(count for _, count in chunks) < image.width * image.height * bits:
         raise OSError("parts of its pixels are missing")
+    left = image.width * image.height * bits // 2 + _PADDING  # bytes: four times the picture's
     for offset, count in chunks if compression in _DEFLATE else ():
         image.fp.seek(offset)
-        zlib.decompress(image.fp.read(count))
+        inflated = zlib.decompressobj()
+        left -= len(inflated.decompress(image.fp.read(count), left + 1))
+        if left < 0 or not inflated.eof:
+            raise OSError("its compressed pixels are cut off, or more than the picture has")
 
 
 def values_of(image: Image.Image) -> np.ndarray:

@@ -194,7 +194,8 @@ def test_a_tiff_without_all_of_its_pixels_is_refused(tmp_path):
         ([half], {}, "parts of its pixels are missing"),
         ([half], {278: [HEIGHT // 2]}, "parts of its pixels are missing"),
         ([bytes(deflated)], {259: [8]}, "incorrect data check"),
-        ([zlib.compress(COUNTS.tobytes())[:-9]], {259: [8]}, "incomplete"),
+        ([zlib.compress(COUNTS.tobytes())[:-9]], {259: [8]}, "compressed pixels are cut off"),
+        ([zlib.compress(bytes(1 << 28))], {259: [8]}, "compressed pixels are cut off, or more than the picture has"),
     ):
         path = write_tiff(tmp_path / "a.tif", (chunks, tags | further))
         with pytest.raises(InputError, match=words):
@@ -205,6 +206,30 @@ def test_a_tiff_without_all_of_its_pixels_is_refused(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"pixels reach beyond its end|pixels are missing|damaged header"):
             read_pixels(path)
+
+
+@pytest.mark.parametrize("compression", [1, 8])
+def test_strips_that_share_bytes_are_refused(tmp_path, compression):
+    """A file of kilobytes could take minutes."""
+    row = COUNTS[:1].tobytes() if compression == 1 else zlib.compress(COUNTS[:1].tobytes())
+    tags = tags_of(WIDTH, HEIGHT, 16, t278=[1], t259=[compression])
+    whole = write_tiff(tmp_path / "a.tif", ([row, *[b""] * (HEIGHT - 1)], tags)).read_bytes()
+    for first, other in ((8, 8 + len(row)), (len(row), 0)):  # offsets, sizes
+        numbers = np.array([first] + [other] * (HEIGHT - 1), "<u4").tobytes()
+        assert whole.count(numbers) == 1
+        whole = whole.replace(numbers, np.full(HEIGHT, first, "<u4").tobytes())
+    (tmp_path / "a.tif").write_bytes(whole)
+    with pytest.raises(InputError, match="parts of its pixels overlap"):
+        read_pixels(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("size", [(1, 65_536), (65_536, 1)])
+def test_a_picture_of_an_endless_side_is_refused(tmp_path, size):
+    Image.new("L", size).save(tmp_path / "a.tif", compression="tiff_adobe_deflate")
+    with pytest.raises(InputError, match=rf"it is {size[0]}x{size[1]} pixels; a side has at most 65,535"):
+        read_pixels(tmp_path / "a.tif")
+    Image.new("L", (1, 65_535)).save(tmp_path / "b.tif")
+    assert read_pixels(tmp_path / "b.tif").shape == (65_535, 1, 3)
 
 
 def test_directories_in_a_circle_end(tmp_path):
