@@ -2,7 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, one_line
@@ -82,16 +83,20 @@ def _strangers(data: ReIDData, meta: dict, its_own: bool = False) -> ReIDData:
     seen, before, shared = (meta.get(key, "") for key in RECORD)
     seen = joined(without(seen, shared) if its_own else seen, before)
     test = unseen(data.test, seen, data.root, shared)
+    _note(chain(*copies(data.root, test)))
     return dataclasses.replace(data, test=test, train=data.train if its_own else unknown(data.train, seen))
 
 
 def _read(config: Config) -> ReIDData:
     data = read_data(config.data)
     notes = notes_on(check_pictures(data.test), config.data.value_ranges, data.root)
-    wrong, beside = copies(data.root, data.test)
-    for note in filter(None, [passed_over(data), *notes, *wrong, *beside]):
-        _log.warning("%s", one_line(f"note: {note}"))
+    _note(filter(None, [passed_over(data), *notes]))
     return data
+
+
+def _note(lines: Iterable[str]) -> None:
+    for line in lines:
+        _log.warning("%s", one_line(f"note: {line}"))
 
 
 def another_set(trained: Config, root: str | Path | None, name: str, *overrides: str) -> Config:
