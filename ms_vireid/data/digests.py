@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import InputError, first_few, summary
-from ms_vireid.data.contents import DIGEST, digests, digests_by_ends
+from ms_vireid.data.contents import DIGEST, digests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.files.checks import note
 
@@ -45,13 +45,14 @@ def unseen(images: ImageSet, seen: str, where: Path, shared: str = "", quiet: bo
     are tested on all the same. shared: a record that leaves out nobody. Raises InputError if nobody is left."""
     left = unknown(images, seen)
     names, kept = images.names, left.names
+    by_ends = int(np.sum(_recorded(images.paths, seen) & ~np.isin(digests(images.paths), _read(seen))))
+    if by_ends and not quiet:
+        told = f"knows pictures of more than 128 KiB by their ends alone, and takes {by_ends} to test on for its own"
+        note(where, f"the model's record, by an earlier version, {told}; train again to compare them whole")
     if names and not kept:
         raise InputError(f"{where}: the model was trained on all people to test on; give pictures of others")
     if quiet:
         return left
-    if by_ends := int((_recorded(images.paths, seen) & ~np.isin(digests(images.paths), _read(seen))).sum()):
-        told = f"knows pictures of more than 128 KiB by their ends alone, and takes {by_ends} to test on for its own"
-        note(where, f"the model's record, by an earlier version, {told}; train again to compare them whole")
     if gone := [name for identity, name in names.items() if identity not in kept]:
         counted = f"{len(gone)} of the {len(names)} people to test on, who are left out"
         note(where, f"the model was trained on {counted}: {first_few(gone)}")
@@ -80,7 +81,7 @@ def _recorded(paths: Sequence[Path], seen: str) -> np.ndarray:
     record = _read(seen)
     if not len(record):
         return np.zeros(len(paths), bool)
-    return np.isin(digests(paths), record) | np.isin(digests_by_ends(paths), record[record != b""])
+    return np.isin(digests(paths), record) | np.isin(digests(paths, by_ends=True), record[record != b""])
 
 
 def copies(root: Path, *parts: ImageSet) -> tuple[list[str], list[str]]:
