@@ -38,6 +38,7 @@ def _check(arguments: Namespace) -> None:
         from ms_vireid.config.reading import config_files, config_from_arguments
         from ms_vireid.data.bit_depth import look_at, notes_on
         from ms_vireid.data.counts import counts, expected, findings
+        from ms_vireid.data.digests import copies
         from ms_vireid.data.readers import read_data
         from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
 
@@ -55,11 +56,13 @@ def _check(arguments: Namespace) -> None:
         ranges = config.with_value_ranges(measured_ranges(config, formats)).value_ranges
         notes = notes_on(formats + look_at(data.test)[1], ranges, data.root)
         broken = undecodable(data, ranges)
+        wrong, beside = copies(data.root, data.train, data.test)
     except KeyboardInterrupt:
         say("stopped; not all pictures were decoded", error=True)
         raise
     names = {str(path.relative_to(data.root)): error for path, error in broken.items()}
-    problems += _unreadable(names)
+    problems += [*wrong, *_unreadable(names)]
+    notes += beside
     for line in (*(f"note: {note}" for note in notes), *problems):
         say(one_line(line))
     say(f"{len(paths):,} pictures decoded; {len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}")

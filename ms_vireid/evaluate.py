@@ -89,11 +89,13 @@ def main() -> None:
 
 def _evaluate(arguments: Namespace) -> None:
     evaluations = _load(arguments)
+    from ms_vireid.data.digests import pictures_checksum
+
     _require_alike(evaluations)
     _check_outputs(arguments, evaluations.values())
     described = [
         {"checkpoint": str(path), "sha256": file_checksum(one.trained.path), "data_root": str(one.data.root.resolve())}
-        | {"trained_root": one.trained.trained_root}
+        | {"trained_root": one.trained.trained_root, "pictures": pictures_checksum(one.data.test)}
         for path, one in evaluations.items()
     ]
     if arguments.corruption_sheet:
@@ -128,7 +130,7 @@ def _require_alike(evaluations: "dict[Path, Evaluation]") -> None:
     otherwise they have no mean."""
     if len(evaluations) == 1:
         return
-    from ms_vireid.data.digests import record
+    from ms_vireid.data.digests import pictures_checksum
 
     (first_path, first), *others = ((path, one.protocol()) for path, one in evaluations.items())
     for path, other in others:
@@ -140,9 +142,9 @@ def _require_alike(evaluations: "dict[Path, Evaluation]") -> None:
             )
     pictures: dict[object, tuple[Path, str]] = {}  # by split: the first checkpoint's
     for path, one in evaluations.items():
-        digests = record(one.data.test.paths)
-        other, expected = pictures.setdefault(one.protocol().get("split"), (path, digests))
-        if digests != expected:
+        checksum = pictures_checksum(one.data.test)
+        other, expected = pictures.setdefault(one.protocol().get("split"), (path, checksum))
+        if checksum != expected:
             problem = "are tested on different pictures, so they have no mean"
             raise InputError(f"{other} and {path}: {problem}; give --data-root for both, or each alone")
 

@@ -112,7 +112,7 @@ def _find(view: "RunView", arguments: Namespace, output: Path) -> tuple[dict | N
     notes = []
     if view.checkpoint.stem == view.folder.last.stem:
         notes.append(f"From {view.checkpoint.name}: training has not ended.")
-    if data.checksum != view.record.data.checksum:
+    if not data.has_checksum(view.record.data.checksum):
         notes.append(f"The pictures under {data.root} are not those of the run: their checksum is {data.checksum}.")
     return find(trained, data, arguments.queries, view.name), notes
 

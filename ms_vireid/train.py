@@ -146,7 +146,7 @@ class Training:
         with self.group.together():
             if checkpoint is not None:
                 trainer.resume(checkpoint)
-            test, trials = self._test_set(trainer.state.digests["seen_before"])
+            test, trials = self._test_set(trainer.state.pictures.get("seen_before", ""))
             if self.group.is_main_process:
                 self.folder.create(self.config, self.data, self.device, trainer.step)
                 if checkpoint is not None:

@@ -92,6 +92,18 @@ def test_what_is_no_result_or_is_given_twice_is_one_line(write):
         write(a={"mean": {}})
 
 
+@pytest.mark.parametrize(
+    ("pictures", "said"), [(("0", "0"), ""), (("0", "1"), "are of"), (("0", ""), "may be"), (("", ""), "may be")]
+)
+def test_results_of_other_pictures_in_one_column_are_noted(write, caplog, pictures, said):
+    one, other = (
+        run(name, "folder", "regdb", 1, split=1) | {"pictures": p} for name, p in zip("ab", pictures, strict=True)
+    )
+    write(a=one, b=other, other_split=run("c", "folder", "regdb", 1, split=2) | {"pictures": "2"})
+    noted = [record.getMessage() for record in caplog.records]
+    assert [line.startswith(f"note: a.json and b.json: {said}") for line in noted] == [True] * bool(said)
+
+
 ODD = {  # of one model's result, and whether it is several runs' instead
     "nan": ({"mean": {"map": float("nan")}}, False),
     "inf": ({"mean": {"map": float("inf")}}, False),

@@ -52,6 +52,30 @@ def test_changed_files_are_said_and_the_index_is_not_written(tmp_path, monkeypat
     assert index.read_bytes() == before
 
 
+@pytest.mark.parametrize("repository", ["here", "elsewhere"])
+def test_a_hook_of_another_repository_changes_no_commit(repository, tmp_path, monkeypatch):
+    for name in ("here", "elsewhere"):
+        git = ["git", "-C", str(tmp_path / name), "-c", "user.name=a", "-c", "user.email=a@b"]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pyproject.toml").write_text(name)
+        for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", name]):
+            subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(checkout, "CHECKOUT", tmp_path / "here/pyproject.toml")
+    commit = checkout.git_commit()
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    other = tmp_path / repository / ".git"
+    values = {"DIR": other, "COMMON_DIR": other, "WORK_TREE": other.parent, "INDEX_FILE": other / "index"}
+    values |= {"OBJECT_DIRECTORY": other / "objects", "CONFIG_COUNT": 1, "CONFIG_PARAMETERS": "'core.bare=true'"}
+    for name in checkout.ELSEWHERE:
+        with monkeypatch.context() as caller:
+            caller.setenv(f"GIT_{name}", str(values.get(name, other / "none")))
+            caller.setenv("GIT_CONFIG_KEY_0", "core.worktree")
+            caller.setenv("GIT_CONFIG_VALUE_0", str(other.parent))
+            assert checkout.git_commit() == commit, name
+    local = subprocess.run(["git", "rev-parse", "--local-env-vars"], capture_output=True, text=True, check=True).stdout
+    assert {name.removeprefix("GIT_") for name in local.split()} <= {*checkout.ELSEWHERE}
+
+
 VERSIONS = r"""ms_vireid \d+\.\d+\.\d+(, commit [0-9a-f]{40}(-dirty)?)?
 Python 3\.\d+\.\d+ on .+
 MindSpore 2\.\d+\.\d+, NumPy 1\.\d+\.\d+
@@ -94,6 +118,23 @@ def test_a_gpu_is_named_with_its_cuda_and_what_is_missing_with_the_reason(monkey
     assert lines[3] == "Ascend: no Ascend NPU (looked for /dev/davinci*)"
     assert lines[4] == "GPU: NVIDIA A100-SXM4-40GB, compute capability 8.0; CUDA 11.8 from the gpu extra"
     assert len(lines) == 6
+
+
+def test_libraries_that_lack_a_function_are_named(monkeypatch):
+    """As stubs and other versions do; each function in turn."""
+    monkeypatch.setenv("CUDA_CACHE_MAXSIZE", "1")
+    monkeypatch.setattr(runtime, "import_problem", lambda: None)
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: iter(()))
+    for name in [*vars(Driver()), "none"]:
+        driver = Driver(init=803) if name == "cuGetErrorName" else Driver()
+        if name != "none":
+            delattr(driver, name)
+        monkeypatch.setattr(ctypes, "CDLL", Loader(driver))
+        ascend, nvidia = list(version.installation())[3:5]
+        assert ascend == "Ascend: a library lacks a function ('Loader' object has no attribute 'aclrtGetDeviceCount')"
+        assert (
+            name == "none" or f"GPU: a library lacks a function ('Driver' object has no attribute '{name}')" == nvidia
+        )
 
 
 def test_without_mindspore_the_version_says_so(monkeypatch):

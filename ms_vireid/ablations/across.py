@@ -11,7 +11,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.engine.run_folder import Metrics, StoredEvaluation, require_mean
 from ms_vireid.evaluation.metrics_table import COLUMNS, cell
 from ms_vireid.evaluation.protocol import OF_THRESHOLD
-from ms_vireid.files.checks import read_json
+from ms_vireid.files.checks import note, read_json
 
 METRICS = ("rank1", "map", "minp")
 UNNAMED = {"trained_on", "split", "trials", *OF_THRESHOLD}  # of an evaluation, in the name of its column
@@ -22,6 +22,7 @@ class _Run(StoredEvaluation):
     checkpoint: str
     data_root: str
     trained_root: str | None = None
+    pictures: str = ""  # `pictures_checksum` of those tested on; not in an earlier version's
     evaluated: dict[str, str | int | FiniteFloat | bool]
 
     @property
@@ -81,12 +82,25 @@ def across_sets(paths: Iterable[Path]) -> tuple[list[tuple[str, str]], list[list
         earlier, _ = cells.setdefault((result.row(folders), result.column(folders)), (path, result))
         if earlier != path:
             raise InputError(f"{earlier} and {path}: hold the same model's results on the same set; give one of them")
+    _note_other_pictures((name, path, result) for (_, name), (path, result) in cells.items())
     rows, columns = (dict.fromkeys(key[axis] for key in cells) for axis in (0, 1))
     headings = [("", "trained on"), ("", "model"), *((name, COLUMNS[metric]) for name in columns for metric in METRICS)]
     return headings, [
         [*row[:2], *(cells[row, name][1].cell(m) if (row, name) in cells else "-" for name in columns for m in METRICS)]
         for row in rows
     ]
+
+
+def _note_other_pictures(results: Iterable[tuple[str, Path, _Result]]) -> None:
+    """Say which results in a column are not of the same pictures, such as where a model's own people are left out."""
+    first: dict[tuple, tuple[Path, str]] = {}
+    for name, path, result in results:
+        for run in result.runs:
+            earlier, pictures = first.setdefault((name, run.evaluated.get("split")), (path, run.pictures))
+            if path != earlier and not run.pictures == pictures != "":
+                are = "are" if run.pictures and pictures else "may be (results of an earlier version do not say)"
+                note(f"{earlier} and {path}", f"{are} of different pictures in one column, {name}; compare with care")
+                break
 
 
 def _read(path: Path) -> _Result:

@@ -19,6 +19,7 @@ from ms_vireid.command.stopping import STOPS, how_ended
 from ms_vireid.config import Config, DataConfig, EvaluationConfig, check_config, expand_user, load_config
 from ms_vireid.data.corruptions import read_photographs
 from ms_vireid.data.readers import OBTAIN, read_data
+from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.run_folder import Result, RunFolder, StoredEvaluation
 from ms_vireid.engine.test_set import another_set
 from ms_vireid.evaluation.protocol import protocol_trials, require_choices
@@ -45,7 +46,7 @@ class Training:
     data_set: str
     arguments: list[str]  # of train.py: the recipe
     config: Config
-    data_checksum: str
+    data: ReIDData
     folder: RunFolder
     searches: tuple[Search | None, ...]
     roots: Mapping[str, str] = field(default_factory=dict)  # of other data sets to test on
@@ -61,7 +62,8 @@ class Training:
             return None
         record = self.folder.read_record()
         try:
-            keys = self.folder.differing(record, self.config, self.data_checksum, IDLE_KEYS)
+            same_pictures = self.data.has_checksum(record.data.checksum)
+            keys = self.folder.differing(record, self.config, same_pictures, IDLE_KEYS)
         except InputError as error:
             return f"version of the configuration ({error})"
         return summary(keys) if keys else None
@@ -206,7 +208,7 @@ class TablePlan:
             data_set,
             ["--config", str(path), *overrides],
             config.with_num_classes(data.train.num_identities),
-            data.checksum,
+            data,
             RunFolder(folder / f"seed{config.seed}"),
             tuple(dict.fromkeys(column.search for column in columns)),
             self.roots,

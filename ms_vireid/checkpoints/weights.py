@@ -37,7 +37,7 @@ TRAINING = ("step", "best", "devices", "loss_scale")  # of the record of a state
 COUNTER = "num_batches_tracked"
 _Count = Annotated[int, Field(ge=0, lt=2**31)]
 _Scale = Annotated[float, Field(ge=0, le=2.0**127)]
-_Digests = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{8})*$")]  # of `data.seen.record`
+_Digests = Annotated[str, Field(pattern=r"^([A-Za-z0-9+/]{8})*$")]  # of `data.digests.training_record`
 Fraction = Annotated[float, Field(ge=0, le=1 + 1e-6, allow_inf_nan=False)]  # the mean may round up
 
 
@@ -57,8 +57,9 @@ class Record(BaseModel):
     epoch: _Count | None = None
     parts: list[str] | None = None  # of a backbone's file
     data_checksum: str | None = None  # of the pictures that the model was trained on
-    seen: _Digests | None = None  # digests of them
-    seen_before: _Digests | None = None  # of those that the weights which it began from were trained on
+    seen: _Digests | None = None
+    seen_before: _Digests | None = None
+    shared: _Digests | None = None
     # Only in a state to resume from:
     step: _Count | None = None
     best: _Best | None = None

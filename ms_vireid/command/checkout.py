@@ -4,6 +4,11 @@ import subprocess
 
 from ms_vireid.command.running import CHECKOUT
 
+# By `git rev-parse --local-env-vars`: a hook's, or another caller's, which would lead to another repository.
+ELSEWHERE = ("ALTERNATE_OBJECT_DIRECTORIES", "CONFIG", "CONFIG_COUNT", "CONFIG_PARAMETERS", "OBJECT_DIRECTORY", "DIR")
+ELSEWHERE += ("WORK_TREE", "IMPLICIT_WORK_TREE", "GRAFT_FILE", "INDEX_FILE", "NO_REPLACE_OBJECTS", "REPLACE_REF_BASE")
+ELSEWHERE += ("PREFIX", "INTERNAL_SUPER_PREFIX", "SHALLOW_FILE", "COMMON_DIR")
+
 
 def git_commit() -> str | None:
     """Return the commit of this checkout, with "-dirty" if files differ from it; None if this is not a git checkout,
@@ -12,7 +17,7 @@ def git_commit() -> str | None:
     if not CHECKOUT.is_file() or not (folder / ".git").exists():
         return None
     # Without locks, which a killed command would leave to the user: `describe --dirty` takes one all the same.
-    git = ["git", "--no-optional-locks", "-C", str(folder)]
+    git = ["env", *(f"-uGIT_{name}" for name in ELSEWHERE), "git", "--no-optional-locks", "-C", str(folder)]
     try:
         status = [*git, "status", "--porcelain=v2", "--branch", "-uno"]
         head, *lines = subprocess.run(status, capture_output=True, check=True).stdout.splitlines()

@@ -34,7 +34,7 @@ _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pillow's `info`, where it may be
 MAX_PIXELS, _MAX_SIDE = 100_000_000, 65_535  # a JPEG's
-_MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
+MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
 _START = 64  # bytes that tell a format or a pointer
 _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": (b"II", b"MM"), "WEBP": b"RIFF", "BMP": b"BM"}
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
@@ -103,8 +103,8 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
             raise OSError("it is not a regular file")
         if not status.st_size:
             raise OSError("it is empty")
-        if status.st_size > _MAX_BYTES:
-            raise OSError(f"its {status.st_size:,} bytes are more than {_MAX_BYTES:,}")
+        if status.st_size > MAX_BYTES:
+            raise OSError(f"its {status.st_size:,} bytes are more than {MAX_BYTES:,}")
         # by its file: of a name, Pillow maps a raw TIFF to memory, and mixes up one that is to be turned
         with path.open("rb") as file:
             yield _opened(file)

@@ -2,14 +2,18 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from ms_vireid.data.contents import digests
 from ms_vireid.data.folder_layout import FolderLayout
+from ms_vireid.files.checks import note
+
+CONTENT = "content:"  # begins a data set's checksum; an earlier version's is of names and sizes
 
 
 def same_name(name: str) -> str:
@@ -93,10 +97,21 @@ class ReIDData:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over the sorted relative paths and sizes of all pictures, the same for all spellings in Unicode."""
-        digest = hashlib.sha256()
-        paths = {*self.train.paths, *self.test.paths}
-        named = ((Path(same_name(str(path.relative_to(self.root)))), path) for path in paths)
-        for name, path in sorted(named):
-            digest.update(f"{name.as_posix()}\t{path.stat().st_size}\n".encode())
-        return digest.hexdigest()
+        """SHA-256 over the sorted relative paths and the contents of all pictures, after `CONTENT`."""
+        paths = list(dict.fromkeys(self.pictures))
+        return f"{CONTENT}{self._checksum(zip(paths, map(bytes.hex, digests(paths).tolist()), strict=True))}"
+
+    def has_checksum(self, stored: str) -> bool:
+        """Whether these are the pictures of a stored checksum, also of one by an earlier version."""
+        return stored == (self.checksum if stored.startswith(CONTENT) else self._checksum_by_sizes)
+
+    @cached_property
+    def _checksum_by_sizes(self) -> str:
+        note(self.root, "compared with a run of an earlier version, which knows its pictures by names and sizes alone")
+        return self._checksum((path, path.stat().st_size) for path in {*self.pictures})
+
+    def _checksum(self, about: Iterable[tuple[Path, object]]) -> str:
+        """Hash what is known of paths, the same for all spellings in Unicode."""
+        named = ((Path(same_name(str(path.relative_to(self.root)))), value) for path, value in about)
+        lines = (f"{name.as_posix()}\t{value}\n" for name, value in sorted(named))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()

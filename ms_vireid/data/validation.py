@@ -11,6 +11,7 @@ from ms_vireid.command.printing import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, ValueRanges
 from ms_vireid.data.bit_depth import Formats, look_at, measure_ranges, notes_on, refuse_unreadable
+from ms_vireid.data.digests import copies
 from ms_vireid.data.pictures import BrokenPictureError, is_hidden, is_picture, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
@@ -107,7 +108,8 @@ def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], di
     formats, of_test = check_pictures(data.train), check_pictures(data.test)
     measured = measured_ranges(config.data, formats)
     notes = notes_on(formats + of_test, config.with_value_ranges(measured).data.value_ranges, data.root)
-    return [*filter(None, [warning, passed_over(data)]), *notes], measured
+    wrong, beside = copies(data.root, data.train, data.test)
+    return [*filter(None, [warning, passed_over(data)]), *notes, *wrong, *beside], measured
 
 
 def passed_over(data: ReIDData) -> str | None:

@@ -114,6 +114,14 @@ def loaded(*sonames: str) -> Path | None:
     return None
 
 
+def symbol(library: ctypes.CDLL, function: str):
+    """Return a library's function. Raises DeviceError if it lacks it, as a stub or another version does."""
+    try:
+        return getattr(library, function)
+    except AttributeError as error:  # ctypes names the file
+        raise DeviceError(f"a library lacks a function ({error})", "reinstall it") from None
+
+
 def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
     """Call a driver function and return the integer that it writes to its first argument."""
     value = ctypes.c_int()
@@ -123,10 +131,10 @@ def _number(driver: ctypes.CDLL, function: str, *arguments: int) -> int:
 
 def _call(driver: ctypes.CDLL, function: str, *arguments) -> int:
     """Call a driver function and return its status: 0 or `_NO_DEVICE`. Raises DeviceError for any other."""
-    status = getattr(driver, function)(*arguments)
+    status = symbol(driver, function)(*arguments)
     if status not in (0, _NO_DEVICE):
         name = ctypes.c_char_p()
-        driver.cuGetErrorName(status, ctypes.byref(name))
+        symbol(driver, "cuGetErrorName")(status, ctypes.byref(name))
         reason = name.value.decode() if name.value else f"error {status}"
         raise DeviceError(f"the NVIDIA driver fails ({function}: {reason})", "see whether nvidia-smi works")
     return status
@@ -161,13 +169,15 @@ class Toolkit:
             ]
         except OSError as error:
             raise DeviceError(f"{self} does not load ({error})", "reinstall it") from None
-        cudnn.cudnnGetCudartVersion.restype = ctypes.c_size_t
-        if (major := cudnn.cudnnGetCudartVersion() // 1000) != 11:
+        cudnn_version = symbol(cudnn, "cudnnGetCudartVersion")
+        cudnn_version.restype = ctypes.c_size_t
+        if (major := cudnn_version() // 1000) != 11:
             problem = f"{self.libraries[-1]} is for CUDA {major}, not for {self}"
             raise DeviceError(problem, f"take its folder out of LD_LIBRARY_PATH: {install_command('gpu')} brings one")
-        if status := runtime.cudaGetDeviceCount(ctypes.byref(ctypes.c_int())):
-            runtime.cudaGetErrorString.restype = ctypes.c_char_p
-            reason = runtime.cudaGetErrorString(status).decode()
+        if status := symbol(runtime, "cudaGetDeviceCount")(ctypes.byref(ctypes.c_int())):
+            error_text = symbol(runtime, "cudaGetErrorString")
+            error_text.restype = ctypes.c_char_p
+            reason = error_text(status).decode()
             raise DeviceError(f"{self} does not run with the NVIDIA driver ({reason})", "update the driver")
 
     @contextmanager

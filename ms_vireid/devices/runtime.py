@@ -277,7 +277,7 @@ def _counted_by_cann() -> int:
     except OSError:
         return 0
     count = ctypes.c_uint32()
-    return 0 if cann.aclrtGetDeviceCount(ctypes.byref(count)) else count.value
+    return 0 if gpu.symbol(cann, "aclrtGetDeviceCount")(ctypes.byref(count)) else count.value
 
 
 def _find_gpu() -> tuple[gpu.Gpu, gpu.Toolkit]:

@@ -11,7 +11,7 @@ from mindspore.amp import DynamicLossScaler
 from ms_vireid.checkpoints.weights import COUNTER, PER_DEVICE, STATES, Checkpoint, read_checkpoint, write_checkpoint
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import Config, dump_config
-from ms_vireid.data.digests import before, record
+from ms_vireid.data.digests import RECORD, training_record
 from ms_vireid.data.records import ReIDData
 from ms_vireid.devices.turns import DEVICE
 from ms_vireid.engine.process_group import ProcessGroup
@@ -60,8 +60,8 @@ class TrainingState:
     """A model, its optimiser, its loss scale and its progress, saved in a run's folder. In a group, the first process
     writes while the others wait.
 
-    step: completed steps. best: the best evaluation so far, with train.select=best: {"epoch", "map"}. digests: of the
-    pictures that the weights are trained on, and were before this run.
+    step: completed steps. best: the best evaluation so far, with train.select=best: {"epoch", "map"}. pictures: the
+    `training_record`, of which only the first process has all.
     """
 
     def __init__(
@@ -75,9 +75,10 @@ class TrainingState:
         scaler: DynamicLossScaler | None,
     ):
         self.config = config
-        self.root, self.data_checksum = data.root, data.checksum
-        pictures = record(data.train.paths) if group.is_main_process else ""
-        self.digests = {"seen": pictures, "seen_before": before(model.began_from)}
+        self.data = data if group.is_main_process else None  # whose content is read once
+        paths = (data.train.paths, data.test.paths) if group.is_main_process else ((), ())
+        self.pictures = training_record(*paths, model.began_from)
+        self.data_checksum = self.data and data.checksum
         self.run = run
         self.group = group
         self.model = model
@@ -90,7 +91,7 @@ class TrainingState:
     def load(self, checkpoint: Checkpoint, total_steps: int) -> None:
         """Restore a saved state; raises InputError unless this run wrote it, on as many devices."""
         meta, devices = checkpoint.meta, self.group.world_size
-        require_same_run(checkpoint, self.config, self.root, self.data_checksum, total_steps, devices)
+        require_same_run(checkpoint, self.config, self.data, total_steps, devices)
         memories = self._memories()
         checkpoint.require({f"{PER_DEVICE}.{m.name}": ((devices, *m.shape), np.dtype(np.float32)) for m in memories})
         load_parameters([*self.model.get_parameters(), *self.optimizer.state()], checkpoint)
@@ -100,9 +101,9 @@ class TrainingState:
             scale, good_steps = meta["loss_scale"]
             ops.assign(self.scaler.scale_value, Tensor(scale, ms.float32))
             ops.assign(self.scaler.counter, Tensor(good_steps, ms.int32))
-        self.step, self.best = meta["step"], meta["best"]
+        self.step, self.best, self.data_checksum = meta["step"], meta["best"], meta["data_checksum"]
         # The file of the first weights may be gone.
-        self.digests |= {key: meta[key] for key in self.digests if key in meta}
+        self.pictures |= {key: meta[key] for key in RECORD if key in meta}
 
     @DEVICE
     def save(self) -> None:
@@ -127,8 +128,7 @@ class TrainingState:
         return [parameter for parameter in parameters if parameter.name in self.model.MEMORIES]
 
     def _meta(self) -> dict:
-        digests = {key: text for key, text in self.digests.items() if text}
-        return {"config": dump_config(self.config), "data_checksum": self.data_checksum, **digests}
+        return {"config": dump_config(self.config), "data_checksum": self.data_checksum, **self.pictures}
 
     def _write(self, path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
         with self.group.together():

@@ -143,11 +143,10 @@ class RunFolder:
         """Read run.json; raises InputError if it is not what `create` writes."""
         return read_json(self.record, RunRecord)
 
-    def differing(self, record: RunRecord, config: Config, data_checksum: str, free: tuple[str, ...]) -> list[str]:
-        """List the keys in which the recorded run differs from `config` on these pictures, except those that begin with
-        one of `free`. Raises InputError if the record is damaged."""
-        keys = _changed(record.config, self.record, config, free)
-        return keys if record.data.checksum == data_checksum else [*keys, "data's pictures"]
+    def differing(self, record: RunRecord, config: Config, same_pictures: bool, free: tuple[str, ...]) -> list[str]:
+        """List the keys in which the recorded run differs from `config`, except those that begin with one of `free`,
+        and the pictures if these differ. Raises InputError if the record is damaged."""
+        return [*_changed(record.config, self.record, config, free), *([] if same_pictures else ["data's pictures"])]
 
     def require_evaluated(self, path: Path, evaluation: StoredEvaluation) -> None:
         """Raise InputError if the evaluation in `path` is of another model than the run's."""
@@ -171,7 +170,8 @@ class RunFolder:
         make_folder(self.path)
         self._lock = lock(self.path / "lock")
         earlier = self.read_record() if self.has_run() else None
-        if earlier and (keys := self.differing(earlier, config, data.checksum, FREE_KEYS)):
+        same_pictures = earlier is None or data.has_checksum(earlier.data.checksum)
+        if earlier and (keys := self.differing(earlier, config, same_pictures, FREE_KEYS)):
             self._lock.release()  # so that this process can resume that run
             raise InputError(f"{self.path}: holds a run with another {first_few(keys)}; choose another --output")
         rows = read_metrics(self.metrics)
@@ -215,6 +215,7 @@ def _record(config: Config, data: ReIDData, device: str, earlier: RunRecord | No
     packages = "mindspore", "numpy", "pillow", "pydantic"
     splits = {"train": data.train, "test": data.test}
     sizes = {name: {"pictures": len(split), "identities": split.num_identities} for name, split in splits.items()}
+    checksum = earlier.data.checksum if earlier else data.checksum
     return {
         "command": [sys.executable, *sys.orig_argv[1:]],  # not sys.argv, which `ms-vireid train` changes
         "seed": config.seed,
@@ -225,7 +226,7 @@ def _record(config: Config, data: ReIDData, device: str, earlier: RunRecord | No
         "python": platform.python_version(),
         "versions": {"ms_vireid": project_version()} | {package: version(package) for package in packages},
         "git_commit": git_commit(),
-        "data": {"name": data.name, "root": str(data.root.resolve()), **sizes, "checksum": data.checksum},
+        "data": {"name": data.name, "root": str(data.root.resolve()), **sizes, "checksum": checksum},
         "config": dump_config(config),
         "earlier_commands": [*earlier.earlier_commands, earlier.command] if earlier else [],
         "events": earlier and earlier.events,
@@ -294,19 +295,20 @@ def _changed(tree: dict, where: Path, config: Config, free: tuple[str, ...]) -> 
 
 
 def require_same_run(
-    checkpoint: Checkpoint, config: Config, root: Path, data_checksum: str, steps: int, devices: int = 1
+    checkpoint: Checkpoint, config: Config, data: ReIDData | None, steps: int, devices: int = 1
 ) -> None:
     """Raise InputError unless a checkpoint is a complete training state of this run: the same configuration, pictures
-    and number of devices, at most at its last step. steps: of the whole run."""
+    and number of devices, at most at its last step. data: None in a process that leaves the pictures to another. steps:
+    of the whole run."""
     path, meta = checkpoint.path, checkpoint.meta
     instead = f"or train a new run from it: model.pretrained={path}"
     if "step" not in meta:
         raise InputError(f"{path}: holds no training state to resume from; resume from last.safetensors, {instead}")
     if changed := _changed(meta["config"], path, config, FREE_KEYS):
         raise InputError(f"{path}: was written with another {first_few(changed)}; use the run's config.yaml, {instead}")
-    if meta["data_checksum"] != data_checksum:
-        run = RunFolder(path.parent)
-        is_there = run.has_run() and Path(run.read_record().data.root).resolve() == Path(root).resolve()
+    if data and not data.has_checksum(meta["data_checksum"]):
+        run, root = RunFolder(path.parent), data.root
+        is_there = run.has_run() and Path(run.read_record().data.root).resolve() == root.resolve()
         problem = f"the files under {root} have changed since" if is_there else f"was not trained on {root}"
         raise InputError(f"{path}: {problem}; give the run's own data set, {instead}")
     needed = ("best", "devices", "loss_scale") if config.train.amp == "float16" else ("best", "devices")

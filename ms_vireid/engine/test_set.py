@@ -2,13 +2,14 @@
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, one_line
 from ms_vireid.config import Config, apply_override, check_config, dump_config
 from ms_vireid.data.bit_depth import notes_on
-from ms_vireid.data.digests import joined, unknown, unseen
+from ms_vireid.data.digests import RECORD, copies, joined, unknown, unseen, without
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import check_pictures, passed_over
@@ -47,11 +48,11 @@ def read_test_set(
         config = another_set(trained, root, *another, *stated)
         same_seed = config.data.synthetic.seed == trained.data.synthetic.seed  # draws the same people
         if name != trained.data.name or (name == "synthetic" and not same_seed):
-            return config, _unseen(_read(config), meta), False
+            return config, _strangers(_read(config), meta), False
         if name == "folder" and root is not None:
             data = _read(config)
             if not _trained_on(data, run, meta):
-                return config, _unseen(data, meta), False
+                return config, _strangers(data, meta), False
         if another[1:]:
             problem = f"the model was trained on {name} and is tested on the people left out of training"
             raise InputError(f"{another[1]}: {problem}; leave it out")
@@ -61,9 +62,7 @@ def read_test_set(
     trained = check_config(tree, "--layout")
     config = trained.model_copy(update={"data": data_config(trained.data, run, root)})
     try:
-        data = _read(config)
-        unchanged = data.checksum == meta.get("data_checksum") and not stated
-        return config, _unseen(data, meta, unchanged), True
+        return config, _strangers(_read(config), meta, its_own=True), True
     except InputError as error:
         if root is None or another:
             raise
@@ -73,25 +72,31 @@ def read_test_set(
 def _trained_on(data: ReIDData, run: RunFolder, meta: dict) -> bool:
     """Whether the model was trained on this folder; if nothing says on which, it may have been."""
     record = run.read_record().data if run.has_run() else None
-    checksums = [meta.get("data_checksum"), record and record.checksum]
+    checksums = [*filter(None, [meta.get("data_checksum"), record and record.checksum])]
     same_root = record is not None and data.root.resolve() == Path(record.root)
-    return data.checksum in checksums or not any(checksums) or same_root
+    return same_root or not checksums or any(map(data.has_checksum, dict.fromkeys(checksums)))
 
 
-def _unseen(data: ReIDData, meta: dict, unchanged: bool = False) -> ReIDData:
-    """Leave out the people whom the model was trained on, by the digests of its pictures. unchanged: the set is as it
-    was in the training, whose test people can only have been among those that the first weights were trained on."""
-    seen = joined(*(meta.get(key, "") for key in ("seen_before", "seen")[: 1 if unchanged else 2]))
-    test = unseen(data.test, seen, data.root)
-    return dataclasses.replace(data, test=test, train=data.train if unchanged else unknown(data.train, seen))
+def _strangers(data: ReIDData, meta: dict, its_own: bool = False) -> ReIDData:
+    """Leave out the people whom the model was trained on, by the content of its pictures. its_own: the set is that of
+    the training, which tested on all people of its test set, also those on pictures that it trained on."""
+    seen, before, shared = (meta.get(key, "") for key in RECORD)
+    seen = joined(without(seen, shared) if its_own else seen, before)
+    test = unseen(data.test, seen, data.root, shared)
+    _note(chain(*copies(data.root, test)))
+    return dataclasses.replace(data, test=test, train=data.train if its_own else unknown(data.train, seen))
 
 
 def _read(config: Config) -> ReIDData:
     data = read_data(config.data)
     notes = notes_on(check_pictures(data.test), config.data.value_ranges, data.root)
-    for note in filter(None, [passed_over(data), *notes]):
-        _log.warning("%s", one_line(f"note: {note}"))
+    _note(filter(None, [passed_over(data), *notes]))
     return data
+
+
+def _note(lines: Iterable[str]) -> None:
+    for line in lines:
+        _log.warning("%s", one_line(f"note: {line}"))
 
 
 def another_set(trained: Config, root: str | Path | None, name: str, *overrides: str) -> Config:

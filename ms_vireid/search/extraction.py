@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ms_vireid.command.memory import require_memory
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.data.batches import EvaluationBatches
+from ms_vireid.data.contents import digests
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.transforms import normalise
 from ms_vireid.files.checks import read_json
@@ -33,14 +35,16 @@ class _State(BaseModel):
     plan: dict  # the checkpoint and pictures
     batches: int = Field(0, ge=0)  # complete in features.bin
     checksum: str = ""  # of these batches' features
+    contents: str = ""  # checksum of their pictures' files
     width: int = Field(0, ge=0, lt=2**31)  # of a feature; 0 before the first
     broken: dict[int, str] = {}  # pictures of these batches that cannot be decoded, and why
 
 
 class _Batches(EvaluationBatches):
-    """EvaluationBatches that leave out pictures that cannot be decoded: images, indices, and {index: why} of those."""
+    """EvaluationBatches that leave out pictures that cannot be decoded: images, indices, {index: why} of those, and
+    the digests of all files."""
 
-    def read(self, number: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str]]:
+    def read(self, number: int, memory: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[int, str], bytes]:
         index = list(map(int, self.batches[number]))
         images = np.ndarray((len(index), 3, *self.image_size), np.float32, memory)
         decoded, broken = [], {}
@@ -51,7 +55,11 @@ class _Batches(EvaluationBatches):
                 decoded.append(i)
             except InputError as error:
                 broken[i] = str(error)
-        return images[: len(decoded)], np.array(decoded, np.int64), broken
+        return images[: len(decoded)], np.array(decoded, np.int64), broken, self.contents(number)
+
+    def contents(self, number: int) -> bytes:
+        """Digests of a batch's files, which were read just now."""
+        return digests([self.images.paths[i] for i in self.batches[number]]).tobytes()
 
 
 @contextmanager
@@ -85,13 +93,13 @@ def extract_resumably(
     `skip_broken`, one of them, or `partial` is damaged or cannot be written.
     """
     batches = _Batches(images, extractor.image_size, extractor.batch_size, value_ranges=extractor.value_ranges)
-    pictures = {"pictures": _checksum(images), "image_size": list(extractor.image_size), "batch": extractor.batch_size}
-    state = _begin(partial, plan | pictures, batches)
+    shape = {"image_size": list(extractor.image_size), "batch": extractor.batch_size}
+    state = _begin(partial, plan | {"pictures": _names_checksum(images)} | shape, batches)
     if state.batches:
         say(f"continuing from {partial}: {state.batches} of {len(batches)} batches are done")
     every = -(-len(batches) // 10)  # ten lines of progress
     with stop_requests() as stop, closing(extractor.by_batch(batches, state.batches)) as items:
-        for index, rows, broken in items:
+        for index, rows, broken, contents in items:
             if broken and not skip_broken:
                 raise InputError(next(iter(broken.values())))
             if len(index):
@@ -99,7 +107,8 @@ def extract_resumably(
                     state.width = rows.shape[1]
                     reserve(partial / FEATURES, 4 * len(images) * state.width)
                 write_rows(partial / FEATURES, index, np.ascontiguousarray(rows, np.float32))
-                state.checksum = _chained(state.checksum, rows)
+                state.checksum = _chained(state.checksum, np.ascontiguousarray(rows, np.float32).tobytes())
+            state.contents = _chained(state.contents, contents)
             state.batches += 1
             state.broken |= broken
             write_json(partial / STATE, state.model_dump())
@@ -125,9 +134,10 @@ def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
     """Read the state of a partial result with this plan, or start anew. Raises InputError for a damaged one."""
     if (partial / STATE).exists():
         state = read_json(partial / STATE, _State, "extract.py", _REMOVE)
-        if state.plan == plan:
-            if not _fits(partial, state, batches):
-                raise InputError(f"{partial}: its features are damaged; {_REMOVE}")
+        if state.plan == plan and not _fits(partial, state, batches):
+            raise InputError(f"{partial}: its features are damaged; {_REMOVE}")
+        done = map(batches.contents, range(state.batches if state.plan == plan else 0))
+        if state.plan == plan and state.contents == reduce(_chained, done, ""):
             return state
         say(f"note: {partial} is of other pictures, another checkpoint or batch size; starting over")
         (partial / FEATURES).unlink(missing_ok=True)
@@ -149,13 +159,13 @@ def _fits(partial: Path, state: _State, batches: EvaluationBatches) -> bool:
         features = _rows(partial, count, state.width)
         for batch in batches.batches[: state.batches]:
             if len(index := [i for i in batch.tolist() if i not in state.broken]):
-                checksum = _chained(checksum, features[index])
+                checksum = _chained(checksum, features[index].tobytes())
     return state.checksum == checksum
 
 
-def _chained(checksum: str, rows: np.ndarray) -> str:
-    """Continue the checksum of all earlier rows with float32 [n, C]."""
-    return hashlib.sha256(checksum.encode() + np.ascontiguousarray(rows, np.float32).tobytes()).hexdigest()
+def _chained(checksum: str, content: bytes) -> str:
+    """Continue the checksum of all earlier batches with the next one's content."""
+    return hashlib.sha256(checksum.encode() + content).hexdigest()
 
 
 def _rows(partial: Path, count: int, width: int) -> np.ndarray:
@@ -173,14 +183,7 @@ def _rows(partial: Path, count: int, width: int) -> np.ndarray:
     return rows
 
 
-def _checksum(images: ImageSet) -> str:
-    """Compute a checksum of the pictures' paths, sizes, modification times and modalities."""
-    digest = hashlib.sha256()
-    for path, infrared in zip(images.paths, images.infrared, strict=True):
-        try:
-            status = path.stat()
-            about = f"{status.st_size}\t{status.st_mtime_ns}"
-        except OSError:
-            about = "gone"
-        digest.update(os.fsencode(f"{path}\t{about}\t{bool(infrared)}\n"))
-    return digest.hexdigest()
+def _names_checksum(images: ImageSet) -> str:
+    """Compute a checksum of the pictures' paths and modalities."""
+    lines = (f"{path}\t{infrared}\n" for path, infrared in zip(images.paths, images.infrared, strict=True))
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()

@@ -65,8 +65,8 @@ class RunView:
         """Raise InputError unless this run wrote the checkpoint, which has that record."""
         path = self.checkpoint
         config = check_config(record["config"], str(path))
-        pictures = record.get("data_checksum", self.record.data.checksum)
-        if keys := self.folder.differing(self.record, config, pictures, FREE_KEYS):
+        same_pictures = record.get("data_checksum", self.record.data.checksum) == self.record.data.checksum
+        if keys := self.folder.differing(self.record, config, same_pictures, FREE_KEYS):
             raise InputError(f"{path}: belongs to a run with another {first_few(keys)}; use the run's own")
 
     def unfinished(self) -> str | None:

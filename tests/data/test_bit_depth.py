@@ -187,12 +187,12 @@ def test_a_model_is_given_pictures_in_the_range_of_its_training(thermal, monkeyp
 def test_a_measured_range_is_no_other_recipe_on_the_same_pictures(tmp_path):
     measured = configuration(tmp_path)
     stored = dump_config(measured.with_value_ranges({"infrared": (LOW, HIGH), "infrared/3": (0, 1023)}))
-    record = type("Record", (), {"config": stored, "data": type("Data", (), {"checksum": "a"})})
-    assert RunFolder(tmp_path).differing(record, measured, "a", ()) == []
+    record = type("Record", (), {"config": stored})
+    assert RunFolder(tmp_path).differing(record, measured, True, ()) == []
     record.config = dump_config(configuration(tmp_path, f"data.sixteen_bit=[{LOW}, {HIGH}]"))  # of an older run
-    assert RunFolder(tmp_path).differing(record, measured, "a", ()) == []
+    assert RunFolder(tmp_path).differing(record, measured, True, ()) == []
     other = configuration(tmp_path, f"data.sixteen_bit=[{LOW}, {HIGH + 1}]")
-    assert RunFolder(tmp_path).differing(record, other, "a", ()) == ["data.sixteen_bit.1"]
+    assert RunFolder(tmp_path).differing(record, other, True, ()) == ["data.sixteen_bit.1"]
 
 
 def test_check_data_names_what_is_left_with_few_gray_levels(thermal, monkeypatch, tmp_path, capfd):

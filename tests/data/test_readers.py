@@ -1,3 +1,4 @@
+import hashlib
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -279,8 +280,20 @@ def test_the_checksum_changes_with_a_file_or_its_name_and_not_with_the_root(sysu
     path = list_pictures(tmp_path / "cam1" / "0001", [])[0]
     renamed = path.rename(path.with_stem("renamed"))
     assert read_sysu_mm01(tmp_path).checksum != sysu.checksum
-    tree.truncate(renamed.rename(path))
-    assert read_sysu_mm01(tmp_path).checksum != sysu.checksum
+    content = renamed.rename(path).read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    changed = read_sysu_mm01(tmp_path)
+    assert changed.checksum != sysu.checksum
+    assert (changed.has_checksum(changed.checksum), changed.has_checksum(sysu.checksum)) == (True, False)
+
+
+def test_a_checksum_of_an_earlier_version_is_of_names_and_sizes_and_it_is_said(sysu, caplog):
+    lines = sorted((path.relative_to(sysu.root), path.stat().st_size) for path in sysu.pictures)
+    earlier = hashlib.sha256("".join(f"{path.as_posix()}\t{size}\n" for path, size in lines).encode()).hexdigest()
+    assert sysu.has_checksum(sysu.checksum)
+    assert not caplog.text
+    assert (sysu.has_checksum(earlier), sysu.has_checksum("0" * 64)) == (True, False)
+    assert caplog.text.count("a run of an earlier version, which knows its pictures by names and sizes alone") == 1
 
 
 def test_a_data_set_without_a_root_is_refused():

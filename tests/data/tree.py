@@ -63,7 +63,8 @@ def write_regdb(root: Path, trial: int = 1) -> Path:
             for label in labels:
                 for i in range(REGDB_PICTURES):
                     name = f"{folder}/{split}{label}/{modality}_{i}.bmp"
-                    write_picture(root / name, seed=10 * label + i, gray=folder == "Thermal")
+                    seed = 10 * label + i + (1000 if split == "test" else 0)
+                    write_picture(root / name, seed, gray=folder == "Thermal")
                     lines.append(f"{name} {label}\n")
             (root / "idx" / f"{split}_{modality}_{trial}.txt").write_text("".join(lines))
     return root

@@ -146,7 +146,7 @@ def test_a_run_folder_says_how_to_repeat_the_run(undisturbed):
     assert record["seed"] == 0
     assert record["device"].startswith("CPU")
     assert record["versions"]["mindspore"] == ms.__version__
-    assert re.fullmatch("[0-9a-f]{64}", record["data"]["checksum"])
+    assert re.fullmatch("content:[0-9a-f]{64}", record["data"]["checksum"])
     assert record["config"]["stages"][1]["losses"]["msel"]["weight"] == 0.5
     result = json.loads((undisturbed / "result.json").read_text())
     assert set(result["trained"]) == set(result["chance"]) == {"rank1", "rank5", "rank10", "rank20", "map", "minp"}

@@ -257,15 +257,30 @@ def test_a_partial_result_that_is_damaged_is_refused_and_left_alone(run_extract,
     assert {path.name: path.read_bytes() for path in stopped.iterdir() if path.name != "lock"} == before
 
 
-@pytest.mark.parametrize("key", ["pictures", "version", "checkpoint"])
+@pytest.mark.parametrize("key", ["content", "pictures", "version", "checkpoint"])
 def test_a_partial_result_of_another_run_is_begun_anew(run_extract, pictures, stopped, capfd, key):
-    if key == "pictures":
-        (pictures / "visible/0001/0.jpg").touch()
+    """As is one of another picture of equal size and time."""
+    if key == "content":
+        path = pictures / "visible/0001/0.jpg"
+        about, content = path.stat(), bytearray(path.read_bytes())
+        content[-30] ^= 1
+        path.write_bytes(content)
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
     else:
         claiming(stopped, lambda state: state["plan"].update({key: "0"}))
     found = run_extract(pictures, "--skip-broken")
     assert np.linalg.norm(found.features, axis=1) == pytest.approx(np.ones(15), abs=1e-6)
     assert "is of other pictures, another checkpoint or batch size; starting over" in capfd.readouterr().out
+
+
+def test_a_partial_result_of_the_same_pictures_goes_on_whatever_their_times_and_what_is_to_come(
+    run_extract, pictures, stopped, capfd
+):
+    for path in pictures.rglob("*.jpg"):
+        path.touch()
+    write_picture(pictures / "infrared/0007/1.jpg")
+    run_extract(pictures)
+    assert "3 of 4 batches are done" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import stop_requests
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.batches import TrainingBatches
-from ms_vireid.data.digests import before, record
+from ms_vireid.data.digests import RECORD, training_record
 from ms_vireid.data.records import ReIDData
 from ms_vireid.engine.plan import Plan
 from ms_vireid.engine.run_folder import require_same_run
@@ -37,16 +37,16 @@ def train(
     optimizer = build_optimizer(model, config)
     scaler = loss_scaler(config.train.amp, device)
     meta = {"config": dump_config(config), "data_checksum": data.checksum, "step": 0, "best": None, "devices": 1}
-    digests = {"seen": record(data.train.paths), "seen_before": before(model.began_from)}
-    meta |= {key: text for key, text in digests.items() if text}
+    meta |= training_record(data.train.paths, data.test.paths, model.began_from)
     if checkpoint is not None:
-        require_same_run(checkpoint, config, data.root, data.checksum, len(batches))
+        require_same_run(checkpoint, config, data, len(batches))
         load_model(model, checkpoint)
         load_optimizer(optimizer, checkpoint)
         if scaler.is_enabled() and "loss_scale" in checkpoint.meta:
             scale, good_steps = checkpoint.meta["loss_scale"]
             scaler.load_state_dict(scaler.state_dict() | {"scale": scale, "_growth_tracker": int(good_steps)})
-        meta |= {key: checkpoint.meta[key] for key in ("step", "best", "seen", "seen_before") if key in checkpoint.meta}
+        kept = ("step", "best", "data_checksum", *RECORD)
+        meta |= {key: checkpoint.meta[key] for key in kept if key in checkpoint.meta}
     first, left = meta["step"], len(batches) - meta["step"]
     if not left:
         raise InputError(f"{checkpoint.path}: is at the last step, {first}; there is nothing left to train")
