@@ -35,7 +35,7 @@ _TRAINED_ROWS = 64  # to find a list's centre by
 _QUERIES, _NEAREST = 256, 10  # of each kind, to measure recall by; rows that each is to find
 _ROWS_AT_ONCE = 1 << 14
 _MEMBER = "index.faiss"
-_MAKE = "make it with --save-index"
+_MAKE = "make one with --save-index"
 
 
 @dataclass(frozen=True, eq=False)

@@ -142,7 +142,7 @@ def test_an_index_of_what_no_features_are_is_refused(tmp_path, kind):
     for rows, features in faiss_index._stored(built.index):
         features[rows == 7] = np.nan
     save_index(tmp_path / "a.index", built, content)
-    with pytest.raises(InputError, match=rf"a\.index: row 7 \({content.paths[7]}\) has norm nan, it must be 1"):
+    with pytest.raises(InputError, match=rf"a\.index: row 7 \({content.paths[7]}\) has norm nan instead of 1"):
         load_index(tmp_path / "a.index")
 
 
@@ -226,5 +226,5 @@ def test_damaged_lists_are_refused(tmp_path, damage):
     assert len(load_index(tmp_path / "a.index")[0]) == 60
     damage(built.index)
     save_index(tmp_path / "a.index", built, content)
-    with pytest.raises(InputError, match=r"a\.index: its lists do not fit its 60 features; make it with --save-index"):
+    with pytest.raises(InputError, match=r"a\.index: its lists do not fit its 60 features; make one with --save-index"):
         load_index(tmp_path / "a.index")
