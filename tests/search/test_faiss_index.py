@@ -148,7 +148,7 @@ def test_an_index_of_what_no_features_are_is_refused(tmp_path, kind):
 
 def test_an_index_of_another_size_is_refused(tmp_path):
     save_index(tmp_path / "a.index", build_index("flat", gallery().features), gallery(count=50))
-    with pytest.raises(InputError, match=r"paths is <U13 \(50,\), it must be \[60\]"):
+    with pytest.raises(InputError, match=r"paths is <U13 \(50,\); it must be \[60\]"):
         load_index(tmp_path / "a.index")
 
 

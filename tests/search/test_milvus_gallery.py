@@ -120,7 +120,7 @@ def test_features_of_another_width_or_checkpoint_are_refused(opened):
             use(narrow)
         with pytest.raises(InputError, match="collection pictures holds features from another checkpoint or data"):
             use(gallery(checkpoint="d" * 64))
-        with pytest.raises(InputError, match="or made with another data"):
+        with pytest.raises(InputError, match=r"from another checkpoint or data\.sixteen_bit"):
             use(with_ranges(gallery(), {"infrared": [100, 200]}))
     assert len(opened) == 60
 
