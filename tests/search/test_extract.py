@@ -124,7 +124,7 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures,
     broken = truncate(pictures / "visible/0002/1.jpg", keep=0.95)  # it opens
     error = refusal(capfd, run_extract, pictures, "--workers", 1)
     assert f"{broken}: cannot be decoded as a picture" in error
-    assert error.endswith("; replace or remove it, or leave it out with --skip-broken\n")
+    assert error.endswith("; replace or remove it, or leave it out with --skip-broken")
     assert not (tmp_path / "features.npz").exists()
     (pictures / "infrared/0007/0.jpg").write_bytes(b"")
     assert "unreadable pictures: 1 (" in refusal(capfd, run_extract, pictures)  # before anything is computed
