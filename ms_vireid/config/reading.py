@@ -33,16 +33,15 @@ _PLAIN = {  # what a value without quotes is
     "int": "[-+]?(0|[1-9][0-9]{0,30})",
     "float": r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?",
 }
-_RESOLVERS = {  # None: whatever a value begins with
-    None: [(f"tag:yaml.org,2002:{kind}", re.compile(f"({text})$")) for kind, text in _PLAIN.items()]
-}
 
 
 class _Loader(yaml.SafeLoader):
     """Takes values as YAML 1.2 does: `1e-3` is a number; `010`, `1:30`, `1_0`, `on` and dates are strings. Refuses
     repeated keys, tags, and aliases, with which a short file becomes a huge tree."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = _RESOLVERS
+    yaml_implicit_resolvers: ClassVar[dict] = {  # None: whatever a value begins with
+        None: [(f"tag:yaml.org,2002:{kind}", re.compile(f"({text})$")) for kind, text in _PLAIN.items()]
+    }
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
         event = self.peek_event()
@@ -63,7 +62,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes a string that `_Loader` or PyYAML's own loader would take for another type."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = yaml.SafeDumper.yaml_implicit_resolvers | _RESOLVERS
+    yaml_implicit_resolvers: ClassVar[dict] = yaml.SafeDumper.yaml_implicit_resolvers | _Loader.yaml_implicit_resolvers
 
 
 def dump_yaml(tree: dict) -> str:
