@@ -212,13 +212,12 @@ def _print_table(results: "dict[str, ProtocolResult]", with_threshold: bool) -> 
 
 def _draw_corruptions(evaluation: "Evaluation", path: Path) -> None:
     """Draw the first visible test picture in every corruption."""
-    from ms_vireid.data.corruptions import corruption_sheet
+    from ms_vireid.data.corruptions import corruption_sheet, read_photographs
     from ms_vireid.data.randomness import counter_generator
-    from ms_vireid.evaluation.evaluating import frost_photographs
 
     test = evaluation.data.test
     shown = evaluation.trained.load_image(test, int(test.infrared.argmin()))
-    frost = frost_photographs(evaluation.config.evaluation)
+    frost = read_photographs(evaluation.config.evaluation.frost)
     sheet = corruption_sheet(shown, counter_generator("corruption", 0), frost)
     with atomic_write(path) as temporary:
         sheet.save(temporary, "PNG")

@@ -148,7 +148,7 @@ def _retrieve(arguments: Namespace) -> None:
     added = read_source([arguments.add], of_gallery, "--add", layout) if arguments.add else None
     tree = next((one.layout for one in (searched, added) if one is not None), None)
     if arguments.query and Path(arguments.gallery).suffix.lower() == INDEX:
-        tree = layout_of(Path(arguments.gallery), "make it with --save-index")
+        tree = layout_of(Path(arguments.gallery), "make one with --save-index")
     queries = read_source(arguments.query, of_query, "--query", layout, tree) if arguments.query else None
     if queries is not None and searched is not None:
         _note_two_trees(queries, searched)

@@ -250,7 +250,7 @@ def test_a_stopped_table_goes_on_where_it_was(started, monkeypatch, capfd):
 def test_an_output_folder_that_cannot_be_written_is_refused_before_training(started, monkeypatch, capfd):
     Path("out").write_text("a file")
     error = refusal(capfd, command, monkeypatch, "pmt-table-1", "--demo", "--output", "out")
-    assert error.startswith("error: out/pmt-table-1: cannot be made (Not a directory")
+    assert error.startswith("error: out/pmt-table-1: cannot be created (Not a directory")
     assert started == []
 
 

@@ -73,7 +73,7 @@ def test_another_model_starts_from_a_run(run):
         (("pmt_vit_tiny", 5), {"widht": 3}, "pmt_vit_tiny: unknown key 'widht'"),
         (("pmt_vit_tiny", 5), {"pretrained": True}, "pretrained True: no weights come with this project; give a file"),
         (("pmt_vit_tiny", 5), {"pretrained": "no.pth"}, r"model\.pretrained: no such file .*no\.pth"),
-        ((PMT,), {"pretrained": np.zeros(2)}, r".*sysu\.yaml: model\.pretrained: input should be a valid string"),
+        ((PMT,), {"pretrained": np.zeros(2)}, r".*sysu\.yaml: model\.pretrained: must be text"),
         ((PMT, "many"), {}, r".*sysu\.yaml: model\.num_classes: input should be a valid integer, got 'many'"),
         ((PMT,), {"image_size": (32, 16)}, r".*sysu\.yaml: unknown key 'model\.image_size'"),
         (("no.yaml",), {}, r"no\.yaml: no such configuration file"),

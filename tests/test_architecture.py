@@ -158,6 +158,15 @@ def test_every_arrow_is_an_import_every_import_follows_the_arrows_and_none_leads
     assert differences(text, between_rooms()) == []
 
 
+def test_the_files_that_the_page_names_are_there_and_every_room_is_listed():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    paths = [f"/{path.relative_to(ROOT).as_posix()}" for path in modules().values()]
+    named = [name for name in re.findall(r"`((?:\w+/)*\w+\.py)`", text) if not (ROOT / name).exists()]
+    assert [name for name in named if not any(path.endswith(f"/{name}") for path in paths)] == []
+    listed = set(re.findall(r"^\| `?(\w+)`? \| [\d,]+ \|", text, re.MULTILINE))
+    assert listed == {room(name) for name in modules() if name.startswith("ms_vireid.")}
+
+
 DRAWING = 'a["x"]\n b["y"]\n c["z"]\n a --> b\n b --> c\n'
 
 

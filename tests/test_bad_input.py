@@ -101,7 +101,7 @@ CONFIGURATIONS = [
     case("device-not-there", "device GPU: ", "--device", "GPU"),
     case("cuda-on-a-cpu", "train.backend=cuda: this project's CUDA kernels need a GPU", "train.backend=cuda"),
     case("output-holds-a-run", "earlier: holds a run", "--output", "earlier"),
-    case("output-is-a-file", "run: cannot be made", change=write("run", ""), run_may_exist=True),
+    case("output-is-a-file", "run: cannot be created", change=write("run", ""), run_may_exist=True),
 ]
 TREES = [
     case("root-missing", "nowhere: no such folder", "--data-root", "nowhere"),

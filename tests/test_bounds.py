@@ -96,4 +96,4 @@ def test_memory_that_runs_out_is_one_line(error, capfd):
         run(command)
     (line,) = capfd.readouterr().err.splitlines()
     assert stopped.value.code == 2
-    assert re.match(r"error: out of memory \((no size is known|Allocate memory failed)\); make the model", line)
+    assert re.match(r"error: out of memory \((size unknown|Allocate memory failed)\); make the model", line)

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ms_vireid.command.errors import InputError
 from ms_vireid.config import (
@@ -167,6 +168,9 @@ SGD = ("optimizer.name=sgd",)
         (("seed=1:30",), "seed: .*'1:30'"),
         (("train.tf32=on",), r"train\.tf32: must be true or false, got 'on'"),
         (("model.depth='12'",), r"model\.depth: .*'12'"),
+        (("data.root=2024",), r"data\.root: must be text, got 2024; put it in .* 'data\.root=\"\.\.\.\"'$"),
+        (("model.pretrained=1e5",), r"model\.pretrained: must be text, got 100000\.0; put it in quotes"),
+        (("data.root=[a]",), r"data\.root: must be text, got \('a',\)$"),
         (("optimizer.lr=-1e-3",), r"optimizer\.lr: .*-0\.001"),
         (("optimizer.lr=.nan",), r"optimizer\.lr: .*nan"),
         (("data.image_size=[256]",), r"data\.image_size"),
@@ -321,3 +325,14 @@ def test_a_saved_configuration_can_be_fed_back(path, tmp_path):
     config = load_config(path)
     save_config(config, tmp_path / "config.yaml")
     assert load_config(tmp_path / "config.yaml") == config
+
+
+LIKE_OTHER_TYPES = "1e5 -1E+5 .5e3 1.e3 1e400 1_000 12 1.5 0o7 0x1f 010 on no true null 1:30 2020-01-01 .nan .inf = <<"
+
+
+@pytest.mark.parametrize("text", [*LIKE_OTHER_TYPES.split(), "- a", "a: b", "a #b", "[a]", "'a", "{a}", "&a", "!a"])
+def test_a_folder_called_like_a_value_of_another_type_is_saved_as_text(minimal, text):
+    config = load_config(minimal, [f'data.root="{text}"'])
+    save_config(config, minimal)
+    assert load_config(minimal) == config
+    assert yaml.safe_load(minimal.read_text())["data"]["root"] == text

@@ -65,7 +65,7 @@ def test_workers_that_cannot_share_memory_are_refused_and_one_process_checks(mon
 @pytest.mark.parametrize("code", [CHECKS, "import ms_vireid; ms_vireid.create_model('pmt_vit_tiny', 3)"])
 def test_a_locale_without_utf8_is_refused(code):
     done = python(code, LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
-    said = "this locale reads names of files as ascii, not UTF-8; set PYTHONUTF8=1"
+    said = "this locale reads file names as ascii, not UTF-8; set PYTHONUTF8=1"
     assert done.stderr.decode().splitlines()[-1].endswith(f": {said}")
 
 

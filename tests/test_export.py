@@ -291,6 +291,7 @@ def test_thermal_counts_prepared_by_the_file_have_the_features_of_extract(export
         "infrared": [20.5, 300.25],
         "infrared/3": [1000, 52000],
     }
+    assert json.loads(stored_in(path)["decoding"]) == dict.fromkeys(("visible", "infrared"), "see preparation")
     rows = []
     for number, (infrared, camera, scale) in enumerate([(0, 1, 1000), (1, 2, 290), (1, 3, 50000), (1, -1, 290)]):
         picture = tmp_path / f"{number}.png"

@@ -98,7 +98,7 @@ def test_pictures_of_every_suffix_are_read_and_other_files_named(folder, caplog,
 def test_a_training_refuses_what_its_evaluation_has_no_use_for(folder, capsys, override):
     write_folder(folder / "people", people(4))
     said = refusal(capsys, command, "ms_vireid/train.py", *QUICK, override)
-    assert f"{override.partition('=')[0]}: folder is evaluated without it; leave it out" in said
+    assert f"{override.partition('=')[0]}: has no effect on folder; leave it out" in said
     assert not (folder / "runs").exists()
 
 
@@ -108,7 +108,7 @@ def test_an_evaluation_says_what_it_is_and_refuses_what_does_not_apply(folder, c
     checkpoint = ["--checkpoint", "runs/own/model.safetensors"]
     for options in (["--mode", "indoor"], ["--shots", "10"], ["--trials", "5"]):
         said = refusal(capsys, run_script, evaluate, *checkpoint, *options)
-        assert f"{options[0]}: folder is evaluated without it; leave it out" in said
+        assert f"{options[0]}: has no effect on folder; leave it out" in said
     run_script(evaluate, *checkpoint, "--direction", "visible-to-infrared", "--flip", "--json", "result.json")
     printed = capsys.readouterr().out
     said = "evaluated: trained on folder, data folder, direction visible-to-infrared, flip yes, renormalise no, "

@@ -59,7 +59,7 @@ def test_the_blocks_run_without_a_warning(trained):
     )
     assert re.fullmatch(r"rank-1 \d+\.\d\d%, mAP \d+\.\d\d%, 12 queries", lines[-3])
     assert "'pmt_vit_base'" in lines[-2]
-    assert lines[-1] == "--mode: folder is evaluated without it; leave it out"
+    assert lines[-1] == "--mode: has no effect on folder; leave it out"
     assert (trained / "day.npz").is_file()
 
 

@@ -234,7 +234,7 @@ def test_a_threshold_is_not_chosen_on_people_who_are_trained_or_tested_on(finish
     for options, said in (
         (("--fmr", 0.1), "--fmr: the model was trained on all people of "),
         ((*unseen, "--fmr", 0.1), "--fmr: all people of unseen are in the test set, but a threshold is chosen on oth"),
-        ((*unseen, "data.test_fraction=0.5", "--fmr", 0.1), "fmr 0.1: takes at least 10 pairs of different people, an"),
+        ((*unseen, "data.test_fraction=0.5", "--fmr", 0.1), "fmr 0.1: needs at least 10 pairs of different people, bu"),
         (("--fmr", 0.1, "--threshold", 0.5), "--fmr: chooses a threshold, and --threshold gives one; leave one of"),
         (("--rerank", "--threshold", 0.5), "--threshold, --fmr: need cosine similarities; --rerank replaces them;"),
         (

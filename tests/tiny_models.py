@@ -14,6 +14,25 @@ DATA = (
     "val_identities: 1, test_identities: 4, images_per_camera: 2, image_size: [64, 32]}}"
 )
 PMT = ["model.patch_size=8", "model.stride=6", "model.embed_dim=16", "model.num_heads=2", "model.depth=2"]
+# A training of two stages on drawn people, with everything by which a resumed run could differ: dropout, drop path,
+# random augmentation. Three steps an epoch.
+SMALL_RUN = [
+    "data.image_size=[32,16]",
+    "data.synthetic.train_identities=5",
+    "data.synthetic.val_identities=1",
+    "data.synthetic.test_identities=4",
+    "data.synthetic.images_per_camera=1",
+    "data.synthetic.image_size=[64,32]",
+    *PMT,
+    "model.dropout=0.1",
+    "model.drop_path=0.2",
+    "stages.0.epochs=1",
+    "train.num_identities=3",
+    "train.num_instances=2",
+    "train.iterations=3",
+    "evaluation.trials=1",
+    "evaluation.compare_untrained=false",
+]
 RESNET = ["model.pretrained=none", "model.layers=[1,1,1,1]", "model.width=4", "augmentation.crop_padding=2"]
 RECIPES = {
     "pmt": ("demo.yaml", PMT),

@@ -65,11 +65,12 @@ def _evaluate(arguments: Namespace) -> None:
         from ms_vireid.engine.checkpoint_config import checkpoint_config
         from ms_vireid.engine.run_folder import RunFolder, check_outside_data
         from ms_vireid.engine.test_set import read_test_set
+        from ms_vireid.evaluation.evaluating import evaluate_model
         from ms_vireid.evaluation.metrics_table import format_table
         from ms_vireid.evaluation.protocol import evaluated, require_choices
         from torch_ref.engine.checkpoint import load_checkpoint, load_model
         from torch_ref.engine.device import choose, in_words, round_products
-        from torch_ref.evaluation.evaluating import evaluate
+        from torch_ref.evaluation.evaluating import FeatureExtractor
         from torch_ref.models import build_model
 
     checkpoint = load_checkpoint(arguments.checkpoint)
@@ -91,7 +92,8 @@ def _evaluate(arguments: Namespace) -> None:
     model = build_model(trained).to(device).eval()
     load_model(model, checkpoint)
     say(f"device: {in_words(device)}")
-    result = evaluate(model, data, config, device)
+    extractor = FeatureExtractor(model, device, config.data, config.evaluation.batch_size)
+    result = evaluate_model(extractor, data, config.evaluation)
     sets = evaluated(config, data.protocol, trained_on=trained.data.name)
     result = dataclasses.replace(result, evaluated=sets)
     say(f"evaluated: {_words(result.evaluated)}")

@@ -180,7 +180,7 @@ def run(main: Callable[[], None]) -> None:
 def _require_utf8() -> None:
     """Raise InputError in a locale that misreads names of files."""
     if (encoding := sys.getfilesystemencoding()) != "utf-8":
-        raise InputError(f"this locale reads names of files as {encoding}, not UTF-8; set PYTHONUTF8=1")
+        raise InputError(f"this locale reads file names as {encoding}, not UTF-8; set PYTHONUTF8=1")
 
 
 @contextmanager
@@ -225,7 +225,7 @@ def _outside(error: Exception) -> str | None:
         remedy = "use fewer (data.workers, --workers); rerun to continue, a training with --resume auto"
         return f"a process that reads pictures was killed, as Linux does when memory runs out; {remedy}"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and FULL.search(str(error))):
-        said = str(error).partition("\n")[0] or "no size is known"
+        said = str(error).partition("\n")[0] or "size unknown"
         return f"out of memory ({said}); make the model, the batch or data.image_size smaller, or use a larger machine"
     if isinstance(error, UNDECODABLE):
         return f"the input cannot be decoded ({type(error).__name__}: {error}); use another copy"

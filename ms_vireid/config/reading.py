@@ -25,6 +25,8 @@ MAX_BYTES, MAX_BASES = 100_000, 20  # of a YAML file; files in a chain of `base:
 TEMPLATE = "data.layout"  # the key
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides their keys
 Schema = TypeVar("Schema", bound=Section)
+# The type of a problem -> better words than pydantic's.
+_MESSAGES = {"bool_type": "must be true or false", "is_instance_of": "must be text", "string_type": "must be text"}
 _PLAIN = {  # what a value without quotes is
     "null": "~|null|Null|NULL|",
     "bool": "true|True|TRUE|false|False|FALSE",
@@ -55,6 +57,17 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"'{name}' is given twice", problem_mark=key.start_mark)
             keys.add(name)
         return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a string that `_Loader` or PyYAML's own loader would take for another type."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = yaml.SafeDumper.yaml_implicit_resolvers | _Loader.yaml_implicit_resolvers
+
+
+def dump_yaml(tree: dict) -> str:
+    """Write plain values as YAML, which `read_yaml` reads as the same values."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
 
 
 def _parse(text: str, source: str) -> Any:
@@ -172,7 +185,7 @@ def differing_keys(ours: dict[str, object], theirs: dict[str, object], free: tup
 
 
 def save_config(config: Config, path: Path) -> None:
-    write_text(path, yaml.safe_dump(dump_config(config), sort_keys=False))
+    write_text(path, dump_yaml(dump_config(config)))
 
 
 def read_yaml(path: Path) -> Any:
@@ -247,9 +260,11 @@ def _first_problem(error: ValidationError) -> str:
     if problem["type"] == "union_tag_invalid":
         names = problem["ctx"]["expected_tags"].replace(", ", " or ")
         return f"{path}.name: input should be {names}, got {shown(problem['input']['name'])}{more}"
-    boolean = problem["type"] == "bool_type"
-    message = "must be true or false" if boolean else problem["msg"].removeprefix("Value error, ")
-    got = "" if problem["type"] in ("missing", "value_error") else f", got {shown(problem['input'])}"
+    kind, value = problem["type"], problem["input"]
+    message = _MESSAGES.get(kind, problem["msg"].removeprefix("Value error, "))
+    got = "" if kind in ("missing", "value_error") else f", got {shown(value)}"
+    if message == "must be text" and isinstance(value, int | float):
+        got += f"; put it in quotes, on a command line as '{path}=\"...\"'"
     return f"{path}: {message[0].lower() + message[1:]}{got}{more}"
 
 

@@ -285,8 +285,11 @@ class CorruptedVersion:
         return corrupt(pixels, name, int(rng.integers(1, len(SEVERITIES) + 1)), rng, self.photographs)
 
 
-def read_photographs(folder: Path) -> tuple[np.ndarray, ...]:
-    """Read the pictures below a folder, uint8 [H, W, 3]; raises InputError for none, or if one is broken."""
+def read_photographs(folder: Path | None) -> tuple[np.ndarray, ...]:
+    """Read the pictures below a folder, if one is given, uint8 [H, W, 3]; raises InputError if it has none, or a broken
+    one."""
+    if folder is None:
+        return ()
     remedy = "evaluation.frost is a folder of photographs of frost; leave it out to have frost drawn"
     require_directory(folder, remedy)
     if not (paths := walk(folder)):

@@ -60,11 +60,6 @@ def threshold_of_others(extractor: Extractor, data: ReIDData, config: Evaluation
     return choose_threshold(features, data.train, trials, data.protocol, rate)
 
 
-def frost_photographs(config: EvaluationConfig) -> tuple[np.ndarray, ...]:
-    """Read the user's photographs of frost, if any. Raises InputError as `read_photographs` does."""
-    return () if config.frost is None else read_photographs(config.frost)
-
-
 def evaluate_corrupted(
     extractor: Extractor, data: ReIDData, config: EvaluationConfig, *, threshold: float | None = None
 ) -> ProtocolResult:
@@ -74,7 +69,7 @@ def evaluate_corrupted(
     trial = protocol_trials(data, config)[0]
     used = np.unique(np.concatenate([trial.query, trial.gallery]))
     infrared, visible = used[data.test.infrared[used]], used[~data.test.infrared[used]]
-    photographs = frost_photographs(config)
+    photographs = read_photographs(config.frost)
     clean = extractor.extract(data.test.subset(infrared), **_flip_options(config))
     features = np.zeros((len(data.test), clean.shape[1]), np.float32)
     features[infrared] = clean

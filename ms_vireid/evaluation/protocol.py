@@ -85,7 +85,7 @@ def require_choices(keys: Iterable[str], data: ReIDData, prefix: str = "evaluati
     """
     for name in (key.partition("=")[0].removeprefix("evaluation.") for key in keys):
         if name in ("mode", "shots", "trials") and name not in CHOICES[data.protocol]:
-            raise InputError(f"{prefix}{name}: {data.name} is evaluated without it; leave it out")
+            raise InputError(f"{prefix}{name}: has no effect on {data.name}; leave it out")
 
 
 def evaluated(config: Config, protocol: str, corrupted: bool = False, trained_on: str | None = None) -> dict:
@@ -229,8 +229,8 @@ def choose_threshold(
     counts = sum(count_impostors(*search, protocol) for search in searches)
     people, total = images.num_identities, int(counts[0])
     if rate * total < len(trials):
-        few = f"the {people} people to choose a threshold on have {total // len(trials):,}"
-        problem = f"takes at least {ceil(1 / rate):,} pairs of different people, and {few}"
+        few = f"the {people} people that choose the threshold make {total // len(trials):,}"
+        problem = f"needs at least {ceil(1 / rate):,} pairs of different people, but {few}"
         raise InputError(f"fmr {rate:g}: {problem}; ask for a higher rate, or give more people")
     fitting = np.flatnonzero(counts / total <= rate)
     if not len(fitting):

@@ -123,7 +123,7 @@ def query_groups(
     elif protocol == "sysu_mm01":  # place 1 has cameras 3 (infrared) and 2 (visible); no others share a place
         cameras = columns_of("cameras", query_cameras, gallery_cameras, shape)
         if cameras[0].dtype.kind == "U":
-            raise ValueError("cameras are texts: SYSU-MM01's rule is about its cameras 2 and 3; give numbers")
+            raise ValueError("cameras are strings, but SYSU-MM01's rule names cameras 2 and 3; give numbers")
         query_places, gallery_places = np.where(cameras[0] == 3, 1, 0), np.where(cameras[1] == 2, 1, -1)
     else:
         query_places, gallery_places = columns_of("cameras", query_cameras, gallery_cameras, shape)
@@ -166,11 +166,11 @@ def columns_of(what: str, query: object, gallery: object, shape: tuple[int, int]
             raise ValueError(f"{name} is None: this protocol needs the {what} of queries and gallery")
         column = np.asarray(values)
         if column.shape != (length,):
-            raise ValueError(f"{name} has shape {column.shape}: the distance matrix asks for ({length},)")
+            raise ValueError(f"{name} has shape {column.shape}: it must be ({length},), as the distance matrix is")
         # NumPy makes texts of the numbers and gaps in a list that has both.
         is_mixed = column.dtype.kind == "U" and not all(isinstance(value, str) for value in values)
         if np.ma.is_masked(values) or is_mixed or (length and column.dtype.kind not in "biuU"):
-            raise ValueError(f"{name} must hold only whole numbers or only texts: use .astype(int) or .astype(str)")
+            raise ValueError(f"{name} must hold only whole numbers or only strings: use .astype(int) or .astype(str)")
         columns.append(column)
     types = [column.dtype for column in columns if len(column)]
     if len({kind.kind == "U" for kind in types}) == 2 or (types and np.result_type(*types).kind == "f"):
@@ -190,4 +190,4 @@ def first_fault(features: np.ndarray) -> tuple[int, str] | None:
     index and its norm in words, or None."""
     norms = np.sqrt(np.einsum("nc,nc->n", features, features))
     wrong = np.flatnonzero(~(np.abs(norms - 1) <= 1e-3))  # NaN too; float16's rounding is within
-    return (int(wrong[0]), f"has norm {norms[wrong[0]]:.4g}, it must be 1") if len(wrong) else None
+    return (int(wrong[0]), f"has norm {norms[wrong[0]]:.4g} instead of 1") if len(wrong) else None

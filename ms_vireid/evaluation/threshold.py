@@ -38,8 +38,7 @@ def threshold_metrics(
     """
     pairs, accepted = np.zeros(2, np.int64), np.zeros(2, np.int64)  # of the same person and of different people
     best = np.full((2, len(similarity)), -np.inf)
-    columns = query_ids, gallery_ids, query_cameras, gallery_cameras
-    for index, *blocks in _blocks(similarity, *columns, protocol):
+    for index, *blocks in _blocks(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
         for kind, block in enumerate(blocks):
             pairs[kind] += block.size
             accepted[kind] += np.count_nonzero(block >= threshold)
@@ -67,8 +66,7 @@ def count_impostors(
     """Count the pairs of different people that each threshold -1, -1 + 1 / STEPS, ..., 1 accepts: int64
     [2 * STEPS + 1]. Arguments and errors are those of `threshold_metrics`."""
     counts = np.zeros(2 * STEPS + 1, np.int64)
-    columns = query_ids, gallery_ids, query_cameras, gallery_cameras
-    for _, _, block in _blocks(similarity, *columns, protocol):
+    for _, _, block in _blocks(similarity, query_ids, gallery_ids, query_cameras, gallery_cameras, protocol):
         steps = np.floor(block * STEPS).astype(np.int64)  # exact: 24 and 14 bits of a float64's 53
         np.add.at(counts, np.clip(steps, -STEPS, STEPS).ravel() + STEPS, 1)
     return counts[::-1].cumsum()[::-1]

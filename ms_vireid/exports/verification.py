@@ -62,14 +62,16 @@ class ExportRequest:
     def info(self) -> dict[str, str]:
         """Metadata for users of the graph, as texts; values of other types are JSON.
 
-        `preparation` says in full how to prepare a picture; the keys from `decoding` to `std` are enough for 8 bits.
+        `preparation` says in full how to prepare a picture. The keys from `decoding` to `std` are enough for 8 bits;
+        a modality that was trained on ranges of more bits has no mode there.
         """
         trained, preparation = self.trained, describe(self.trained.config, self.modalities)
+        ranged = {key.split("/")[0] for key, ends in preparation["steps"][1]["ranges"].items() if ends}
         values = {
             "producer": f"ms_vireid {project_version()}",
             "model": trained.config.model.name,
             "modality": self.modality,
-            "decoding": dict.fromkeys(self.modalities, "RGB"),
+            "decoding": {name: "see preparation" if name in ranged else "RGB" for name in self.modalities},
             "image_size": trained.image_size,
             "resize": "Lanczos with antialiasing, as Pillow's Image.Resampling.LANCZOS",
             "channel_order": "RGB",

@@ -48,7 +48,7 @@ def require_file(path: Path, what: str, max_bytes: int | None = None) -> None:
     if not path.is_file():
         raise InputError(f"{path}: no such {what}")
     if max_bytes is not None and (size := path.stat().st_size) > max_bytes:
-        raise InputError(f"{path}: is too large ({size:,} bytes of at most {max_bytes:,}); give another {what}")
+        raise InputError(f"{path}: is too large ({size:,} bytes; at most {max_bytes:,}); give another {what}")
 
 
 def open_file(path: Path, what: str, max_bytes: int) -> BinaryIO:
@@ -110,7 +110,7 @@ def check_archive(path: Path, max_members: int) -> None:
         if len(sizes) < len(members):
             raise ValueError("a member is repeated")
         if sum(sizes.values()) > max(_MAX_COMPRESSION * path.stat().st_size, _SMALL_BYTES):
-            raise ValueError("it is packed too tightly")
+            raise ValueError("it would unpack to far more than its size")
         require_memory(sum(sizes.values()), f"{path}: reading it", "use another copy, or a machine with more memory")
         if broken := archive.testzip():
             raise ValueError(f"{broken} is damaged")
@@ -120,14 +120,14 @@ def check_names(path: Path, names: Iterable[str]) -> None:
     """Raise InputError for a name that is empty, far too long or not printable."""
     for name in names:
         if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable():
-            raise InputError(f"{path}: a name in it is {name[:40]!r} ({len(name)} characters); use another copy")
+            raise InputError(f"{path}: contains a name of {len(name)} characters, {name[:40]!r}; use another copy")
 
 
 def require_folder_name(name: str, source: Path | str) -> str:
     """Return `name` if it can name a folder; raises InputError if it leads elsewhere or cannot be printed. source:
     where the user gave it."""
     if not name.strip(".") or set(name) & {"/", "\\"} or printable(name) != name:
-        raise InputError(f"{source}: gives no valid folder name ({name!r}); rename it")
+        raise InputError(f"{source}: does not give a valid folder name ({name!r}); rename it")
     return name
 
 

@@ -51,7 +51,7 @@ def check_output(
     if problem := obstacle(path) or _too_long(path, beside):
         raise InputError(f"{option} {path}: {problem}; choose another name")
     if not os.access(path.absolute().parent, os.W_OK):
-        raise InputError(f"{option} {path}: its folder cannot be written; choose another one")
+        raise InputError(f"{option} {path}: its folder is not writable; choose another one")
     check_outside(path, option, reads)
 
 
@@ -75,7 +75,7 @@ def check_outside(path: Path, option: str, reads: Iterable[Path | str | None]) -
     for read in reads:
         if read is not None and (_identity(read) or os.path.realpath(read)) in output_and_parents:
             where = "is or lies in" if os.path.isdir(read) else "is"
-            raise InputError(f"{option} {path}: {where} {read}, which is read; choose another place")
+            raise InputError(f"{option} {path}: {where} {read}, which this command reads; choose another place")
 
 
 def _identity(path: Path | str) -> tuple[int, int] | None:
@@ -130,7 +130,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{path}: cannot be made ({error.strerror or error}); choose another --output") from None
+        raise InputError(f"{path}: cannot be created ({error.strerror or error}); choose another --output") from None
 
 
 @contextmanager

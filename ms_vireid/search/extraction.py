@@ -101,7 +101,7 @@ def extract_resumably(
     with stop_requests() as stop, closing(extractor.by_batch(batches, state.batches)) as items:
         for index, rows, broken, contents in items:
             if broken and not skip_broken:
-                raise InputError(next(iter(broken.values())))
+                raise InputError(f"{next(iter(broken.values()))}, or leave it out with --skip-broken")
             if len(index):
                 if not state.width:
                     state.width = rows.shape[1]
@@ -117,7 +117,7 @@ def extract_resumably(
             if stop:
                 raise KeyboardInterrupt
     if len(state.broken) == len(images):
-        raise InputError(f"none of the {len(images)} pictures can be decoded, first: {state.broken[0]}")
+        raise InputError(f"none of the {len(images)} pictures can be decoded; the first: {state.broken[0]}")
     return _rows(partial, len(images), state.width), state.broken
 
 
@@ -139,7 +139,7 @@ def _begin(partial: Path, plan: dict, batches: EvaluationBatches) -> _State:
         done = map(batches.contents, range(state.batches if state.plan == plan else 0))
         if state.plan == plan and state.contents == reduce(_chained, done, ""):
             return state
-        say(f"note: {partial} is of other pictures, another checkpoint or batch size; starting over")
+        say(f"note: {partial} was made from other pictures, another checkpoint or batch size; starting over")
         (partial / FEATURES).unlink(missing_ok=True)
     state = _State(plan=plan)
     write_json(partial / STATE, state.model_dump())

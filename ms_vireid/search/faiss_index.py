@@ -38,7 +38,7 @@ _SAMPLED = 1024  # queries of a given sample at most
 _BEYOND = 0.01  # of the measured queries of a kind may lie farther away than what counts as measured
 _ROWS_AT_ONCE = 1 << 14
 _MEMBER = "index.faiss"
-_MAKE = "make it with --save-index"
+_MAKE = "make one with --save-index"
 
 
 @dataclass(frozen=True, eq=False)

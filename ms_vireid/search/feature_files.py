@@ -43,7 +43,7 @@ from ms_vireid.files.writing import atomic_write, staged_folder, staging
 FORMAT = 2
 COLUMNS = {"paths": "U", "modality": "U", "identities": "U", "cameras": "i"}  # dtype kinds of the other columns
 _MOST_MEMBERS = 100  # of an archive, with room for what later versions add
-_MAKE = "make it with ms_vireid/extract.py"
+_MAKE = "make one with ms_vireid/extract.py"
 
 
 class _Source(BaseModel):
@@ -238,7 +238,7 @@ def check_features(name: Path | str, content: Features) -> None:
     require(isinstance(content, Features), str(name), content, "features")
     features = content.features
     if not _is_array(features) or features.ndim != 2 or features.dtype != np.float32 or not features.size:
-        raise InputError(f"{name}: features are {_kind(features)}, they must be float32 [N, C]")
+        raise InputError(f"{name}: features are {_kind(features)}; they must be float32 [N, C]")
     check_columns(name, content, len(features))
     if fault := first_fault(features):
         row, problem = fault
@@ -257,11 +257,11 @@ def check_columns(name: Path | str, content: Features, count: int) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{name}: its info is not JSON ({error}); {_MAKE}") from None
     if info.format != FORMAT:
-        raise InputError(f"{name}: feature format {info.format}, this version reads {FORMAT}; extract again")
+        raise InputError(f"{name}: has feature format {info.format}, but this version reads {FORMAT}; extract again")
     for column, kind in COLUMNS.items():
         values = getattr(content, column)
         if not _is_array(values) or values.shape != (count,) or values.dtype.kind != kind:
-            raise InputError(f"{name}: {column} is {_kind(values)}, it must be [{count}]")
+            raise InputError(f"{name}: {column} is {_kind(values)}; it must be [{count}]")
 
 
 def check_names(name: Path | str, content: Features) -> None:

@@ -63,10 +63,10 @@ class LocalGallery:
         can be compared."""
         widths = queries.features.shape[1], self.content.features.shape[1]
         if widths[0] != widths[1]:
-            dimensions = f"features of {widths[1]} dimensions, the queries' have {widths[0]}"
+            dimensions = f"its features have {widths[1]} dimensions, the queries' {widths[0]}"
             raise InputError(f"{self.name}: {dimensions}; extract again")
         if queries.made_by != self.content.made_by:
-            other = "of another checkpoint, or made with another data.sixteen_bit, than the queries'"
+            other = "come from another checkpoint or data.sixteen_bit than the queries'"
             raise InputError(f"{self.name}: features {other}; extract again")
 
     def _of_cameras(self, cameras: Sequence[int]) -> np.ndarray:

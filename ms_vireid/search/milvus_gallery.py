@@ -50,7 +50,7 @@ def check_gallery(address: str, collection: str, create: bool) -> None:
     """
     name = f"milvus:{_without_password(address)}"
     if not _COLLECTION.fullmatch(collection):
-        rule = "a letter or _ of ASCII, then up to 254 of them and digits"
+        rule = "an ASCII letter or _, then up to 254 ASCII letters, digits and _"
         raise InputError(f"--collection {collection[:80]!r}: is not a valid name in Milvus, which takes {rule}")
     if "://" in address:
         if not _is_server(address):
@@ -77,7 +77,7 @@ def _check_folder(name: str, path: Path, create: bool) -> None:
         raise InputError(f"{name}: is a file; a gallery of milvus-lite 3 is a folder: choose another name")
     names = {one.name for one in path.iterdir()} if path.exists() else set()
     if names and not (names >= _EMBEDDED or names <= _EMBEDDED | _LATER):  # whole, or left by a killed process
-        raise InputError(f"{name}: is a folder of other things, not a gallery; choose another name")
+        raise InputError(f"{name}: is a folder, but not of a gallery; choose another name")
     if not (names or create):
         raise InputError(f"{name}: no such gallery; make it with --add")
 
@@ -221,7 +221,7 @@ class MilvusGallery:
         self._ask("load_collection", self.collection)
         one = self._ask("query", self.collection, filter="", limit=1, output_fields=["checkpoint"], **_STRONG)
         if one and one[0]["checkpoint"] != checkpoint:
-            problem = "holds features of another checkpoint, or made with another data.sixteen_bit"
+            problem = "holds features from another checkpoint or data.sixteen_bit"
             raise InputError(f"{where} {problem}; choose another --collection")
 
     def _ask(self, what: str, *arguments, **options):

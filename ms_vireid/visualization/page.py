@@ -4,13 +4,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ms_vireid.ablations import published
 from ms_vireid.command.errors import InputError, first_few
 from ms_vireid.config import FREE_KEYS, Config, check_config, dump_config
+from ms_vireid.config.reading import dump_yaml
 from ms_vireid.engine.run_folder import Result, RunFolder, RunRecord, StoredEvaluation, read_metrics
 from ms_vireid.evaluation.metrics_table import COLUMNS
 from ms_vireid.files.checks import read_json
@@ -210,4 +210,4 @@ def _sections(config: Config) -> dict[str, str]:
         described["losses"] = {name: described["losses"][name] for name in stage.losses.terms()}
     single = {key: tree.pop(key) for key in list(tree) if not isinstance(tree[key], dict | list)}
     parts = {"single values": single} | {key: {key: value} for key, value in tree.items()}
-    return {name: yaml.safe_dump(part, sort_keys=False) for name, part in parts.items()}
+    return {name: dump_yaml(part) for name, part in parts.items()}

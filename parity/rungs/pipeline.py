@@ -18,7 +18,7 @@ from parity.harness import once, same_weights
 from parity.oracles import InterpolationMode
 from parity.oracles import torchvision_transforms as functional
 from parity.trajectory import configuration, same_batches
-from torch_ref.evaluation.evaluating import extract
+from torch_ref.evaluation.evaluating import FeatureExtractor as TorchFeatureExtractor
 from torch_ref.models import build_model as torch_model
 
 RECIPE = "PMT stage 2"
@@ -64,7 +64,7 @@ def ranking() -> list[Comparison]:
     cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
     same_weights(cell, module)
     ours = FeatureExtractor(cell, backend_named("eager"), config.data.image_size, 16).extract(test)
-    theirs = extract(module, test, config, torch.device("cpu"))
+    theirs = TorchFeatureExtractor(module, torch.device("cpu"), config.data, 16).extract(test)
     query, gallery = np.flatnonzero(test.infrared), np.flatnonzero(~test.infrared)
     who = test.labels[query], test.labels[gallery], test.cameras[query], test.cameras[gallery]
     distance = 1.0 - ours[query] @ ours[gallery].T
@@ -92,6 +92,7 @@ def mirrored() -> list[Comparison]:
     cell, module = mindspore_model(config).set_train(False), torch_model(config).eval()
     same_weights(cell, module)
     extractor = FeatureExtractor(cell, backend_named("eager"), config.data.image_size, 16)
+    mirror = TorchFeatureExtractor(module, torch.device("cpu"), config.data, 16)
     added = np.empty((len(test), config.model.embed_dim), np.float32)
     batches = EvaluationBatches(test, config.data.image_size, 16)
     with torch.no_grad():
@@ -102,8 +103,7 @@ def mirrored() -> list[Comparison]:
     again = torch.nn.functional.normalize(torch.from_numpy(added)).numpy()
     comparisons = []
     for case, renormalise, expected in (("added", False, added), ("added, normalised", True, again)):
-        evaluation = config.evaluation.model_copy(update={"flip": True, "renormalise": renormalise})
-        theirs = extract(module, test, config.model_copy(update={"evaluation": evaluation}), torch.device("cpu"))
+        theirs = mirror.extract(test, flip=True, renormalise=renormalise)
         ours = extractor.extract(test, flip=True, renormalise=renormalise)
         comparisons.append(compare(case, ours, expected, FORWARD))
         comparisons.append(compare(f"{case}, the mirror", theirs, expected, FORWARD))

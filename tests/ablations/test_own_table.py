@@ -114,8 +114,8 @@ def test_a_row_of_another_data_set_and_a_file_that_is_not_there_are_refused(tmp_
 
 SEARCHES = {  # of RegDB, with overrides: what is wrong
     ("renormalise: true",): "column RegDB: configuration: renormalise concerns the features that",
-    ("mode: indoor",): "column RegDB: search.mode: regdb is evaluated without it; leave it out",
-    ("shots: 10",): "column RegDB: search.shots: regdb is evaluated without it; leave it out",
+    ("mode: indoor",): "column RegDB: search.mode: has no effect on regdb; leave it out",
+    ("shots: 10",): "column RegDB: search.shots: has no effect on regdb; leave it out",
     ("corrupted: true", "evaluation.frost=nowhere"): "nowhere: no such folder; evaluation.frost is a folder of",
     ("renormalise: true", "evaluation.flip=true"): None,
     ("flip: true", "evaluation.frost=nowhere"): None,
@@ -167,7 +167,7 @@ def test_a_set_to_test_on_needs_its_folder_and_fits_its_search(tmp_path):
         TablePlan(str(file), table, tmp_path, roots={"regdb": regdb}).trainings(list(table.rows))
     file.write_text(ACROSS.replace("{data: folder}", "{data: folder, mode: indoor}"))
     roots = {"regdb": regdb, "folder": str(write_folder(tmp_path / "people"))}
-    with pytest.raises(InputError, match=r"column Folders: search\.mode: folder is evaluated without it; leave it out"):
+    with pytest.raises(InputError, match=r"column Folders: search\.mode: has no effect on folder; leave it out"):
         TablePlan(str(file), load_table(str(file)), tmp_path, roots=roots).trainings(list(table.rows))
 
 

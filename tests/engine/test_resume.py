@@ -11,29 +11,9 @@ import mindspore as ms
 import pytest
 
 from ms_vireid.checkpoints.weights import read_checkpoint
-from tests.tiny_models import PMT
+from tests.tiny_models import SMALL_RUN
 
-# Small, with everything that could break exactness: two stages, dropout, drop path, random augmentation, workers.
-OVERRIDES = [
-    "data.image_size=[32,16]",
-    "data.workers=1",
-    "data.synthetic.train_identities=5",
-    "data.synthetic.val_identities=1",
-    "data.synthetic.test_identities=4",
-    "data.synthetic.images_per_camera=1",
-    "data.synthetic.image_size=[64,32]",
-    *PMT,
-    "model.dropout=0.1",
-    "model.drop_path=0.2",
-    "stages.0.epochs=1",
-    "stages.1.epochs=2",
-    "train.num_identities=3",
-    "train.num_instances=2",
-    "train.iterations=3",
-    "train.log_steps=1",
-    "evaluation.trials=1",
-    "evaluation.compare_untrained=false",
-]
+OVERRIDES = [*SMALL_RUN, "data.workers=1", "stages.1.epochs=2", "train.log_steps=1"]
 
 # Runs the command; in the Step or file of weights of the number that is given, the moment comes.
 DRIVER = """

@@ -61,7 +61,7 @@ def test_without_it_no_event_is_written_and_without_the_package_it_is_refused(tm
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
     row = {"epoch": 1, "step": 1, "loss": 1.0}
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(InputError, match=r"pipe: cannot be made \(File exists\)"):
+    with pytest.raises(InputError, match=r"pipe: cannot be created \(File exists\)"):
         Events(tmp_path / "pipe/events", [row])
 
     def full(*_arguments, **_options):

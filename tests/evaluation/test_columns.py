@@ -56,11 +56,11 @@ def test_llcms_cameras_may_be_texts_and_regdb_looks_at_none(kind):
     for protocol in ("llcm", "regdb"):
         expected = outcome(distance, *ids, *cameras, protocol=protocol)
         assert outcome(distance, *ids, *texts, protocol=protocol) == expected
-    with pytest.raises(ValueError, match=r"cameras are texts: SYSU-MM01's rule is about its cameras 2 and 3; give num"):
+    with pytest.raises(ValueError, match=r"cameras are strings, but SYSU-MM01's rule names cameras 2 and 3; give num"):
         evaluate_ranking(distance, *ids, *texts, protocol="sysu_mm01")
 
 
-NEITHER = r"query_ids must hold only whole numbers or only texts: use .astype\(int\) or .astype\(str\)"
+NEITHER = r"query_ids must hold only whole numbers or only strings: use .astype\(int\) or .astype\(str\)"
 
 
 @pytest.mark.parametrize(

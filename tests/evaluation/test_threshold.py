@@ -165,10 +165,10 @@ def test_a_rate_that_so_few_pairs_cannot_show_is_refused():
     one = cross_modality_trials(images)
     for trials in (one, 3 * one):  # the same pairs again show nothing new
         assert choose_threshold(features, images, trials, "regdb", 1 / 12).accepted == 0
-        with pytest.raises(InputError, match=r"fmr 0\.08: takes at least 13 pairs .*, and the 4 people .* have 12;"):
+        with pytest.raises(InputError, match=r"fmr 0\.08: needs at least 13 pairs .*, but the 4 people .* make 12;"):
             choose_threshold(features, images, trials, "regdb", 0.08)
     query = Trial(one[0].query[:1], one[0].gallery[:1])
-    with pytest.raises(InputError, match=r"takes at least 2 pairs .*, and the 4 people .* have 0; ask"):
+    with pytest.raises(InputError, match=r"needs at least 2 pairs .*, but the 4 people .* make 0; ask"):
         choose_threshold(features, images, [query], "regdb", 0.5)
 
 

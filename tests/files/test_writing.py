@@ -117,7 +117,7 @@ def data_set(tmp_path, monkeypatch):
     ],
 )
 def test_an_output_that_is_read_or_lies_where_is_read_is_refused(data_set, path, read):
-    with pytest.raises(InputError, match="which is read; choose another place"):
+    with pytest.raises(InputError, match="which this command reads; choose another place"):
         check_output(Path(path), reads=[read])
     check_output(Path("beside.json"), reads=[read, "gone", None])
 

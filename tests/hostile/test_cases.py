@@ -407,7 +407,7 @@ SEARCHED = {
     for kind, shown in SHOWN.items()
 }
 SEARCHED |= {"retrieve": (*SEARCH, "bad.safetensors")} | EVALUATED
-case("weights", "zeros-extract", (*EXTRACT, "bad.safetensors"), not_numbers(0), "its feature has norm 0, it must be 1")
+case("weights", "zeros-extract", (*EXTRACT, "bad.safetensors"), not_numbers(0), "its feature has norm 0 instead of 1")
 cases("weights", {name: not_numbers(float(name)) for name in ("nan", "inf", "3e38")}, SEARCHED)
 
 

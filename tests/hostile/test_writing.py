@@ -186,7 +186,7 @@ def test_what_is_read_is_not_written_to(command, good, commands, tmp_path, monke
     shutil.copy("tiny.yaml", "tiny.ckpt")
     before = listing(place)
     said = assert_refused(commands.run(place, *command))
-    assert re.search("which is read; choose another place|is the file to convert|is a link", said)
+    assert re.search("which this command reads; choose another place|is the file to convert|is a link", said)
     assert listing(place) == before
 
 
@@ -217,9 +217,9 @@ def test_a_file_of_a_name_that_no_option_gave_is_replaced_only_if_it_is_ours(nam
 
 
 TABLES = {
-    "...yaml": "gives no valid folder name ('..')",
-    "..yaml": "gives no valid folder name ('.')",
-    "\x1b[2J.yaml": r"gives no valid folder name ('\x1b[2J')",
+    "...yaml": "does not give a valid folder name ('..')",
+    "..yaml": "does not give a valid folder name ('.')",
+    "\x1b[2J.yaml": r"does not give a valid folder name ('\x1b[2J')",
     "mine/table.md": "mine/table.md: already exists but was not written by this command",
     "mine/table.json": "mine/table.json: already exists but was not written by this command",
     "mine/dcl-all/seed0/log.txt": "mine/dcl-all/seed0/log.txt: already exists but was not written by this command",

@@ -93,5 +93,5 @@ def test_features_made_with_other_ranges_of_16_bits_are_not_compared():
     for ours, theirs in (("full", ranges), (ranges, [100, 200]), ([1, 2], [1, 3])):
         asked, searched = with_ranges(queries(), ours), LocalGallery("day.npz", with_ranges(gallery(), theirs), None)
         for search in (searched.search, searched.search_reranked):
-            with pytest.raises(InputError, match=r"day\.npz: features .*, or made with another data\.sixteen_bit"):
+            with pytest.raises(InputError, match=r"day\.npz: .* come from another checkpoint or data\.sixteen_bit"):
                 search(asked, 1)

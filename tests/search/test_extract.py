@@ -124,6 +124,7 @@ def test_a_broken_picture_is_named_or_skipped_and_counted(run_extract, pictures,
     broken = truncate(pictures / "visible/0002/1.jpg", keep=0.95)  # it opens
     error = refusal(capfd, run_extract, pictures, "--workers", 1)
     assert f"{broken}: cannot be decoded as a picture" in error
+    assert error.endswith("; replace or remove it, or leave it out with --skip-broken")
     assert not (tmp_path / "features.npz").exists()
     (pictures / "infrared/0007/0.jpg").write_bytes(b"")
     assert "unreadable pictures: 1 (" in refusal(capfd, run_extract, pictures)  # before anything is computed
@@ -270,7 +271,7 @@ def test_a_partial_result_of_another_run_is_begun_anew(run_extract, pictures, st
         claiming(stopped, lambda state: state["plan"].update({key: "0"}))
     found = run_extract(pictures, "--skip-broken")
     assert np.linalg.norm(found.features, axis=1) == pytest.approx(np.ones(15), abs=1e-6)
-    assert "is of other pictures, another checkpoint or batch size; starting over" in capfd.readouterr().out
+    assert "was made from other pictures, another checkpoint or batch size; starting over" in capfd.readouterr().out
 
 
 def test_a_partial_result_of_the_same_pictures_goes_on_whatever_their_times_and_what_is_to_come(

@@ -144,13 +144,13 @@ def test_an_index_of_what_no_features_are_is_refused(tmp_path, kind):
     for rows, features in faiss_index._stored(built.index):
         features[rows == 7] = np.nan
     save_index(tmp_path / "a.index", built, content)
-    with pytest.raises(InputError, match=rf"a\.index: row 7 \({content.paths[7]}\) has norm nan, it must be 1"):
+    with pytest.raises(InputError, match=rf"a\.index: row 7 \({content.paths[7]}\) has norm nan instead of 1"):
         load_index(tmp_path / "a.index")
 
 
 def test_an_index_of_another_size_is_refused(tmp_path):
     save_index(tmp_path / "a.index", build_index("flat", gallery().features), gallery(count=50))
-    with pytest.raises(InputError, match=r"paths is <U13 \(50,\), it must be \[60\]"):
+    with pytest.raises(InputError, match=r"paths is <U13 \(50,\); it must be \[60\]"):
         load_index(tmp_path / "a.index")
 
 
@@ -278,5 +278,5 @@ def test_damaged_lists_are_refused(tmp_path, damage):
     assert len(load_index(tmp_path / "a.index")[0]) == 60
     damage(built.index)
     save_index(tmp_path / "a.index", built, content)
-    with pytest.raises(InputError, match=r"a\.index: its lists do not fit its 60 features; make it with --save-index"):
+    with pytest.raises(InputError, match=r"a\.index: its lists do not fit its 60 features; make one with --save-index"):
         load_index(tmp_path / "a.index")

@@ -179,13 +179,13 @@ def test_what_no_option_of_evaluate_can_be_is_one_line(folder, monkeypatch, opti
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        (lambda day: {"features": day.features * np.nan}, r"row 0 \(.*\) has norm nan, it must be 1"),
-        (lambda day: {"features": day.features * 0}, r"row 0 \(.*\) has norm 0, it must be 1"),
-        (lambda day: {"features": day.features[:0]}, r"features are float32 \(0, \d+\), they must be float32 \[N, C\]"),
-        (lambda day: {"features": np.ma.masked_array(day.features)}, "features are a MaskedArray, they must be"),
-        (lambda day: {"features": day.features.tolist()}, "features are a list, they must be float32"),
-        (lambda day: {"paths": day.paths[1:]}, r"paths is <U\d+ \(5,\), it must be \[6\]"),
-        (lambda day: {"cameras": None}, r"cameras is a NoneType, it must be \[6\]"),
+        (lambda day: {"features": day.features * np.nan}, r"row 0 \(.*\) has norm nan instead of 1"),
+        (lambda day: {"features": day.features * 0}, r"row 0 \(.*\) has norm 0 instead of 1"),
+        (lambda day: {"features": day.features[:0]}, r"features are float32 \(0, \d+\); they must be float32 \[N, C\]"),
+        (lambda day: {"features": np.ma.masked_array(day.features)}, "features are a MaskedArray; they must be"),
+        (lambda day: {"features": day.features.tolist()}, "features are a list; they must be float32"),
+        (lambda day: {"paths": day.paths[1:]}, r"paths is <U\d+ \(5,\); it must be \[6\]"),
+        (lambda day: {"cameras": None}, r"cameras is a NoneType; it must be \[6\]"),
         (lambda day: {"info": {}}, "its info lacks a valid format"),
         (lambda day: {"info": day.info | {"more": object()}}, "its info is not JSON"),
     ],
@@ -213,9 +213,9 @@ def test_a_model_that_gives_no_features_is_refused(folder, tmp_path, monkeypatch
     save_weights(tmp_path / "wrong.safetensors", arrays, held.meta, MINDSPORE)
     wrong = ms_vireid.Searcher(tmp_path / "wrong.safetensors")
     for pictures, name in (("people/visible", r".*\.jpg"), (np.zeros((8, 8), np.uint8), "picture 0")):
-        with pytest.raises(ms_vireid.InputError, match=f"{name}: its feature has norm {norm}, it must be 1; check"):
+        with pytest.raises(ms_vireid.InputError, match=f"{name}: its feature has norm {norm} instead of 1; check"):
             wrong.features(pictures, "visible")
-    with pytest.raises(ms_vireid.InputError, match=f"its feature has norm {norm}, it must be 1"):
+    with pytest.raises(ms_vireid.InputError, match=f"its feature has norm {norm} instead of 1"):
         ms_vireid.evaluate(tmp_path / "wrong.safetensors", "data")
 
 
