@@ -291,7 +291,7 @@ SAVED = ("--index", "flat", "--save-index", "a.index")
         ((*NIGHT, "a.index", "--index", "ivf"), "a.index is an index already"),
         ((*NIGHT_IN_ALL, "--index", "flat", "--sample", "night.npz"), "--sample night.npz: is for --index ivf; leave"),
         ((*NIGHT_IN_ALL, "--index", "ivf", "--sample", "nowhere"), "--sample nowhere: no such file; give pictures"),
-        ((*NIGHT_IN_ALL, "--index", "ivf", "--sample", "other.npz"), "all.npz: features of another checkpoint"),
+        ((*NIGHT_IN_ALL, "--index", "ivf", "--sample", "other.npz"), "all.npz: features come from another checkpoint"),
         ((*NIGHT_IN_ALL, "--index", "hnsw"), "--index hnsw: is Milvus's; for other galleries give --index ivf"),
         ((*NIGHT, "milvus:a.db", "--index", "ivf"), "--index ivf: is FAISS's; in Milvus give --index hnsw"),
         ((*NIGHT_IN_ALL, "--index", "ivf", "--save-index", "a.faiss"), "a.faiss: the file's name must end in .index"),

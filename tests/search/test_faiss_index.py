@@ -250,7 +250,7 @@ def test_a_saved_index_knows_what_it_was_measured_by(tmp_path, measured):
     assert load_index(path)[0].measured == float("inf")  # as an earlier version saved it
     content.info["measured"] = measured
     save_index(path, dataclasses.replace(built, measured=float("inf")), content)
-    with pytest.raises(InputError, match=r"a\.index: its measured similarity is .*, not a number; make it"):
+    with pytest.raises(InputError, match=r"a\.index: its measured similarity is .*, not a number; make one"):
         load_index(path)
 
 
