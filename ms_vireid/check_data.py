@@ -39,7 +39,7 @@ def _check(arguments: Namespace) -> None:
         from ms_vireid.data.bit_depth import look_at, notes_on
         from ms_vireid.data.counts import counts, expected, findings
         from ms_vireid.data.readers import read_data
-        from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
+        from ms_vireid.data.validation import decode_all, measured_ranges, passed_over
 
     config = config_from_arguments(arguments).data
     data = read_data(config)
@@ -53,8 +53,8 @@ def _check(arguments: Namespace) -> None:
     try:
         _, formats = look_at(data.train)
         ranges = config.with_value_ranges(measured_ranges(config, formats)).value_ranges
-        notes = notes_on(formats + look_at(data.test)[1], ranges, data.root)
-        broken = undecodable(data, ranges)
+        broken, coloured = decode_all(data, ranges)
+        notes = notes_on(formats + look_at(data.test)[1], ranges, data.root, coloured)
     except KeyboardInterrupt:
         say("stopped; not all pictures were decoded", error=True)
         raise
