@@ -40,7 +40,7 @@ def _check(arguments: Namespace) -> None:
         from ms_vireid.data.counts import counts, expected, findings
         from ms_vireid.data.digests import copies
         from ms_vireid.data.readers import read_data
-        from ms_vireid.data.validation import measured_ranges, passed_over, undecodable
+        from ms_vireid.data.validation import decode_all, measured_ranges, passed_over
 
     config = config_from_arguments(arguments).data
     data = read_data(config)
@@ -54,8 +54,8 @@ def _check(arguments: Namespace) -> None:
     try:
         _, formats = look_at(data.train)
         ranges = config.with_value_ranges(measured_ranges(config, formats)).value_ranges
-        notes = notes_on(formats + look_at(data.test)[1], ranges, data.root)
-        broken = undecodable(data, ranges)
+        broken, coloured = decode_all(data, ranges)
+        notes = notes_on(formats + look_at(data.test)[1], ranges, data.root, coloured)
         wrong, beside = copies(data.root, data.train, data.test)
     except KeyboardInterrupt:
         say("stopped; not all pictures were decoded", error=True)

@@ -212,8 +212,9 @@ def deep_tiff(path, values, dtype, sample):
     write_tiff(path, ([values.astype(dtype).tobytes()], tags), order=dtype[0])
 
 
-def described(value_range, size=(48, 24)):
+def described(value_range, size=(48, 24), no_values=()):
     options = [f"data.image_size={list(size)}", f"data.sixteen_bit={list(value_range) if value_range else 'full'}"]
+    options += [f"data.no_value={list(no_values)}"]
     preparation = describe(tiny_config("pmt", Path("nowhere"), *options), ("visible", "infrared"))
     return json.loads(json.dumps(preparation))
 
@@ -222,9 +223,9 @@ def described(value_range, size=(48, 24)):
 def test_the_second_reader_sees_what_the_toolbox_sees(tmp_path, name):
     path = tmp_path / name
     KINDS[name](path)
-    for value_range in ((-20.5, 555.25), (100, 50000)):
-        expected = normalise(load_image(path, (48, 24), None, value_range))
-        found = prepare.prepare(path, described(value_range), "infrared")
+    for value_range, no_values in (((-20.5, 555.25), ()), ((100, 50000), ()), ((0, 40000), (65535, 40000))):
+        expected = normalise(load_image(path, (48, 24), None, (*value_range, *no_values)))
+        found = prepare.prepare(path, described(value_range, no_values=no_values), "infrared")
         assert found.dtype == expected.dtype
         assert np.array_equal(found, expected)
 

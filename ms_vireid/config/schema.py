@@ -48,15 +48,17 @@ Factor = Annotated[float, Field(ge=1e-6, le=1)]
 Size = tuple[Side, Side]
 Kept = Annotated[tuple[Count, ...], Field(max_length=1000)]
 Milestones = Annotated[tuple[Positive, ...], Field(max_length=1000)]
-_WIDEST = 2**53
-Value = Annotated[float, Field(ge=-_WIDEST, le=_WIDEST)]
+WIDEST = 2**53
+Value = Annotated[float, Field(ge=-WIDEST, le=WIDEST)]
 Range = tuple[Value, Value]
+Shown = tuple[float | None, ...]  # of a picture of 16 or 32 bits: what becomes black and white, and what is no value
+_FLOAT32 = 3.4028235e38
 _PART = re.compile(r"(visible|infrared)(/\d{1,9})?")
 
 
 def _is_range(value: Any) -> bool:
     numbers = isinstance(value, list | tuple) and all(type(one) in (int, float) for one in value)
-    return numbers and len(value) == 2 and -_WIDEST <= value[0] < value[1] <= _WIDEST
+    return numbers and len(value) == 2 and -WIDEST <= value[0] < value[1] <= WIDEST
 
 
 def _sixteen_bit(value: Any) -> Any:
@@ -72,16 +74,20 @@ def _sixteen_bit(value: Any) -> Any:
 @dataclass(frozen=True)
 class ValueRanges:
     """Which values of 16 or 32 bits are shown as black and white: one range for all pictures, one by "infrared" or
-    "visible/2" (modality, and camera where they differ), or None for the full range."""
+    "visible/2" (modality, and camera where they differ), or None for the full range. no_values: are black, and count
+    for no range."""
 
     ranges: Range | dict[str, Range] | None = None
+    no_values: tuple[float, ...] = ()
 
-    def of(self, infrared: bool, camera: int | None = None) -> Range | None:
-        """Return the range for a picture: its camera's, else its modality's, else None."""
-        if not isinstance(self.ranges, dict):
-            return self.ranges
-        modality = MODALITIES[bool(infrared)]
-        return self.ranges.get(f"{modality}/{camera}", self.ranges.get(modality))
+    def of(self, infrared: bool, camera: int | None = None) -> Shown | None:
+        """Return the range for a picture: its camera's, else its modality's, else None; where there are `no_values`,
+        the two ends, None for the full range, and these."""
+        ends = self.ranges
+        if isinstance(ends, dict):
+            modality = MODALITIES[bool(infrared)]
+            ends = ends.get(f"{modality}/{camera}", ends.get(modality))
+        return (*(ends or (None, None)), *self.no_values) if self.no_values else ends
 
 
 def _clip_norm(value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
@@ -94,6 +100,11 @@ def _clip_norm(value: Any, checked: ValidatorFunctionWrapHandler) -> Any:
 
 FULL = ValueRanges()
 SixteenBit = Annotated[Literal["full", "measured"] | Range | dict[str, Range], BeforeValidator(_sixteen_bit)]
+NoValues = Annotated[
+    tuple[Annotated[float, Field(ge=-_FLOAT32, le=_FLOAT32)], ...],
+    Field(max_length=10),
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else (value,)),
+]
 ClipNorm = Annotated[Annotated[float, Field(ge=1e-3, le=1e4)] | Literal["auto"] | None, WrapValidator(_clip_norm)]
 Folder = Annotated[Path, BeforeValidator(lambda value: expand_user(value) if isinstance(value, str) else value)]
 
@@ -135,12 +146,14 @@ class DataConfig(Section):
     # which values of pictures of 16 or 32 bits are shown as black and white; measured: taken from the training pictures
     # and stored with the run; full: all values of 16 bits
     sixteen_bit: SixteenBit = "measured"
+    # values of pictures of 16 or 32 bits that mean nothing, such as -9999: shown as black, and in no measured range
+    no_value: NoValues = ()
     synthetic: SyntheticConfig = SyntheticConfig()
 
     @property
     def value_ranges(self) -> ValueRanges:
-        """The configured or measured ranges of `sixteen_bit`."""
-        return ValueRanges(None if isinstance(self.sixteen_bit, str) else self.sixteen_bit)
+        """The configured or measured ranges of `sixteen_bit`, and `no_value`."""
+        return ValueRanges(None if isinstance(self.sixteen_bit, str) else self.sixteen_bit, self.no_value)
 
     def with_value_ranges(self, measured: dict[str, Range]) -> "DataConfig":
         """Return a copy with the ranges of the training pictures of 16 or 32 bits, if they are to be measured and there

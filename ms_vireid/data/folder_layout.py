@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ms_vireid.command.errors import InputError, shown
+from ms_vireid.command.names import MODALITIES
 from ms_vireid.config.layout_templates import AUTO, MODALITY_WORDS, SYSU, canonical, check_layout, patterns
-from ms_vireid.data.pictures import is_hidden
+from ms_vireid.data.pictures import is_systems
 from ms_vireid.data.published_sets import SYSU_INFRARED_CAMERAS, published_set
 from ms_vireid.files.checks import note
 
@@ -30,11 +32,13 @@ _LEVELS, _NAMES = 4, 3  # of folders that an error shows, and names of each
 
 
 class PathLabels(NamedTuple):
-    """What a picture's path says. modality: None if nothing does. identity: "" if unknown. camera: -1 if unknown."""
+    """What a picture's path says. modality: None if nothing does. identity: "" if unknown. camera: -1 if unknown. word:
+    that says the modality, in lower case."""
 
     modality: str | None = None
     identity: str = ""
     camera: int = UNKNOWN
+    word: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,27 @@ class FolderLayout:
             return None
         fields = match.groupdict()
         camera = int(re.search(r"\d+", fields["camera"])[0]) if "camera" in fields else UNKNOWN
-        modality = MODALITY_WORDS[fields["modality"].lower()] if "modality" in fields else None
+        word = fields.get("modality", "").lower()
+        modality = MODALITY_WORDS.get(word)
         if self.text == SYSU:
             modality = "infrared" if camera in SYSU_INFRARED_CAMERAS else "visible"
         identity = fields.get("identity", "")
         if not identity or identity in _NOBODY.get(self.text, ()):
-            return PathLabels(modality, "", camera)
-        return PathLabels(modality, "/".join(filter(None, (fields.get("site"), identity))), camera)
+            return PathLabels(modality, "", camera, word)
+        return PathLabels(modality, "/".join(filter(None, (fields.get("site"), identity))), camera, word)
 
     def taken(self, paths: Sequence[str]) -> int:
         return sum(self.labels(Path(path)) is not None for path in paths)
+
+
+def note_merged(root: Path, labels: Sequence[PathLabels]) -> None:
+    """Note folders of different names whose pictures get one modality, such as near and far infrared."""
+    for modality in MODALITIES:
+        words = Counter(one.word for one in labels if one.modality == modality and one.word)
+        if len(words) > 1:
+            named = " and ".join(f"{word} ({count} pictures)" for word, count in sorted(words.items()))
+            remedy = "move the others away to use one alone"
+            note(root, f"{named} are all read as {modality}, as one camera's unless the layout names cameras; {remedy}")
 
 
 def documented_layout(root: Path, pictures: Sequence[Path]) -> FolderLayout | None:
@@ -153,7 +168,7 @@ def _documented(top: Path) -> str | None:
 def _folders(folder: Path) -> set[str]:
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir()}
+            return {entry.name for entry in entries if not is_systems(entry.name) and entry.is_dir()}
     except OSError:
         return set()
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from ms_vireid.command.errors import InputError, refuse, summary
-from ms_vireid.data.folder_layout import UNKNOWN, FolderLayout, PathLabels
-from ms_vireid.data.pictures import SUFFIXES
+from ms_vireid.data.folder_layout import UNKNOWN, FolderLayout, PathLabels, note_merged
+from ms_vireid.data.pictures import SUFFIXES, is_systems
 from ms_vireid.data.records import ImageSet, image_set, same_name
-from ms_vireid.data.validation import listed_files, read_lines, refuse_names, require_directory, walk
+from ms_vireid.data.validation import listed_files, note_doubles, read_lines, refuse_names, require_directory, walk
 from ms_vireid.files.checks import note
 
 
@@ -26,7 +26,9 @@ def read_layout(
     left = [str(path) for path, one in zip(pictures, labels, strict=True) if one is None]
     remedy = "move them away, or give a --layout that fits them too: | separates templates"
     refuse(left, f"{root}: pictures that layout {layout.text} does not fit", remedy)
-    if modality != "auto":
+    if modality == "auto":
+        note_merged(root, labels)
+    else:
         labels = [one._replace(modality=modality) for one in labels]
     unknown = [str(path) for path, one in zip(pictures, labels, strict=True) if one.modality is None]
     remedy = "give --modality visible or infrared, or a --layout with {modality}"
@@ -41,7 +43,9 @@ def read_layout(
     if 0 < len(nobody) < len(labels):
         note(root, f"pictures of unknown people: {summary(nobody)}")
     first: dict[str, str] = {}
-    return images, np.array([first.setdefault(same_name(one.identity), one.identity) for one in labels], str)
+    people = [first.setdefault(same_name(one.identity), one.identity) for one in labels]
+    note_doubles(root, images.paths, list(zip(people, images.infrared, strict=True)))
+    return images, np.array(people, str)
 
 
 def find_pictures(root: Path, listing: Path | None = None, also_gone: bool = False) -> list[Path]:
@@ -58,6 +62,8 @@ def find_pictures(root: Path, listing: Path | None = None, also_gone: bool = Fal
         remedy = "give one path a line, relative to --images"
         lines = enumerate(map(str.strip, read_lines(listing, remedy)), 1)
         pictures = listed_files(listing, root, [(n, line) for n, line in lines if line], remedy, also_gone)
+        if names := [str(path) for path in pictures if any(map(is_systems, path.parts))]:
+            note(listing, f"taken, as they are listed, though systems make files of such names: {summary(names)}")
     if not pictures:
         raise InputError(f"{listing or root}: holds no picture ({', '.join(sorted(SUFFIXES))})")
     return pictures

@@ -1,6 +1,7 @@
 """Opening and decoding pictures: regular files of a known format and a sensible size."""
 
 import os
+import re
 import stat
 import struct
 import warnings
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from ms_vireid.command.errors import InputError, summary
-from ms_vireid.config.schema import Range
+from ms_vireid.config.schema import Shown
 from ms_vireid.data import jpeg
 from ms_vireid.data.pixel_formats import (
     UNKNOWN_TIFF,
@@ -29,7 +30,16 @@ from ms_vireid.files.checks import note
 from ms_vireid.files.pointers import ANNEX, pointer
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}  # skipped silently
+# Files and folders that systems and programs make beside pictures, whole names, as their documentation lists them.
+_SYSTEM_NAMES = re.compile(
+    r"\.(?!\.?$).*"  # macOS' ._a.jpg and .Trashes, Linux' .Trash-1000 and .thumbnails, QNAP's .@__thumb, Git, editors
+    r"|@eaDir|@tmp|@share(bin|snap)|@SynologyCloudSync|@ActiveBackup|SYNO[A-Z]+_.+|#(recycle|snapshot)"  # Synology
+    r"|@Recycle|@Recently-Snapshot|@Transcode|~snapshot|_NAS_Recycle_.*"  # QNAP, NetApp, Thecus
+    r"|\$RECYCLE\.BIN|RECYCLE[DR]|System Volume Information|FOUND\.\d{3}|(eh)?thumbs(_vista)?\.db|desktop\.ini"
+    r"|__MACOSX|Icon\r|Network Trash Folder|Temporary Items|The(VolumeSettings|FindByContent)Folder"
+    r"|lost\+found|files_(trashbin|versions)|_*thumb(nail)?s?",  # Linux, Nextcloud, galleries
+    re.IGNORECASE | re.DOTALL,
+)
 # Whatever the suffix; decoders of other formats run programs or parse more.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pillow's `info`, where it may be
@@ -44,29 +54,29 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `M
 warnings.filterwarnings("ignore", message="Corrupt EXIF data")  # shown as it is stored, as by viewers
 
 
-def is_hidden(name: str) -> bool:
-    """Return whether a file or folder is skipped for its name: macOS puts `._a.jpg`, which is no picture, beside
-    `a.jpg`."""
-    return name.startswith(".")
+def is_systems(name: str) -> bool:
+    """Return whether a file or folder has a name that a system makes: thumbnails, deleted files, notes of a program."""
+    return _SYSTEM_NAMES.fullmatch(name) is not None
 
 
 def is_picture(name: str, skipped: list[Path], folder: Path) -> bool:
-    """Return whether a file is a picture by its suffix. Others are added to `skipped`, except hidden ones and the
-    system's own."""
-    if is_hidden(name):
-        return False
-    if os.path.splitext(name)[1].lower() in SUFFIXES:
+    """Return whether a file is a picture by its suffix and no system's. Others are added to `skipped`."""
+    if os.path.splitext(name)[1].lower() in SUFFIXES and not is_systems(name):
         return True
-    if name.lower() not in _SYSTEM_FILES:
-        skipped.append(folder / name)
+    skipped.append(folder / name)
     return False
 
 
 def note_skipped(skipped: list[Path], root: Path) -> None:
-    """Log one line for the files below `root` that `is_picture` skipped, if any."""
-    if skipped:
-        names = summary([str(path.relative_to(root)) for path in sorted(skipped)])
-        note(root, f"files skipped, as they are not {', '.join(sorted(SUFFIXES))}: {names}")
+    """Log a line for the files and folders of systems among those skipped below `root`, and one for the others."""
+    names = {True: [], False: []}
+    for path in sorted(skipped):
+        names[is_systems(path.name)].append(str(path.relative_to(root)))
+    if names[True]:
+        remedy = "rename what is the people's"
+        note(root, f"left out, as systems make files and folders of such names: {summary(names[True])}; {remedy}")
+    if names[False]:
+        note(root, f"files skipped, as they are not {', '.join(sorted(SUFFIXES))}: {summary(names[False])}")
 
 
 class BrokenPictureError(InputError):
@@ -160,12 +170,12 @@ def _frames(image: Image.Image) -> int:
     return count
 
 
-def read_pixels(path: Path, gray: bool = False, value_range: Range | None = None) -> np.ndarray:
+def read_pixels(path: Path, gray: bool = False, value_range: Shown | None = None) -> np.ndarray:
     """Decode a picture as viewers show it: uint8 [H, W, 3], or with `gray` [H, W] if the file has no colours.
 
     It is turned as its EXIF says, and transparent pixels are shown over gray. value_range: values of 16 or 32 bits that
-    become 0 and 255 (default: all of 16 bits). Raises BrokenPictureError as `open_picture`, and for signed values
-    and 32 bits without a range.
+    become 0 and 255 (default: all of 16 bits), then those that are no value. Raises BrokenPictureError as
+    `open_picture`, and for signed values and 32 bits without a range.
     """
     with open_picture(path) as image:
         if image.format in ("JPEG", "MPO"):  # MPO: a phone's, with previews behind
@@ -175,13 +185,13 @@ def read_pixels(path: Path, gray: bool = False, value_range: Range | None = None
         return _decoded(image, gray, value_range)
 
 
-def pixels_of(image: Image.Image, gray: bool = False, value_range: Range | None = None) -> np.ndarray:
+def pixels_of(image: Image.Image, gray: bool = False, value_range: Shown | None = None) -> np.ndarray:
     """Do the same for a picture in memory; raises OSError for what Pillow misreads, and for 32 bits without a range."""
     require_whole_values(image)
     return _decoded(image, gray, value_range)
 
 
-def _decoded(image: Image.Image, gray: bool, value_range: Range | None) -> np.ndarray:
+def _decoded(image: Image.Image, gray: bool, value_range: Shown | None) -> np.ndarray:
     image.load()  # turns a TIFF, and reads what follows a PNG's pixels
     orientation = _orientation(image)
     if is_high_bit_depth(image):

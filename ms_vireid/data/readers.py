@@ -14,7 +14,7 @@ from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
 from ms_vireid.config.layout_templates import AUTO
-from ms_vireid.data.folder_layout import FolderLayout, PathLabels, find_layout
+from ms_vireid.data.folder_layout import FolderLayout, PathLabels, find_layout, note_merged
 from ms_vireid.data.pictures import note_skipped
 from ms_vireid.data.published_sets import (
     FOLDERS,
@@ -27,7 +27,15 @@ from ms_vireid.data.published_sets import (
 )
 from ms_vireid.data.records import ImageSet, ReIDData, image_set, same_name
 from ms_vireid.data.synthetic import VERSION, generate_sysu_mm01
-from ms_vireid.data.validation import list_pictures, listed_files, read_lines, refuse_names, require_directory, walk
+from ms_vireid.data.validation import (
+    list_pictures,
+    listed_files,
+    note_doubles,
+    read_lines,
+    refuse_names,
+    require_directory,
+    walk,
+)
 
 CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # LLCM's
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
@@ -138,8 +146,10 @@ def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> R
     names = _names_of_both(root, [row for _, row in pictures])
     numbers = {same_name(name): number for number, name in enumerate(names)}
     rows = [(numbers[same_name(row.identity)], row.modality == "infrared", path) for path, row in pictures]
+    note_merged(root, [row for _, row in pictures])
     rows = [(root / path, number, 1 + infrared, infrared) for number, infrared, path in sorted(rows)]
     images = replace(image_set(rows), people=dict(enumerate(names)))
+    note_doubles(root, images.paths, list(zip(images.identities, images.cameras, strict=True)))
     share = math.ceil(round(len(names) * test_fraction, 9))  # 25 x 0.28 is 7, not a little more
     held_out = min(max(share, 1), len(names) - (test_fraction < 1))
     testing = images.identities >= len(names) - held_out
@@ -163,6 +173,8 @@ def _names_of_both(root: Path, rows: Sequence[PathLabels]) -> list[str]:
 
 def _published_data(name: str, root: Path, train: ImageSet, test: ImageSet) -> ReIDData:
     layout = FolderLayout(Path(os.path.abspath(root)), name)
+    both = (*train.paths, *test.paths)
+    note_doubles(root, both, [""] * len(both))  # folders tell people and modalities
     train, test = (replace(images, people=_people(images, layout)) for images in (train, test))
     return ReIDData(name, root, name, train, test, layout, FOLDERS[name])
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from ms_vireid.config import AugmentationConfig
+from ms_vireid.config.schema import Shown
 from ms_vireid.data.lanczos import OPTIONS, PIXELS, resize
 from ms_vireid.data.pictures import read_pixels
 from ms_vireid.files.kernel_cache import njit, numba
@@ -22,10 +23,7 @@ _LEVELS += (-IMAGENET_MEAN / IMAGENET_STD)[
 
 
 def load_image(
-    path: Path,
-    size: tuple[int, int],
-    through: tuple[int, int] | None = None,
-    value_range: tuple[float, float] | None = None,
+    path: Path, size: tuple[int, int], through: tuple[int, int] | None = None, value_range: Shown | None = None
 ) -> np.ndarray:
     """Decode and resize with Lanczos: uint8 [H, W, 3]. `size` is (H, W).
 

@@ -1,7 +1,8 @@
 """Checks of folders, lists and pictures. An error is one line with the number of problems and the first ten."""
 
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,23 @@ import numpy as np
 from ms_vireid.command.errors import InputError, printable, refuse, summary
 from ms_vireid.command.printing import progress
 from ms_vireid.config import Config, DataConfig
-from ms_vireid.config.schema import Range, ValueRanges
-from ms_vireid.data.bit_depth import Formats, look_at, measure_ranges, notes_on, refuse_unreadable
+from ms_vireid.config.schema import Range, Shown, ValueRanges
+from ms_vireid.data.bit_depth import Formats, has_colours, look_at, measure_ranges, notes_on, refuse_unreadable
 from ms_vireid.data.digests import copies
-from ms_vireid.data.pictures import BrokenPictureError, is_hidden, is_picture, note_skipped, read_pixels
+from ms_vireid.data.pictures import BrokenPictureError, is_picture, is_systems, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.files.checks import note, read_text
 
 _MAX_BYTES = 1 << 28  # of a list
 _MOST_LINKED = 100_000
+_ASIDE = re.compile(
+    r"((seg(mentation)?|binary)[ _-]?)?masks?|segs?|segmentations?|silhouettes?|labels?|annotations?|gt|parsing|depths?"
+    r"|images?|imgs?|pictures?|frames?|originals?|crops?|copy|copies|backups?|old|resized|previews?|small|large",
+    re.IGNORECASE,
+)
+_CUT = re.compile(r"[ _.(-]+|(?<=\d)(?=[^\W\d_])")  # where a name may be continued
+_IS_WORD = re.compile(r"\(|[^\W\d_]")  # more than another number
 _CHUNK = 64  # pictures that a process decodes at a time
 
 
@@ -30,27 +38,31 @@ def require_directory(path: Path, remedy: str, *below: str) -> None:
 
 
 def list_pictures(directory: Path, skipped: list[Path]) -> list[Path]:
-    """List the pictures directly in a folder, sorted by name; other files are added to `skipped`."""
+    """List the pictures directly in a folder, sorted by name; other files that no system made are added to
+    `skipped`."""
     with os.scandir(directory) as entries:
-        names = sorted(e.name for e in entries if not e.is_dir() and is_picture(e.name, skipped, directory))
+        files = (e.name for e in entries if not (is_systems(e.name) or e.is_dir()))
+        names = sorted(name for name in files if is_picture(name, skipped, directory))
     refuse_names(names, directory)
     return [directory / name for name in names]
 
 
-def walk(root: Path, quiet: bool = False) -> list[Path]:
-    """List the pictures below a folder, relative to it and sorted, and note other files and folders that cannot be
-    read, unless `quiet`.
+def walk(root: Path, skipped: list[Path] | None = None) -> list[Path]:
+    """List the pictures below a folder, relative to it and sorted. Other files, and what systems make, are added to
+    `skipped`; without it they are noted, and so are folders that cannot be read.
 
     Links are followed, and every name counts; only a link to a folder that leads back to it is skipped. Raises
     InputError if links lead to more than `_MOST_LINKED` folders, each counted as often as it has names.
     """
-    pictures, skipped, unreadable, linked = [], [], [], 0
+    pictures, others, unreadable, linked = [], [] if skipped is None else skipped, [], 0
     leading = {str(root): (os.path.realpath(root),)}  # the real folders that lead to each
     for folder, below, names in os.walk(root, onerror=unreadable.append, followlinks=True):
         above, entered = leading.pop(folder), []
         for name in sorted(below):
             path = os.path.join(folder, name)
-            if not is_hidden(name) and (real := os.path.realpath(path)) not in above:
+            if is_systems(name):
+                others.append(Path(path))
+            elif (real := os.path.realpath(path)) not in above:
                 leading[path] = (*above, real)
                 linked += real != os.path.join(above[0], os.path.relpath(path, root))
                 entered.append(name)
@@ -59,12 +71,41 @@ def walk(root: Path, quiet: bool = False) -> list[Path]:
             raise InputError(f"{folder}: {problem}; remove links between folders, or list the pictures")
         below[:] = entered
         here = Path(folder).relative_to(root)
-        pictures += [here / name for name in names if is_picture(name, skipped, Path(folder))]
-    note_skipped([] if quiet else skipped, root)
-    if unreadable and not quiet:
-        names = summary([os.path.relpath(error.filename, root) for error in unreadable])
-        note(root, f"skipping unreadable folders: {names}")
+        pictures += [here / name for name in names if is_picture(name, others, Path(folder))]
+    if skipped is None:
+        note_skipped(others, root)
+        if unreadable:
+            names = summary([os.path.relpath(error.filename, root) for error in unreadable])
+            note(root, f"skipping unreadable folders: {names}")
     return sorted(pictures)
+
+
+def note_doubles(root: Path, pictures: Sequence[Path], people: Sequence[Hashable]) -> None:
+    """Note pictures below `root` whose names double another's of the same person in the same place, such as
+    `0.png`, `0_mask.png`, `0 (1).jpg`, `Copy of 0.jpg` and `masks/0.png` beside `0.jpg`.
+
+    people: whatever pictures share that may be doubles.
+    """
+    places: dict[str, str] = {}  # of each folder, but for folders that say what a picture is and not which
+    groups: dict[tuple, dict[str, Path]] = {}
+    beside = []
+    for path, person in zip(pictures, people, strict=True):
+        folder, name = os.path.split(path)
+        if folder not in places:
+            places[folder] = "/".join(part for part in folder.split("/") if not _ASIDE.fullmatch(part))
+        stem = os.path.splitext(name)[0].lower()
+        if (first := groups.setdefault((places[folder], person), {}).setdefault(stem, path)) != path:
+            beside.append((path, first))
+    for stems in groups.values():
+        for stem, path in stems.items():
+            parts = [(stem[: cut.start()], stem[cut.end() :], stem[cut.start() :]) for cut in _CUT.finditer(stem)]
+            shorter = [front for front, _, rest in parts if _IS_WORD.search(rest)]
+            shorter += [back for front, back, _ in parts if _IS_WORD.search(front)]
+            beside += [(path, stems[one]) for one in shorter if one in stems][:1]
+    if beside:
+        double = " beside ".join(os.path.relpath(path, root) for path in min(beside))
+        what = f"pictures whose names double another's of the same person: {len(beside)}, such as {double}"
+        note(root, f"{what}; all are used; move masks and copies away")
 
 
 def refuse_names(names: Iterable[str], where: Path) -> None:
@@ -114,16 +155,18 @@ def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], di
 
 def passed_over(data: ReIDData) -> str | None:
     """Name the pictures in the people's folders that the reader does not use, if any: of nobody by the layout, or of
-    people whom it reads. People who are on none of a published set's lists are left out on purpose."""
+    people whom it reads. People who are on none of a published set's lists are left out on purpose. Notes what systems
+    have made in the folders of a published set; the reader of other folders has noted it."""
     used = set(map(os.path.abspath, data.pictures))
     people = {_number(name) for part in (data.train, data.test) for name in part.names.values()}
-    left = []
+    left, skipped = [], []
     for folder in data.folders:
-        for path in walk(data.root / folder, quiet=True):
+        for path in walk(data.root / folder, skipped):
             if os.path.abspath(data.root / folder / path) not in used:
                 labels = data.layout.labels(data.root / folder / path)
                 if not labels or not labels.identity or _number(labels.identity) in people:
                     left.append(Path(folder, path).as_posix())
+    note_skipped([path for path in skipped if is_systems(path.name) and data.name != "folder"], data.root)
     remedy = "move them to a person's folder, or away" + ", or give a data.layout" * (data.name == "folder")
     return f"pictures that are not used: {summary(sorted(left))}; {remedy}" if left else None
 
@@ -135,7 +178,9 @@ def _number(person: str) -> str:
 
 def measured_ranges(config: DataConfig, formats: Formats) -> dict[str, Range]:
     """Measure the ranges of values of the training pictures if they are to be measured."""
-    return measure_ranges(formats.high_bit_depth) if config.sixteen_bit == "measured" and formats.high_bit_depth else {}
+    if config.sixteen_bit != "measured" or not formats.high_bit_depth:
+        return {}
+    return measure_ranges(formats.high_bit_depth, config.no_value)
 
 
 def check_pictures(images: ImageSet) -> Formats:
@@ -145,26 +190,30 @@ def check_pictures(images: ImageSet) -> Formats:
     return formats
 
 
-def undecodable(data: ReIDData, ranges: ValueRanges) -> dict[Path, BrokenPictureError]:
-    """Decode each picture completely, on all cores; returns the errors of those that fail, sorted."""
+def decode_all(data: ReIDData, ranges: ValueRanges) -> tuple[dict[Path, BrokenPictureError], list[Path]]:
+    """Decode each picture completely, on all cores; returns the errors of those that fail, and the infrared pictures
+    with colours, both sorted."""
     each = {
-        path: ranges.of(infrared, camera)
+        path: (bool(infrared), ranges.of(infrared, camera))
         for images in (data.train, data.test)
         for path, infrared, camera in zip(images.paths, images.infrared, images.cameras, strict=True)
     }
     pictures = sorted(each.items())
-    problems = in_processes(_decoding_problem, pictures, _CHUNK, str(data.root))
-    shown = progress(problems, len(pictures), "decoding", " pictures")
-    return {path: problem for (path, _), problem in zip(pictures, shown, strict=True) if problem}
+    found = in_processes(_decoding_problem, pictures, _CHUNK, str(data.root))
+    shown = progress(found, len(pictures), "decoding", " pictures")
+    results = {path: result for (path, _), result in zip(pictures, shown, strict=True) if result}
+    broken = {path: result for path, result in results.items() if isinstance(result, BrokenPictureError)}
+    return broken, [path for path in results if path not in broken]
 
 
-def _decoding_problem(picture: tuple[Path, Range | None]) -> BrokenPictureError | None:
-    path, value_range = picture
+def _decoding_problem(picture: tuple[Path, tuple[bool, Shown | None]]) -> BrokenPictureError | bool:
+    """Return what is wrong with a picture, or whether it is infrared with colours."""
+    path, (infrared, value_range) = picture
     try:
-        read_pixels(path, False, value_range)
+        pixels = read_pixels(path, True, value_range)
     except BrokenPictureError as error:
         return error
-    return None
+    return infrared and has_colours(pixels)
 
 
 def check_training_identities(train: ImageSet, num_instances: int, root: Path) -> str | None:

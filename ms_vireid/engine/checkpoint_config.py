@@ -8,7 +8,7 @@ from ms_vireid.engine.run_folder import RunFolder
 # A checkpoint may come from a stranger. Its configuration decides the model's shape and, by these keys, what the model
 # makes of a picture and what a protocol compares, but neither where to read and write nor how fast to work.
 TRUSTED = {
-    "data": {"name", "trial", "test_fraction", "image_size", "layout", "sixteen_bit", "synthetic"},
+    "data": {"name", "trial", "test_fraction", "image_size", "layout", "sixteen_bit", "no_value", "synthetic"},
     "evaluation": {"mode", "shots", "direction", "trials", "flip", "renormalise", "rerank"},
 }
 

@@ -29,7 +29,8 @@ def describe(config: Config, modalities: tuple[str, ...]) -> dict:
     passes = "antialiased, each rounded to 8 bits; the height first if height - H > max(0, 2 * (width - W)), else last"
     steps = (
         {"step": "decode", "formats": FORMATS},
-        {"step": "scale", "of": "gray of more than 8 bits", "ranges": ranges, "range": chosen, "formula": scaled},
+        {"step": "scale", "of": "gray of more than 8 bits", "ranges": ranges, "range": chosen, "formula": scaled}
+        | ({"no_values": no_values, "shown": 0} if (no_values := config.data.no_value) else {}),
         {"step": "blend", "of": "alpha, or a transparent value", "over": (128, 128, 128)},
         {"step": "turn", "by": "orientation in EXIF, if not broken, or in TIFF", "orientations 2 to 8": TURNS},
         {"step": "colour", "mode": "RGB", "what": converted},

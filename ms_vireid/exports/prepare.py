@@ -30,7 +30,7 @@ def prepare(path: str | Path, preparation: dict, modality: str, camera: int | No
     value_range = scale["ranges"].get(f"{modality}/{camera}", scale["ranges"][modality])
     # By its file: of a name, Pillow mixes up a raw TIFF that is to be turned.
     with open(path, "rb") as file, Image.open(file, formats=decode["formats"]) as picture:
-        image = eight_bits(picture, value_range, path)
+        image = eight_bits(picture, value_range, path, scale.get("no_values", ()))
         try:
             orientation = picture.getexif().get(274, 1)  # 1 of a TIFF, which Pillow has turned
         except (OSError, ValueError, SyntaxError, TypeError, LookupError, ArithmeticError, struct.error):
@@ -50,8 +50,11 @@ def prepare(path: str | Path, preparation: dict, modality: str, camera: int | No
     return (np.asarray(image) * (1 / (255 * std)) - mean / std).transpose(2, 0, 1)
 
 
-def eight_bits(image: Image.Image, value_range: list[float] | None, path: str | Path) -> Image.Image:
-    """Decode a picture, and scale gray values of 16 and 32 bits. Raises ValueError for what Pillow misreads."""
+def eight_bits(
+    image: Image.Image, value_range: list[float] | None, path: str | Path, no_values: list[float] = ()
+) -> Image.Image:
+    """Decode a picture, and scale gray values of 16 and 32 bits; `no_values` become black. Raises ValueError for what
+    Pillow misreads."""
     is_deep, tags = image.mode[0] in "IF", getattr(image, "tag_v2", {})
     right = image.format != "TIFF" or is_right_tiff(image.mode, tags)
     if image.format == "PNG" and ";16" in str(image.tile):
@@ -64,7 +67,9 @@ def eight_bits(image: Image.Image, value_range: list[float] | None, path: str | 
         return image
     values = np.asarray(image).astype(np.float64)  # [H, W]
     low, high = value_range or (0, 65535)
-    levels = ((65535 - values if tags.get(262) == 0 else values) - low) * 255 / (high - low)
+    values = 65535 - values if tags.get(262) == 0 else values
+    values[np.isin(values.astype(np.float32), np.array(no_values, np.float32))] = np.nan
+    levels = (values - low) * 255 / (high - low)
     return Image.fromarray(np.nan_to_num(levels, nan=0, posinf=255, neginf=0).clip(0, 255).astype(np.uint8))
 
 

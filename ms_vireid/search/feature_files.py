@@ -100,13 +100,13 @@ class Features:
 
     @property
     def made_by(self) -> str:
-        """What two sets of features must share to be compared: the SHA-256 of their checkpoint or, where it has ranges
-        of values for pictures of 16 or 32 bits, of both."""
+        """What two sets of features must share to be compared: the SHA-256 of their checkpoint or, where it says
+        how values of 16 or 32 bits are shown, of both."""
         checkpoint, data = self.info["checkpoint"]["sha256"], self.info["config"].get("data")
-        ranges = data.get("sixteen_bit") if isinstance(data, dict) else None
-        if ranges in (None, "full", "measured"):
+        ranges, no_values = (data.get("sixteen_bit"), data.get("no_value")) if isinstance(data, dict) else (None, None)
+        if ranges in (None, "full", "measured") and not no_values:
             return checkpoint
-        ordered = json.dumps(ranges, sort_keys=True)
+        ordered = json.dumps([ranges, no_values] if no_values else ranges, sort_keys=True)
         return hashlib.sha256(f"{checkpoint} {ordered}".encode()).hexdigest()
 
     def rows(self, index: np.ndarray) -> "Features":

@@ -1,6 +1,8 @@
 """Pictures of 16 and 32 bits, and transparent ones: the measured range, what is said about them, and who uses it."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from ms_vireid.data.pictures import read_pixels
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import image_set
 from ms_vireid.data.transforms import normalise
-from ms_vireid.data.validation import validate_for_training
+from ms_vireid.data.validation import measured_ranges, validate_for_training
 from ms_vireid.engine.process_group import ProcessGroup
 from ms_vireid.engine.run_folder import RunFolder
 from ms_vireid.engine.training_data import prepare_data
@@ -98,7 +100,7 @@ def test_a_picture_of_one_value_has_a_range_and_a_broken_one_none(tmp_path):
 def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
     path = counts(tmp_path / "counts.png")
     Image.new("RGBA", (2, 2)).save(tmp_path / "logo.png")
-    paths = (path, tmp_path / "logo.png", tree.write_picture(tmp_path / "plain.jpg"), path)
+    paths = (path, tmp_path / "logo.png", tree.write_picture(tmp_path / "plain.jpg", gray=True), path)
     problems, formats = look_at(image_set([(one, 1, 2, True) for one in paths]))
     assert (problems, formats.high_bit_depth) == ({}, (HighBitDepth(path, True, 2),))
     assert formats.transparent == (tmp_path / "logo.png",)
@@ -269,6 +271,150 @@ def test_what_is_guessed_of_unknown_cameras_and_modalities_is_said_with_a_remedy
     stated = of_camera[of_camera.index("{") : of_camera.index("'", of_camera.index("{"))]
     helped = configuration(tmp_path, f"data.sixteen_bit={stated}").data.value_ranges
     assert len(notes_on(Formats((unknown,)), helped, tmp_path)) == 1  # no few levels then
+
+
+# values that are none, and two units
+
+
+def celsius(path, seed, low=20, top=None, bottom=None, kind=np.float32):
+    """A picture from `low` to 40, whose first rows are `bottom` and whose last are `top`."""
+    values = np.array(Image.open(counts(path, seed, low, 40, kind)))
+    values[:4] = values[:4] if bottom is None else bottom
+    values[-4:] = values[-4:] if top is None else top
+    Image.fromarray(values).save(path)
+    return path
+
+
+SENTINELS = {
+    "one": {"bottom": -9999},
+    "both ends": {"bottom": -9999, "top": 9999},
+    "float32's least": {"bottom": np.finfo(np.float32).min},
+    "a fill value": {"top": 1e20},
+    "of 16 bits": {"top": 65535, "kind": np.uint16},
+    "absolute zero": {"bottom": -273.15},
+}
+
+
+@pytest.mark.parametrize("odd", SENTINELS.values(), ids=SENTINELS)
+def test_values_far_outside_are_said_and_the_printed_setting_takes_them_away(tmp_path, odd):
+    pictures = infrared([celsius(tmp_path / f"{i}.tif", i, **odd) for i in range(3)])
+    formats = Formats(tuple(pictures))
+    said = next(line for line in notes_on(formats, ValueRanges((0, 50)), tmp_path) if "far outside" in line)
+    assert "rest: 3 (0.tif: " in said
+    config = configuration(tmp_path, *shlex.split(said[said.index("data.no_value=") :]))
+    again = check_config(json.loads(json.dumps(dump_config(config))), "again").data
+    measured = measured_ranges(again, formats)
+    assert 20 <= measured["infrared"][0] < measured["infrared"][1] <= 40
+    ranges = again.with_value_ranges(measured).value_ranges
+    assert len(notes_on(formats, ranges, tmp_path)) == 1
+    shown = read_pixels(pictures[0].path, True, ranges.of(True, 1))
+    assert set(shown[:4].ravel() if "bottom" in odd else shown[-4:].ravel()) == {0}
+    assert len(np.unique(shown)) > 15
+
+
+def test_hot_and_dead_pixels_and_a_warm_person_are_not_far_outside(tmp_path):
+    dead = celsius(tmp_path / "dead.tif", 0)
+    values = np.array(Image.open(dead))
+    values[0, 0] = -9999
+    Image.fromarray(values).save(dead)
+    warm = celsius(tmp_path / "warm.tif", 1, top=60)
+    assert len(notes_on(Formats(tuple(infrared([dead, warm]))), ValueRanges((0, 50)), tmp_path)) == 1
+
+
+@pytest.mark.parametrize("value", ["[.nan]", "[1e300]", "all", "true", "{}", f"{[*range(11)]}", "['-9999']"])
+def test_what_is_no_value_is_numbers(tmp_path, value):
+    with pytest.raises(InputError, match=r"data\.no_value"):
+        configuration(tmp_path, f"data.no_value={value}")
+
+
+def test_a_picture_without_a_value_is_named(tmp_path):
+    pictures = infrared([celsius(tmp_path / "a.tif", 0), celsius(tmp_path / "b.tif", 0)])
+    Image.fromarray(np.full((4, 4), -9999, np.float32)).save(tmp_path / "b.tif")
+    *_, said = notes_on(Formats(tuple(pictures)), ValueRanges((0, 50), (-9999,)), tmp_path)
+    assert said == "pictures with fewer than 16 of 256 gray levels: 1 (b.tif: 1); store them in 8 bits"
+
+
+def test_no_value_needs_no_range_of_16_bits_and_gives_float32_none(tmp_path):
+    ranges = configuration(tmp_path, "data.no_value=65535", "data.sixteen_bit=full").data.value_ranges
+    Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "a.png")
+    assert read_pixels(tmp_path / "a.png", True, ranges.of(True, 1)).tolist() == [[0, 127, 0]]
+    with pytest.raises(InputError, match="no range of them is known"):
+        read_pixels(celsius(tmp_path / "a.tif", 0), True, ranges.of(True, 1))
+
+
+@pytest.mark.parametrize("factor", [(1, 273.15), (1.8, 32)])
+def test_two_units_in_a_set_are_said_with_both_ranges_and_no_range_as_a_remedy(tmp_path, factor):
+    pictures = infrared([celsius(tmp_path / f"{i}.tif", i) for i in range(4)])
+    assert len(notes_on(Formats(tuple(pictures)), ValueRanges((0, 50)), tmp_path)) == 1
+    for one in pictures[2:]:
+        Image.fromarray(np.array(Image.open(one.path)) * np.float32(factor[0]) + np.float32(factor[1])).save(one.path)
+    *others, said = notes_on(Formats(tuple(pictures)), ValueRanges(measure_ranges(pictures)), tmp_path)
+    assert "infrared pictures whose values do not overlap: 2 from 20" in said
+    assert len(others) == 1
+
+
+# infrared in colours
+
+
+def palette(gray):
+    """Black, purple, orange, white, as thermal cameras show heat."""
+    return Image.fromarray(np.dstack([np.interp(gray, (0, 85, 170, 255), ends) for ends in IRON]).astype(np.uint8))
+
+
+IRON = (0, 130, 240, 255), (0, 0, 110, 255), (0, 160, 10, 255)
+GRAY = np.random.default_rng(0).integers(0, 256, (32, 16), np.uint8).repeat(8, 0).repeat(8, 1)
+PLAIN = {
+    "gray.jpg": lambda: Image.fromarray(GRAY),
+    "equal.jpg": lambda: Image.fromarray(GRAY).convert("RGB"),
+    "equal.webp": lambda: Image.fromarray(GRAY).convert("RGB"),
+    "indexed.png": lambda: Image.fromarray(GRAY).convert("RGB").quantize(64),
+    "tinted.jpg": lambda: Image.fromarray((GRAY[:, :, None] * np.array([1, 0.95, 1])).astype(np.uint8)),
+}
+COLOURED = {
+    "false.jpg": lambda: palette(GRAY),
+    "indexed.png": lambda: palette(GRAY).quantize(64),
+    "small.png": lambda: palette(GRAY).resize((6, 12)),
+}
+
+
+@pytest.mark.parametrize(("pictures", "coloured"), [(PLAIN, False), (COLOURED, True)])
+def test_infrared_pictures_in_colours_are_said_and_gray_ones_in_any_format_are_not(tmp_path, pictures, coloured):
+    for name, draw in pictures.items():
+        draw().save(tmp_path / name, quality=20)
+    paths = [tmp_path / name for name in pictures]
+    _, formats = look_at(image_set([(path, 1, 1, True) for path in paths]))
+    said = notes_on(formats, FULL, tmp_path)
+    assert len(said) == coloured
+    assert not coloured or said[0].startswith(f"infrared pictures in colours: 3 ({', '.join(pictures)}); save them in")
+    _, formats = look_at(image_set([(path, 1, 1, False) for path in paths]))
+    assert notes_on(formats, FULL, tmp_path) == []
+
+
+def test_a_sample_is_decoded_to_find_colours_and_check_data_decodes_all(tmp_path, monkeypatch, capfd):
+    root = tree.write_folder(tmp_path / "people", pictures=20)
+    for path in root.glob("infrared/*/?.jpg"):  # the first half of each person's
+        palette(GRAY).save(path)
+    for path in root.glob("infrared/*/1?.jpg"):
+        Image.fromarray(GRAY).convert("RGB").save(path)
+    Image.fromarray(GRAY).save(root / "infrared/anna/0.jpg")
+    data = read_data(DataConfig(name="folder", root=root, test_fraction=1))
+    _, formats = look_at(data.test)
+    (said,) = notes_on(formats, FULL, root)
+    count = int(re.match(r"infrared pictures in colours among 64 of 79 \(check-data looks at all\): (\d+) ", said)[1])
+    assert 28 <= count <= 36
+    monkeypatch.setattr("sys.argv", ["check_data", "data.name=folder", "--data-root", str(root)])
+    run(check_data.main)
+    assert "note: infrared pictures in colours: 39 (infrared/anna/1.jpg" in capfd.readouterr().out
+
+
+def test_a_radiometric_jpeg_is_told_from_other_colours(tmp_path):
+    palette(GRAY).save(tmp_path / "a.jpg")
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(content[:2] + b"\xff\xe1\x00\x0aFLIR\0\1\0\0" + content[2:])
+    _, formats = look_at(image_set([(tmp_path / name, 1, 1, True) for name in ("a.jpg", "b.jpg")]))
+    flir, other = notes_on(formats, FULL, tmp_path)
+    assert flir.startswith("radiometric pictures in colours: 1 (b.jpg); flyr reads their temperatures")
+    assert other.startswith("infrared pictures in colours: 1 (a.jpg)")
 
 
 @pytest.mark.parametrize("sixteen_bit", ["measured", "full"])

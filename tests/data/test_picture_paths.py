@@ -244,6 +244,68 @@ def test_queries_are_read_as_the_tree_of_their_gallery(tmp_path):
     assert set(read_source([other], "auto", "--query", gallery=gallery.layout).identities) == {"1"}
 
 
+# what systems make, and names that double others
+
+SYSTEMS = (
+    *("@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg", "SYNOPHOTO_THUMB_XL.jpg", "#recycle/0.jpg", "#snapshot/0.jpg"),
+    *("@tmp/0.jpg", "@Recycle/0.jpg", ".@__thumb/s100.jpg", "@Recently-Snapshot/0.jpg", "~snapshot/0.jpg"),
+    *("$RECYCLE.BIN/S-1-5/$R4K2XJ.jpg", "RECYCLER/0.jpg", "System Volume Information/0.jpg", "FOUND.000/0.jpg"),
+    *("Thumbs.db", "ehthumbs_vista.db", "desktop.ini", "Icon\r"),
+    *("._0.jpg", ".DS_Store", ".AppleDouble/0.jpg", "__MACOSX/._0.jpg", "Network Trash Folder/0.jpg"),
+    *(".Trash-1000/files/0.jpg", ".thumbnails/0.png", "lost+found/0.jpg", ".git/0.jpg", ".dropbox.cache/0.jpg"),
+    *(".ipynb_checkpoints/0-checkpoint.jpg", ".trashed-1-0.jpg", "thumbs/0.jpg", "Thumbnails/0.jpg", "_thumbs/0.jpg"),
+)
+
+
+@pytest.mark.parametrize("place", ["", "visible", "infrared/anna"])
+def test_what_systems_make_is_left_out_and_counted_in_one_line(tmp_path, caplog, place):
+    pictures = both("anna/0.jpg", "ben/thumbs up.jpg", "ben/recycle/0.jpg", "ben/@anna/0.jpg")
+    root = write(tmp_path / "in", *pictures, *(f"{place}/{name}".lstrip("/") for name in SYSTEMS))
+    assert sorted(map(str, find_pictures(root))) == sorted(pictures)
+    (line,) = caplog.messages
+    assert f"{root}: left out, as systems make files and folders of such names: {len(SYSTEMS)} (" in line
+    assert find_layout(root, [Path(path) for path in both("anna/0.jpg")]).text == "{modality}/{identity}/*"
+
+
+def test_a_list_takes_what_it_names_and_says_so(tmp_path, caplog):
+    root = write(tmp_path / "in", *both("anna/0.jpg", "anna/@eaDir/0.jpg"))
+    listing = tmp_path / "list.txt"
+    listing.write_text("./visible/anna/0.jpg\nvisible/anna/@eaDir/0.jpg\n../in/infrared/anna/0.jpg\n")
+    assert len(find_pictures(root, listing)) == 3
+    (line,) = caplog.messages
+    assert "taken, as they are listed, though systems make files of such names: 1 (visible/anna/@eaDir/0.jpg)" in line
+
+
+DOUBLES = "0.png|0.jpeg|0 (1).jpg|0(1).jpg|0 copy.jpg|0 - Copy (2).jpg|Copy of 0.jpg|0_mask.png|mask_0.png|0mask.png"
+DOUBLES += "|masks/0.png|images/0.jpg|0 (Ann's conflicted copy 2024-05-01).jpg|0.sync-conflict-2024-1.jpg|0 - 副本.jpg"
+
+
+@pytest.mark.parametrize("double", DOUBLES.split("|"))
+def test_a_name_that_doubles_another_is_said(tmp_path, caplog, double):
+    read(write(tmp_path / "in", *both("anna/0.jpg", "ben/0.jpg"), f"visible/anna/{double}"), "auto", LAYOUT)
+    (line,) = caplog.messages
+    assert ": pictures whose names double another's of the same person: 1, such as visible/anna/" in line
+
+
+LAYOUT = "{modality}/{identity}/**"
+SINGLE = "10.jpg|0_1.jpg|0-2.jpg|day2/0.jpg|1_mask.png|frame0.jpg|0001_c1s1_000451_03.jpg|00.jpg"
+
+
+@pytest.mark.parametrize("other", SINGLE.split("|"))
+def test_series_and_other_places_double_no_name(tmp_path, caplog, other):
+    read(write(tmp_path / "in", *both("anna/0.jpg", "ben/0.jpg"), f"visible/anna/{other}"), "auto", LAYOUT)
+    assert caplog.messages == []
+
+
+def test_near_and_far_infrared_that_become_one_camera_are_said(tmp_path, caplog):
+    root = write(tmp_path / "in", "rgb/1/0.jpg", "nir/1/0.jpg", "nir/1/1.jpg", "LWIR/1/0.jpg")
+    read(root)
+    (line,) = caplog.messages
+    assert "lwir (1 pictures) and nir (2 pictures) are all read as infrared, as one camera's" in line
+    assert len(read(root, "infrared")) == 4
+    assert len(caplog.messages) == 1  # stated
+
+
 # links
 
 

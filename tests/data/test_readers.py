@@ -316,13 +316,16 @@ def test_lists_may_come_from_any_system(name, encoding, ending, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sysu_mm01", "regdb", "llcm", "folder"])
-def test_what_begins_with_a_dot_is_left_behind(name, tmp_path):
+def test_what_systems_make_is_left_behind_and_said_once(name, tmp_path, caplog):
     getattr(tree, f"write_{name}")(tmp_path)
     expected = read_data(DataConfig(name=name, root=tmp_path))
     for folder in [path for path in tmp_path.rglob("*") if path.is_dir()]:
         tree.write_picture(folder / ".hidden" / "a.jpg")
+        tree.write_picture(folder / "@eaDir" / "a.jpg")
         (folder / "._a.jpg").write_bytes(b"\0\5\26\7Mac OS X")
     data = read_data(DataConfig(name=name, root=tmp_path))
+    assert passed_over(data) is None
+    assert len([line for line in caplog.messages if f"{tmp_path}: left out, as systems make files" in line]) == 1
     assert (data.train.paths, data.test.paths) == (expected.train.paths, expected.test.paths)
     assert sorted(tmp_path / path for path in find_pictures(tmp_path)) == sorted(expected.pictures)
 

@@ -49,6 +49,7 @@ OTHERS = {  # for each other key a value that is not the default
     "data.image_size": "[32,16]",
     "data.layout": "{identity}/{modality}/*",
     "data.sixteen_bit": "{infrared: [51241, 52181]}",
+    "data.no_value": "[-9999, 65535]",
     "data.synthetic": "{seed: 5}",
     "evaluation.mode": "indoor",
     "evaluation.shots": "10",

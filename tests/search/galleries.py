@@ -51,9 +51,10 @@ def as_features(features, identities, cameras, checkpoint="c" * 64, root="/nowhe
     )
 
 
-def with_ranges(features: Features, ranges) -> Features:
-    """As if the model showed these values of 16 bits as black and white."""
-    return dataclasses.replace(features, info=features.info | {"config": {"data": {"sixteen_bit": ranges}}})
+def with_ranges(features: Features, ranges, no_values=()) -> Features:
+    """As if the model showed these values of 16 bits as black and white, and those as nothing."""
+    data = {"sixteen_bit": ranges, "no_value": no_values}
+    return dataclasses.replace(features, info=features.info | {"config": {"data": data}})
 
 
 def stable_order(asked: Features, searched: Features, allowed: np.ndarray | None = None) -> np.ndarray:
