@@ -240,7 +240,7 @@ def _match(
     ]
     if problems:
         title = f"{network.config.model.name}'s {' and '.join(network.parts) or 'network'}"
-        reason = network.config.model.other_sizes(weights) or mismatch(weights, wanted)
+        reason = network.config.model.other_sizes(weights, wanted) or mismatch(weights, wanted)
         listed = ", ".join(problems)
         raise InputError(f"{saved.path}: does not fit {title}: {reason}{len(problems)} ({listed}); nothing was written")
     if wrong := [name for name, value in checked.items() if not np.isfinite(value).all()]:
