@@ -1,7 +1,7 @@
 """Pictures that are not shown as they are stored: those of 16 or 32 bits, and those with transparent pixels."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -147,7 +147,7 @@ def notes_on(formats: Formats, ranges: ValueRanges, root: Path) -> list[str]:
         levels = list(progress(counted, len(pictures), "gray levels", " pictures"))
     if few := {one: count for one, count in zip(pictures, levels, strict=True) if count and count < FEW}:
         names = summary([f"{os.path.relpath(one.path, root)}: {count}" for one, count in few.items()])
-        notes.append(f"pictures with fewer than {FEW} of 256 gray levels: {names}; {_remedy(few)}")
+        notes.append(f"pictures with fewer than {FEW} of 256 gray levels: {names}; {_remedy(list(few))}")
     return notes
 
 
@@ -175,11 +175,15 @@ def _guesses(pictures: Sequence[HighBitDepth], ranges: ValueRanges) -> list[str]
     return notes
 
 
-def _remedy(pictures: Iterable[HighBitDepth]) -> str:
-    if not (ranges := measure_ranges(list(pictures))):
-        return "store them in 8 bits"
+def _remedy(pictures: Sequence[HighBitDepth]) -> str:
+    """Say which range shows the pictures in more gray levels, if one does."""
+    ranges = measure_ranges(pictures)
+    helped = [one for one in pictures if ranges and (_gray_levels(one, ValueRanges(ranges)) or 0) >= FEW]
+    if not helped:
+        return f"no range of values shows {FEW} of their levels"
     values = ", ".join(f"{name}: [{low:.10g}, {high:.10g}]" for name, (low, high) in ranges.items())
-    return f"train with data.sixteen_bit='{{{values}}}', which they fill, or store them in 8 bits"
+    some = f", which helps {len(helped)} of them" if len(helped) < len(pictures) else ", which they fill"
+    return f"train with data.sixteen_bit='{{{values}}}'{some}, or store them in 8 bits"
 
 
 def _gray_levels(picture: HighBitDepth, ranges: ValueRanges) -> int | None:

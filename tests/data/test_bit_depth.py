@@ -1,6 +1,7 @@
 """Pictures of 16 and 32 bits, and transparent ones: the measured range, what is said about them, and who uses it."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -113,6 +114,20 @@ def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
     assert notes_on(formats, ValueRanges((LOW, HIGH)), tmp_path)[1:] == [
         f"1 pictures of 16 or 32 bits: {LOW} to {HIGH} are shown as black to white"
     ]
+
+
+@pytest.mark.parametrize("ranges", [FULL, "measured"])
+def test_no_range_is_proposed_that_shows_no_more(tmp_path, ranges):
+    """Neither the range that was measured, again, nor any other for pictures of few values."""
+    wide, flat = counts(tmp_path / "wide.png"), counts(tmp_path / "flat.png", 0, LOW, LOW + 3)
+    pictures = infrared([wide, flat])
+    known = ValueRanges(measure_ranges(pictures)) if ranges == "measured" else ranges
+    said = notes_on(Formats(tuple(pictures[1:])), known, tmp_path)[-1]
+    assert said.endswith("of 256 gray levels: 1 (flat.png: 1); no range of values shows 16 of their levels")
+    said = notes_on(Formats(tuple(pictures)), FULL, tmp_path)[-1]
+    stated = re.search(r"data\.sixteen_bit='(.*)', which helps 1 of them, or store them in 8 bits", said)[1]
+    helped = configuration(tmp_path, f"data.sixteen_bit={stated}").data.value_ranges
+    assert "1 (flat.png: " in notes_on(Formats(tuple(pictures)), helped, tmp_path)[-1]
 
 
 ODD = "[5,4] [1] [1,2,3] [.nan,1] [0,.inf] [0,1e300] all true [false,3] {} {infrared:[5,4]} {infrared/x:[1,2]}"
