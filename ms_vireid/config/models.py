@@ -62,10 +62,6 @@ class ModelConfig(Section):
     def check_image(self, size: tuple[int, int]) -> None:
         """Raise ValueError for pictures of (H, W) that the network cannot take."""
 
-    def other_sizes(self, weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-        """As the function `other_sizes`, if the network has settings for sizes."""
-        return ""
-
     def progress(self, step: int, steps: int, iterations: int) -> float:
         """The progress of training at a step of `steps`, of which an epoch has `iterations`: 0 at the first, 1 at the
         last."""
@@ -107,9 +103,6 @@ class PMTConfig(ModelConfig):
     @property
     def grid(self) -> tuple[int, int] | None:
         return self.pretrained_grid
-
-    def other_sizes(self, weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-        return other_sizes(weights, wanted)
 
     def check(self) -> None:
         super().check()
