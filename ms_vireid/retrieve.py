@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ms_vireid.command.arguments import SIMILARITY, Bounds
-from ms_vireid.command.errors import InputError, one_line
+from ms_vireid.command.errors import InputError, one_line, refuse
 from ms_vireid.command.names import INDEX, MILVUS, MODALITIES
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_checkpoint, add_inference, add_layout, require_extra, run
@@ -166,7 +166,10 @@ def _retrieve(arguments: Namespace) -> None:
 
 
 def _note_two_trees(queries: "Features | Pictures", searched: "Features | Pictures") -> None:
-    """Say that names in two trees, or at two levels of one, are taken for the same people."""
+    """Say that names in two trees, or at two levels of one, are taken for the same people. Raises InputError for
+    numbers in file names, which each part of a set may count from 0."""
+    from ms_vireid.config.layout_templates import FILE_NAMES
+    from ms_vireid.data.folder_layout import part_of_set
     from ms_vireid.data.records import same_name
     from ms_vireid.search.feature_files import Features
 
@@ -175,6 +178,9 @@ def _note_two_trees(queries: "Features | Pictures", searched: "Features | Pictur
     if both and all(layouts) and len({(one.top, one.text.partition("{identity}")[0]) for one in layouts}) > 1:
         roots = (one.info["images"] if isinstance(one, Features) else one.root for one in (queries, searched))
         where = " and ".join(map(str, roots))
+        parts = {part_of_set([one.top.name]) for one in layouts if one.text in FILE_NAMES}
+        if len(parts) > 1:
+            refuse(sorted(both), f"{where}: people with the same number", layouts[1].tell_apart("--layout"))
         remedy = "if they are not, search the folder that holds both, with {site} in its --layout"
         say(one_line(f"note: equal names are taken for the same person in {where}; {remedy}"))
 

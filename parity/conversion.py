@@ -18,7 +18,15 @@ from ms_vireid.checkpoints.weights import STATES, TRAINING
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH, WRITTEN
 from ms_vireid.command.printing import say
-from ms_vireid.config import Config, apply_override, check_config, dump_config, load_config, require_fitting
+from ms_vireid.config import (
+    Config,
+    apply_override,
+    check_config,
+    dump_config,
+    load_config,
+    other_sizes,
+    require_fitting,
+)
 from ms_vireid.models import build_model
 from ms_vireid.models.vit import resize_position_embedding
 from parity.files import write
@@ -240,7 +248,7 @@ def _match(
     ]
     if problems:
         title = f"{network.config.model.name}'s {' and '.join(network.parts) or 'network'}"
-        reason = network.config.model.other_sizes(weights) or mismatch(weights, wanted)
+        reason = other_sizes(weights, wanted) or mismatch(weights, wanted)
         listed = ", ".join(problems)
         raise InputError(f"{saved.path}: does not fit {title}: {reason}{len(problems)} ({listed}); nothing was written")
     if wrong := [name for name, value in checked.items() if not np.isfinite(value).all()]:

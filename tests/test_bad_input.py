@@ -164,7 +164,7 @@ CHECKPOINTS = [
         for name in ("pmt/sysu", "pmt/regdb", "pmt/llcm", "agw/sysu", "mun/sysu")
     ),
     case("pretrained-missing", "no such file nowhere.safetensors", "model.pretrained=nowhere.safetensors"),
-    case("pretrained-wrong-shapes", "blocks.0.attn.proj.bias is (8,), the model's (16,)",
+    case("pretrained-wrong-shapes", "ViT is of other sizes: give model.embed_dim=8 model.num_heads as its",
          "model.pretrained=weights.safetensors", "model.embed_dim=16"),
     case("pretrained-ckpt-foreign", "foreign.ckpt: does not fit", "model.pretrained=foreign.ckpt"),
     case("pretrained-of-another-network", "weights.safetensors: does not fit the ResNet",

@@ -97,7 +97,7 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
         write_picture(night / f"{i}.jpg", seed=i, gray=True)
     options = ("--query", day, "--gallery", night, "--checkpoint", "model.safetensors")
     said = refused(*options)
-    assert "street: fits no tree in docs/data.md; it has no folder; a picture is 0.jpg; give a --layout" in said
+    assert "street: fits no tree in docs/data.md; it has no folder; a picture is 0.jpg; say with --layout" in said
     found = search(*options, "--modality", "visible", "infrared")
     (query,) = found["queries"]
     assert (query["path"], query["modality"], query["identity"]) == ("anna.jpg", "visible", None)
@@ -221,6 +221,17 @@ def test_names_of_two_trees_are_said_to_be_taken_for_the_same(search, prepared, 
     search(*options, tmp_path / "in", "--layout", "{site}/{modality}/{identity}/*")
     found = json.loads((tmp_path / "found.json").read_text())
     assert [hit["match"] for hit in found["queries"][0]["hits"]] == [True, False]
+
+
+def test_numbers_of_two_parts_of_a_set_are_one_person_if_the_layout_says_so(search, refused, tmp_path):
+    for part in ("train", "test", "query"):
+        write_picture(tmp_path / part / "0000/0000_000_01_0303morning_0015_0.jpg")
+    options = ("--checkpoint", "model.safetensors", "--modality", "visible", "visible", "--gallery", tmp_path / "test")
+    said = refused(*options, "--query", tmp_path / "train", "--layout", "msmt17")
+    assert "test: people with the same number: 1 (0000); give --layout=msmt17:different if these are differ" in said
+    for part, told, match in (("query", "", True), ("train", ":different", False), ("train", ":same", True)):
+        (query,) = search(*options, "--query", tmp_path / part, "--layout", f"msmt17{told}")["queries"]
+        assert [hit["match"] for hit in query["hits"]] == [match]
 
 
 def test_pictures_of_unknown_people_are_not_taken_for_one():

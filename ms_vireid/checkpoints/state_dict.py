@@ -19,6 +19,7 @@ from ms_vireid.files.checks import note
 _WRAPPER = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 HEADS = ("head.", "heads.", "fc.", "classifier.")  # ImageNet's classifiers, which lie beside a backbone's prefix
 _MINDSPORE_STATES = ("moments.", "moment1.", "moment2.", "adam_m.", "adam_v.", "accum.")  # of MindSpore's optimizers
+_AVERAGE = re.compile(r"(?<![a-z])(k|key|ema|momentum|target|teacher)(?![a-z])", re.IGNORECASE)
 _UNFIT = "of the same name", "without numbers", "that are no floats", "that are variances below 0"  # weights
 _STATES = tuple(f"{key}." for keys in STATES.values() for key in keys)
 
@@ -62,15 +63,16 @@ def read_state_dict(path: Path, choice: str | None = None) -> StateDict:
         elif name.startswith((f"{PER_DEVICE}.", *_MINDSPORE_STATES)):
             why = "of several processes" if name.startswith(PER_DEVICE) else "an optimizer's"
             beside[name] = str(list(array.shape)), why
-        elif "." not in name and (
-            not array.ndim or (array.size == 1 and array.dtype.kind in "iu")
-        ):  # a step, a rate, AveragedModel's n_averaged
+        elif _is_count(name, array):
             beside[name] = str(list(array.shape)), "no weights"
         else:
             weights[name] = array
     if len(held.sets) > 1:
         others = first_few([other or "the whole file" for other in held.sets[1:]])
         note(path, f"of its sets of weights {held.sets[0] or 'the plain one'} is taken, not {others} ({CHOOSE})")
+    names, _ = plain_names(weights)
+    for own in [own for name, own in names.items() if _is_count(name, weights[own])]:
+        beside[own] = str(list(weights.pop(own).shape)), "no weights"
     names, removed = plain_names(weights)
     if choice is not None and choice not in held.sets:
         start = f"{choice}."
@@ -173,6 +175,11 @@ def plain_names(names: Iterable[str]) -> tuple[dict[str, str], str]:
     return {name: own for own, name in plain.items()}, " and ".join(removed)
 
 
+def _is_count(name: str, array: np.ndarray) -> bool:
+    """Whether it is a step, a rate, AveragedModel's n_averaged or MoCo's queue_ptr."""
+    return "." not in name and (not array.ndim or (array.size == 1 and array.dtype.kind in "iu"))
+
+
 def _shared(names: list[str]) -> str:
     """The first part of all names, which more than one weight has, or ""."""
     first = names[0].partition(".")[0] + "." if len(names) > 1 and "." in names[0] else ""
@@ -190,10 +197,14 @@ def _plain_type(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def mismatch(held: Iterable[str], wanted: Iterable[str]) -> str:
-    """Which part of the names fits if it is chosen, as the beginning of an error; "" if there is none."""
-    extra, wanted = set(held) - set(wanted), set(wanted)
-    for start in sorted({name.split(".")[0] for name in extra}):
+    """Which part of the names fits if it is chosen, as the beginning of an error; "" if there is none. A moving
+    average of another part, as MoCo's encoder_k, comes last."""
+    wanted = set(wanted)
+    extra = set(held) - wanted
+    starts = {name.split(".")[0] for name in extra}
+    for start in sorted(starts, key=lambda name: (bool(_AVERAGE.search(name)), name)):
         fitting = sum(name.removeprefix(f"{start}.") in wanted for name in extra)
         if 2 * fitting > len(wanted):
-            return f"{fitting} of its names begin with {start!r}, which others do not: choose the weights {start!r}; "
-    return ""
+            remedy = f"give model.pretrained_weights={start}, or convert.py --weights {start}"
+            return f"{fitting} weights of {start!r} do: {remedy}; "
+    return "" if 2 * len(wanted.intersection(held)) > len(wanted) else "these are the weights of another network; "

@@ -8,20 +8,23 @@ MODALITY_WORDS = {  # names of folders, in lower case
     **dict.fromkeys(("visible", "vis", "rgb", "color", "colour"), "visible"),
     **dict.fromkeys(("infrared", "ir", "nir", "swir", "lwir", "tir", "thermal"), "infrared"),
 }
-NAMED = {  # several templates, of which the first that fits holds
-    SYSU: "cam{camera}/{identity}/*",
-    "regdb": "{modality}/{identity}/*",
-    "llcm": "{site}_{modality}/cam{camera}/{identity}/*|{modality}/{identity}/*_c{camera}_*",
+FILE_NAMES = {  # several templates, of which the first that fits holds
     "market1501": "**/{modality}/**/{identity}_c{camera}s*|**/{identity}_c{camera}s*",
     "dukemtmc": "**/{modality}/**/{identity}_c{camera}_f*|**/{identity}_c{camera}_f*",
     "msmt17": "**/{modality}/**/{identity}_*_{camera}_*|**/{identity}_*_{camera}_*",
     "mars": "**/{modality}/**/{identity}C{camera}T*|**/{identity}C{camera}T*",
 }
+SAME, DIFFERENT = ":same", ":different"  # whether people of one number in different folders are one
+NAMED = {
+    SYSU: "cam{camera}/{identity}/*",
+    "regdb": "{modality}/{identity}/*",
+    "llcm": "{site}_{modality}/cam{camera}/{identity}/*|{modality}/{identity}/*_c{camera}_*",
+} | {name + told: templates for name, templates in FILE_NAMES.items() for told in ("", SAME, DIFFERENT)}
 _PIECE = re.compile(r"\{(?P<field>[^{}]*)\}|(?P<star>\*)|(?P<text>[^{}*]+)|(?P<odd>.)")
 _MODALITY = "|".join(sorted(MODALITY_WORDS, key=len, reverse=True))
 _LONGEST, _MOST_ALTERNATIVES = 300, 8  # characters; templates
 _MOST_OPEN = 3  # wildcards of a part: a name that nearly fits takes up to a second with three, a minute with four
-KNOWN = f"auto, {', '.join(NAMED)}, or a template as '{{modality}}/{{identity}}/*'"
+KNOWN = f"auto, {', '.join(name for name in NAMED if ':' not in name)}, or a template as '{{modality}}/{{identity}}/*'"
 
 
 def canonical(layout: str) -> str:

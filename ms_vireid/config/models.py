@@ -16,6 +16,8 @@ WeightFile = Annotated[str, BeforeValidator(lambda given: str(given) if isinstan
 Width = between(1, 10_000)  # channels
 Blocks = between(1, 100)
 Kernel = between(1, 99)
+_BLOCK = re.compile(r"\bblocks\.(\d+)\.")
+_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # of the published ViTs, by their width
 
 
 class Setting(Section):
@@ -60,11 +62,6 @@ class ModelConfig(Section):
     def check_image(self, size: tuple[int, int]) -> None:
         """Raise ValueError for pictures of (H, W) that the network cannot take."""
 
-    def other_sizes(self, weights: Mapping[str, Any]) -> str:
-        """What to configure if a file holds the weights, arrays by name, of a network of other sizes, as the beginning
-        of an error; else ""."""
-        return ""
-
     def progress(self, step: int, steps: int, iterations: int) -> float:
         """The progress of training at a step of `steps`, of which an epoch has `iterations`: 0 at the first, 1 at the
         last."""
@@ -106,9 +103,6 @@ class PMTConfig(ModelConfig):
     @property
     def grid(self) -> tuple[int, int] | None:
         return self.pretrained_grid
-
-    def other_sizes(self, weights: Mapping[str, Any]) -> str:
-        return other_sizes(weights, self.embed_dim, self.depth)
 
     def check(self) -> None:
         super().check()
@@ -246,19 +240,30 @@ def require_fitting(path: Path, model: ModelConfig, numbers: int) -> None:
         raise InputError(f"{path}: does not fit the model: {problem}; use another copy")
 
 
-def other_sizes(weights: Mapping[str, Any], width: int, depth: int) -> str:
-    """What to configure if a file holds the weights, arrays by name, of a ViT of another width or number of blocks,
-    as the beginning of an error; else "". Shapes do not tell the number of heads: timm's are 64 wide."""
-    stored = next((value.shape[-1] for name, value in weights.items() if name.endswith("cls_token")), width)
-    blocks = len({found[0] for found in (re.search(r"(?<![^.])blocks\.\d+\.", name) for name in weights) if found})
-    if stored != width:
-        sizes = f"model.embed_dim={stored} model.num_heads={max(stored // 64, 1)}"
-        return f"the file's ViT is {stored} wide, the model's {width}: give {sizes}; "
-    return (
-        f"the file's ViT has {blocks} blocks, the model's {depth}: give model.depth={blocks}; "
-        if blocks not in (0, depth)
-        else ""
-    )
+def other_sizes(weights: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What to configure if a file holds the weights of a ViT of other sizes than the model's, as the beginning of an
+    error; else "". weights: arrays by name. wanted: arrays or shapes of the model, likewise."""
+    kinds = [{_BLOCK.sub("", name) for name in names if _BLOCK.search(name)} for names in (weights, wanted)]
+    stored, own = map(_vit_sizes, (weights, wanted))
+    settings = [f"model.{key}={size:g}" for key, size in stored.items() if size != own.get(key)]
+    if kinds[0] != kinds[1] or not settings:
+        return ""
+    if (width := stored["embed_dim"]) != own["embed_dim"]:
+        heads = f"={_HEADS[width]}" if width in _HEADS else " as its authors say"
+        settings.append(f"model.num_heads{heads}")
+    return f"the file's ViT is of other sizes: give {' '.join(settings)}; "
+
+
+def _vit_sizes(weights: Mapping[str, Any]) -> dict[str, float]:
+    """The sizes of a ViT that the shapes of its weights tell; {} for another network."""
+    shapes = {name.removeprefix("base."): tuple(getattr(value, "shape", value)) for name, value in weights.items()}
+    blocks = {found[1] for found in map(_BLOCK.match, shapes) if found}
+    try:
+        width, patch = shapes["cls_token"][2], shapes["patch_embed.proj.weight"][2]
+        ratio = shapes["blocks.0.mlp.fc1.weight"][0] / width
+    except (LookupError, ZeroDivisionError):
+        return {}
+    return {"embed_dim": width, "depth": len(blocks), "patch_size": patch, "mlp_ratio": ratio}
 
 
 MODELS: dict[str, ModelConfig] = {

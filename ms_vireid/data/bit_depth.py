@@ -3,7 +3,7 @@ false colours."""
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -196,7 +196,7 @@ def notes_on(formats: Formats, ranges: ValueRanges, root: Path, coloured: Sequen
         few = {one: levels for one, levels in few.items() if one.modality not in differing}
     if few:
         names = summary([f"{os.path.relpath(one.path, root)}: {count}" for one, count in few.items()])
-        notes.append(f"pictures with fewer than {FEW} of 256 gray levels: {names}; {_remedy(few, no_values)}")
+        notes.append(f"pictures with fewer than {FEW} of 256 gray levels: {names}; {_remedy(list(few), no_values)}")
     return notes + units
 
 
@@ -260,10 +260,15 @@ def _guesses(pictures: Sequence[HighBitDepth], ranges: ValueRanges, no_values: S
     return notes
 
 
-def _remedy(pictures: Iterable[HighBitDepth], no_values: Sequence[float]) -> str:
-    if not (ranges := measure_ranges(list(pictures), no_values)):
-        return "store them in 8 bits"
-    return f"train with {_stated(ranges)}, which they fill, or store them in 8 bits"
+def _remedy(pictures: Sequence[HighBitDepth], no_values: Sequence[float]) -> str:
+    """Say which range shows the pictures in more gray levels, if one does."""
+    ranges = measure_ranges(pictures, no_values)
+    decoded = [_decode(one, ValueRanges(ranges, tuple(no_values))) for one in pictures] if ranges else []
+    helped = sum(values is not None and values.levels >= FEW for values in decoded)
+    if not helped:
+        return f"no range of values shows {FEW} of their levels"
+    some = f", which helps {helped} of them" if helped < len(pictures) else ", which they fill"
+    return f"train with {_stated(ranges)}{some}, or store them in 8 bits"
 
 
 def _stated(ranges: Mapping[str, Range]) -> str:

@@ -3,15 +3,24 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from ms_vireid.command.errors import InputError, shown
+from ms_vireid.command.errors import InputError, refuse, shown
 from ms_vireid.command.names import MODALITIES
-from ms_vireid.config.layout_templates import AUTO, MODALITY_WORDS, SYSU, canonical, check_layout, patterns
+from ms_vireid.config.layout_templates import (
+    AUTO,
+    DIFFERENT,
+    FILE_NAMES,
+    MODALITY_WORDS,
+    SYSU,
+    canonical,
+    check_layout,
+    patterns,
+)
 from ms_vireid.data.pictures import is_systems
 from ms_vireid.data.published_sets import SYSU_INFRARED_CAMERAS, published_set
 from ms_vireid.files.checks import note
@@ -19,9 +28,11 @@ from ms_vireid.files.checks import note
 UNKNOWN = -1
 _PEOPLE, _PEOPLE_BY_CAMERA = "{modality}/{identity}/*", "{modality}/cam{camera}/{identity}/*"
 _CAMERA = re.compile(r"cam\d{1,9}", re.IGNORECASE)
+_TEST = "test|testing|query|queries|probe|gallery"
+_OF_TEST = re.compile(rf"(?:.*[^a-z])?(?:{_TEST})(?:[^a-z].*)?", re.IGNORECASE)
 _NO_PERSON = re.compile(  # names of parts of a set, of what it holds, of modalities, cameras, times and places
-    r"(bounding_box_|bbox_)?(train|training|trainval|val|valid|validation|test|testing|query|queries|probe|gallery)"
-    r"|all|data|dataset|images?|imgs?|pictures?|photos?|frames?"
+    rf"((bounding_box|bbox|mask|image|multi)[_-])?(train|training|trainval|val|valid|validation|{_TEST})(_all|_v\d+)?"
+    r"|(multi|single)[_-]?shot|all|data|dataset|images?|imgs?|pictures?|photos?|frames?"
     rf"|{'|'.join(MODALITY_WORDS)}"
     r"|(c|cam|camera|d|device|kinect|sensor|view|day|night|seq|session|track|tracklet|video|floor|room|site)"
     r"[ _.-]?\d+",
@@ -52,6 +63,17 @@ class FolderLayout:
     def _start(self) -> str:
         return os.path.join(self.top, "")
 
+    @property
+    def file_names(self) -> str:
+        """The published set whose file names it reads; "" for another layout."""
+        name = self.text.partition(":")[0]
+        return name if name in FILE_NAMES else ""
+
+    def tell_apart(self, option: str) -> str:
+        """Return how the option says whether people of one number in different folders are one person."""
+        name = self.file_names
+        return f"give {option}={name}:different if these are different people, {name}:same if not"
+
     @cached_property
     def _patterns(self) -> list[re.Pattern]:
         return patterns(self.text) if self.text else []
@@ -59,10 +81,9 @@ class FolderLayout:
     def as_json(self) -> dict[str, str]:
         return {"top": str(self.top), "layout": self.text}
 
-    def labels(self, path: Path) -> PathLabels | None:
+    def labels(self, path: Path | str) -> PathLabels | None:
         """Return what the path of a picture says; None if no template takes it."""
-        whole = os.path.abspath(path)
-        below = whole[len(self._start) :] if whole.startswith(self._start) else ""
+        below = self.below(path)
         match = next(filter(None, (pattern.fullmatch(below) for pattern in self._patterns)), None)
         if not match:
             return None
@@ -73,12 +94,20 @@ class FolderLayout:
         if self.text == SYSU:
             modality = "infrared" if camera in SYSU_INFRARED_CAMERAS else "visible"
         identity = fields.get("identity", "")
-        if not identity or identity in _NOBODY.get(self.text, ()):
+        if not identity or identity in _NOBODY.get(self.file_names, ()):
             return PathLabels(modality, "", camera, word)
-        return PathLabels(modality, "/".join(filter(None, (fields.get("site"), identity))), camera, word)
+        site = fields.get("site")
+        if self.text.endswith(DIFFERENT) and not (site := part_of_set(below.split("/")[:-1], identity)):
+            return None
+        return PathLabels(modality, "/".join(filter(None, (site, identity))), camera, word)
+
+    def below(self, path: Path | str) -> str:
+        """Return the path from `top` on; "" if it does not lie there."""
+        whole = os.path.abspath(path)
+        return whole[len(self._start) :] if whole.startswith(self._start) else ""
 
     def taken(self, paths: Sequence[str]) -> int:
-        return sum(self.labels(Path(path)) is not None for path in paths)
+        return sum(self.labels(path) is not None for path in paths)
 
 
 def note_merged(root: Path, labels: Sequence[PathLabels]) -> None:
@@ -113,18 +142,38 @@ def find_layout(
         except ValueError as error:
             raise InputError(f"{option} {shown(stated)}: {error}") from None
         if layout := _best([FolderLayout(top, canonical(stated)) for top in (root, *root.parents[:3])], paths):
+            _refuse_equal_numbers(layout, paths, option)
             return layout
         raise InputError(f"{root}: {option} {shown(stated)} fits no picture; {_levels(root, paths)}")
     if layout := _documented_layout(root, paths):
         return layout
     unknown = f"{root}: fits no tree in docs/data.md; {_levels(root, paths)}"
-    remedy = f"give a {option} such as '{{identity}}/{{modality}}/{{camera}}/*'"
+    remedy = f"say with {option} which of its names are people (docs/data.md)"
     if modality == AUTO:
         instead = ", or --modality alone: people unknown" if option == "--layout" else ""
         raise InputError(f"{unknown}; {remedy}{instead}")
     if any(os.path.dirname(path) != str(root) for path in paths):
         note("all people are unknown", f"{unknown}; {remedy}")
     return FolderLayout(root, "")
+
+
+def part_of_set(folders: Iterable[str], identity: str = "") -> str:
+    """Name the part of a set by those of its folders that name no modality, camera or person. Queries and galleries are
+    parts of the test set."""
+    named = (one for one in map(str.lower, folders) if one != identity.lower() and one not in MODALITY_WORDS)
+    return "/".join("test" if _OF_TEST.fullmatch(one) else one for one in named if not _CAMERA.fullmatch(one))
+
+
+def _refuse_equal_numbers(layout: FolderLayout, paths: Sequence[str], option: str) -> None:
+    """Raise InputError for file names that number people in two parts of a set alike, unless the layout says whether
+    these are one person: MSMT17 counts from 0 in each part."""
+    parts: dict[str, set[str]] = {}
+    for path in paths if layout.text in FILE_NAMES else ():
+        if (labels := layout.labels(path)) and (person := labels.identity):
+            part = part_of_set(layout.below(path).split("/")[:-1], person)
+            parts.setdefault(person, set()).add(part or layout.top.name)
+    equal = [f"{person} in {' and '.join(sorted(named))}" for person, named in sorted(parts.items()) if len(named) > 1]
+    refuse(equal, f"{layout.top}: people with the same number in different folders", layout.tell_apart(option))
 
 
 def _documented_layout(root: Path, paths: Sequence[str]) -> FolderLayout | None:

@@ -3,7 +3,6 @@
 import hashlib
 import math
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from ms_vireid.command.errors import InputError, refuse
 from ms_vireid.command.names import MODALITIES
 from ms_vireid.config import DataConfig
-from ms_vireid.config.layout_templates import AUTO
+from ms_vireid.config.layout_templates import AUTO, patterns
 from ms_vireid.data.folder_layout import FolderLayout, PathLabels, find_layout, note_merged
 from ms_vireid.data.pictures import note_skipped
 from ms_vireid.data.published_sets import (
@@ -37,9 +36,9 @@ from ms_vireid.data.validation import (
     walk,
 )
 
-CAMERA_IN_NAME = re.compile(r"_c(\d{1,2})_")  # LLCM's
 FOLDER_REMEDY = "data.root must hold visible/ID/*.jpg and infrared/ID/*.jpg"
 _LIST_REMEDY = "take it from the data set as it is distributed"
+_LISTS_REMEDY = "take them from the data set as it is distributed"
 _MAX_DIGITS = 9  # of an identity, to fit int32
 _OBTAIN = "get {} from its authors after signing their agreement (docs/data.md)"
 OBTAIN = {"sysu_mm01": _OBTAIN.format("SYSU-MM01"), "regdb": _OBTAIN.format("RegDB"), "llcm": _OBTAIN.format("LLCM")}
@@ -87,16 +86,19 @@ def read_regdb(root: Path | str, trial: int) -> ReIDData:
     root = Path(root)
     _require_folders(root, "regdb")
     train, test = (
-        image_set(
+        _read_lists(
+            root,
             [
-                (root / path, label, 1 + thermal, bool(thermal))
-                for thermal, modality in enumerate(("visible", "thermal"))
-                for _, path, label in _read_list(root / "idx" / f"{split}_{modality}_{trial}.txt", root)
-            ]
+                (root / "idx" / f"{split}_visible_{trial}.txt", "Visible/{identity}/*"),
+                (root / "idx" / f"{split}_thermal_{trial}.txt", "Thermal/{identity}/*"),
+            ],
         )
         for split in ("train", "test")
     )
-    return _published_data("regdb", root, train, test)
+    data = _published_data("regdb", root, train, test)
+    shared = sorted({*data.train.people.values()} & {*data.test.people.values()})
+    refuse(shared, f"{root}/idx/*_{trial}.txt: people listed both for training and for testing", _LISTS_REMEDY)
+    return data
 
 
 def read_llcm(root: Path | str) -> ReIDData:
@@ -113,16 +115,11 @@ def read_llcm(root: Path | str) -> ReIDData:
     cameras = [(root / "test_vis" / f"cam{camera}", camera, False) for camera in LLCM_VISIBLE_CAMERAS]
     cameras += [(root / "test_nir" / f"cam{camera}", camera, True) for camera in LLCM_INFRARED_CAMERAS]
     test = _read_identity_folders(root, cameras, _read_identities(root / "idx" / "test_id.txt"))
-    train = []
-    for modality in ("vis", "nir"):
-        listing, nameless = root / "idx" / f"train_{modality}.txt", []
-        for number, path, label in _read_list(listing, root):
-            if camera := CAMERA_IN_NAME.search(path.name):
-                train.append((root / path, label, int(camera[1]), modality == "nir"))
-            else:
-                nameless.append(f"line {number} '{path}'")
-        refuse(nameless, f"{listing}: pictures without a camera (as in _c06_) in their names", "correct them")
-    return _published_data("llcm", root, image_set(train), test)
+    names = "{identity}/*_c{camera}_*"
+    train = _read_lists(
+        root, [(root / "idx/train_vis.txt", f"vis/{names}"), (root / "idx/train_nir.txt", f"nir/{names}")]
+    )
+    return _published_data("llcm", root, train, test)
 
 
 def read_folder(root: Path | str, test_fraction: float, layout: str = AUTO) -> ReIDData:
@@ -214,6 +211,38 @@ def _read_identity_folders(root: Path, cameras: Sequence[tuple[Path, int, bool]]
     note_skipped(skipped, root)
     missing = (f"{identity:04d}" for identity in sorted(identities - {identity for _, identity, _, _ in rows}))
     refuse(missing, f"{root}: identities without a picture under any camera", "check the lists of identities")
+    return image_set(rows)
+
+
+def _read_lists(root: Path, lists: Sequence[tuple[Path, str]]) -> ImageSet:
+    """Read the lists of a split's visible and infrared pictures, each with the layout of its pictures. Where names have
+    no camera, visible is camera 1 and infrared camera 2.
+
+    Raises InputError unless each picture lies as its layout says and is listed once, each folder of a person has one
+    label of its own, and both lists have the same people.
+    """
+    rows, people, partner = [], [], {}  # partner: the folder of each label, and the label of each folder
+    for infrared, (listing, layout) in enumerate(lists):
+        (pattern,), first = patterns(layout), {}
+        elsewhere, again, wrong = [], [], []
+        people.append(set())
+        for number, path, label in _read_list(listing, root):
+            name = os.path.normpath(path)
+            if not (match := pattern.fullmatch(name)):
+                elsewhere.append(f"line {number} '{path}'")
+                continue
+            person = match["identity"]
+            if first.setdefault(name, number) != number:
+                again.append(f"line {number} '{path}'")
+            if (partner.setdefault(label, person), partner.setdefault(person, label)) != (person, label):
+                wrong.append(f"line {number} '{path}' {label}")
+            people[-1].add(person)
+            rows.append((root / path, label, int(match.groupdict().get("camera", 1 + infrared)), bool(infrared)))
+        refuse(elsewhere, f"{listing}: pictures that do not lie in {layout}", _LIST_REMEDY)
+        refuse(again, f"{listing}: pictures listed again", _LIST_REMEDY)
+        refuse(wrong, f"{listing}: labels of another folder, or a folder's second label", _LIST_REMEDY)
+    both = f"{lists[0][0]} and {lists[1][0].name}"
+    refuse(sorted(people[0] ^ people[1]), f"{both}: people on only one of them", _LISTS_REMEDY)
     return image_set(rows)
 
 

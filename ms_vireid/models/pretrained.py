@@ -37,7 +37,7 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
         file.weights["pos_embed"] = resize_position_embedding(file.weights["pos_embed"], grid, source)
     targets = [(torch_name(name).removeprefix("base."), p) for name, p in vit.parameters_dict().items()]
     shapes = {name: parameter.shape for name, parameter in targets}
-    file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))
+    file.require("ViT", shapes, other_sizes(file.weights, shapes))
     _set(file.weights, targets)
 
 

@@ -132,5 +132,5 @@ def test_many_mismatches_begin_with_their_reason():
     model = {f"layer{i}.{j}.conv.weight" for i in (1, 2) for j in range(6)} | {"head.weight"}
     assert mismatch(model - {"head.weight"}, model) == ""
     assert mismatch({f"teacher.{name}" for name in model} | {"loss.weight"}, model).startswith(
-        "13 of its names begin with 'teacher', which others do not: choose the weights 'teacher'; "
+        "13 weights of 'teacher' do: give model.pretrained_weights=teacher, or convert.py --weights teacher; "
     )

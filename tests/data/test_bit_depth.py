@@ -117,6 +117,20 @@ def test_pictures_left_with_few_gray_levels_are_named(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("ranges", [FULL, "measured"])
+def test_no_range_is_proposed_that_shows_no_more(tmp_path, ranges):
+    """Neither the range that was measured, again, nor any other for pictures of few values."""
+    wide, flat = counts(tmp_path / "wide.png"), counts(tmp_path / "flat.png", 0, LOW, LOW + 3)
+    pictures = infrared([wide, flat])
+    known = ValueRanges(measure_ranges(pictures)) if ranges == "measured" else ranges
+    said = notes_on(Formats(tuple(pictures[1:])), known, tmp_path)[-1]
+    assert said.endswith("of 256 gray levels: 1 (flat.png: 1); no range of values shows 16 of their levels")
+    said = notes_on(Formats(tuple(pictures)), FULL, tmp_path)[-1]
+    stated = re.search(r"data\.sixteen_bit='(.*)', which helps 1 of them, or store them in 8 bits", said)[1]
+    helped = configuration(tmp_path, f"data.sixteen_bit={stated}").data.value_ranges
+    assert "1 (flat.png: " in notes_on(Formats(tuple(pictures)), helped, tmp_path)[-1]
+
+
 ODD = "[5,4] [1] [1,2,3] [.nan,1] [0,.inf] [0,1e300] all true [false,3] {} {infrared:[5,4]} {infrared/x:[1,2]}"
 
 
@@ -331,7 +345,10 @@ def test_a_picture_without_a_value_is_named(tmp_path):
     pictures = infrared([celsius(tmp_path / "a.tif", 0), celsius(tmp_path / "b.tif", 0)])
     Image.fromarray(np.full((4, 4), -9999, np.float32)).save(tmp_path / "b.tif")
     *_, said = notes_on(Formats(tuple(pictures)), ValueRanges((0, 50), (-9999,)), tmp_path)
-    assert said == "pictures with fewer than 16 of 256 gray levels: 1 (b.tif: 1); store them in 8 bits"
+    assert (
+        said
+        == "pictures with fewer than 16 of 256 gray levels: 1 (b.tif: 1); no range of values shows 16 of their levels"
+    )
 
 
 def test_no_value_needs_no_range_of_16_bits_and_gives_float32_none(tmp_path):
@@ -392,10 +409,10 @@ def test_infrared_pictures_in_colours_are_said_and_gray_ones_in_any_format_are_n
 
 def test_a_sample_is_decoded_to_find_colours_and_check_data_decodes_all(tmp_path, monkeypatch, capfd):
     root = tree.write_folder(tmp_path / "people", pictures=20)
-    for path in root.glob("infrared/*/?.jpg"):  # the first half of each person's
-        palette(GRAY).save(path)
-    for path in root.glob("infrared/*/1?.jpg"):
-        Image.fromarray(GRAY).convert("RGB").save(path)
+    for number, path in enumerate(root.glob("infrared/*/*.jpg")):
+        gray = np.roll(GRAY, number)
+        half = palette(gray) if len(path.stem) == 1 else Image.fromarray(gray).convert("RGB")
+        half.save(path)  # the first half of each person's has colours
     Image.fromarray(GRAY).save(root / "infrared/anna/0.jpg")
     data = read_data(DataConfig(name="folder", root=root, test_fraction=1))
     _, formats = look_at(data.test)

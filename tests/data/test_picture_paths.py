@@ -1,6 +1,7 @@
 """Who is on a picture: documented trees, layouts that are stated, and what stays unknown."""
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -83,12 +84,23 @@ UNKNOWN = {
     "nothing but pictures": (("b.jpg", "a.jpg"), None),
     **{
         f"people and {name}": (both("anna/0.jpg", f"{name}/0.jpg"), f"infrared, visible, below them {name}, anna")
-        for name in ("RGB", "Train", "Cam3", "D1", "Query", "Day 2", "Bounding_box_test", "Images")
+        for name in (
+            "RGB",
+            "Train",
+            "Cam3",
+            "D1",
+            "Query",
+            "Day 2",
+            "Bounding_box_test",
+            "Images",
+            "Multi_shot",
+            "Mask_train_v2",
+        )
     },
     "cameras alone": (both("D1/1.jpg", "D2/1.jpg"), "infrared, visible, below them D1, D2"),
     "cameras and parts": (both("cam1/train/1.jpg"), "infrared, visible, below them cam1, below them train"),
 }
-REMEDY = "; give a --layout such as '{identity}/{modality}/{camera}/*'"
+REMEDY = "; say with --layout which of its names are people (docs/data.md)"
 
 
 @pytest.mark.parametrize(("paths", "levels"), UNKNOWN.values(), ids=UNKNOWN)
@@ -163,6 +175,8 @@ STATED = {
     "dukemtmc": ("rgb/0002_c1_f0046182.jpg", ("visible", "0002", 1)),
     "msmt17": ("rgb/train/0002_000_01_0303morning_0015_0.jpg", ("visible", "0002", 1)),
     "mars": ("rgb/0002C1T0001F001.jpg", ("visible", "0002", 1)),
+    "MSMT17:Same": ("ir/train/0002_000_01_0303morning_0015_0.jpg", ("infrared", "0002", 1)),
+    "dukemtmc:different": ("rgb/gallery/0002_c1_f0046182.jpg", ("visible", "test/0002", 1)),
 }
 
 
@@ -206,9 +220,54 @@ def test_junk_of_a_published_set_is_nobody_and_noted(tmp_path, caplog):
     ]
 
 
+# Sets that number the people of two parts alike: a layout, a picture of 7 in each part, and the parts' names.
+COUNTED_TWICE = {
+    "MSMT17": ("msmt17", "train/0007/0007_000_01_0303morning_0015_0.jpg", "test/0007/0007_001_02_0303noon_0015_0.jpg"),
+    "its masks": ("msmt17", "mask_train_v2/0007/0007_000_01_a_1_0.jpg", "mask_test_v2/0007/0007_001_02_a_1_0.jpg"),
+    "by camera": ("msmt17", "train/cam1/0007_000_01_a_1_0.jpg", "test/cam2/0007_001_02_a_1_0.jpg"),
+    "CUHK03": ("market1501", "bounding_box_train/0007_c1s1_1_00.png", "query/0007_c2s1_2_00.png"),
+    "three parts": ("dukemtmc", "train/0007_c1_f1.jpg", "val/0007_c2_f2.jpg"),
+    "two sets": ("mars", "one/bbox_test/0007C1T0001F001.jpg", "two/bbox_test/0007C2T0001F001.jpg"),
+    "a part and none": ("market1501", "train/0007_c1s1_1_00.jpg", "0007_c2s1_2_00.jpg"),
+}
+
+
+@pytest.mark.parametrize(("layout", "one", "other"), COUNTED_TWICE.values(), ids=COUNTED_TWICE)
+def test_a_number_in_two_parts_of_a_set_is_refused_and_each_remedy_does_as_it_says(tmp_path, layout, one, other):
+    root = write(tmp_path / "set", *(f"{m}/{path}" for m in ("rgb", "ir") for path in (one, other)))
+    with pytest.raises(InputError) as refused:
+        read(root, layout=layout)
+    problem, remedy = str(refused.value).split("; give --layout=")
+    assert problem.startswith(f"{root}: people with the same number in different folders: 1 (000")
+    different, same = re.findall(r"\S+:\w+", remedy)
+    assert {person for _, person, _ in read(root, layout=same).values()} == {"0007"}
+    people = {name: person for name, (_, person, _) in read(root, layout=different).items()}
+    for modality in ("rgb", "ir"):
+        assert people[f"{modality}/{one}"] == people[f"rgb/{one}"] != people[f"{modality}/{other}"]
+
+
+def test_people_of_a_part_have_its_name_also_where_it_is_read_alone(tmp_path):
+    names = [f"{part}/0007/0007_000_01_0303morning_0015_0.jpg" for part in ("train", "test")]
+    root = write(tmp_path, *names)
+    for below in ("", "test", "test/0007"):
+        assert "test/0007" in {person for _, person, _ in read(root / below, "visible", "msmt17:different").values()}
+
+
+def test_queries_and_galleries_of_one_set_have_the_same_people(tmp_path):
+    names = (
+        "query/0002_c1s1_1_00.jpg",
+        "bounding_box_test/0002_c2s1_1_00.jpg",
+        "bounding_box_train/0007_c2s1_1_00.jpg",
+    )
+    rows = read(write(tmp_path, *names), "visible", "market1501")
+    assert [person for _, person, _ in rows.values()] == ["0002", "0007", "0002"]
+
+
 @pytest.mark.parametrize(
     ("layout", "says"),
     [
+        ("msmt17:both", "lacks {identity}, {modality} and {camera}; give auto"),
+        ("regdb:same", "lacks {identity}, {modality} and {camera}; give auto"),
         ("", "has an empty part"),
         ("--", "lacks {identity}, {modality} and {camera}; give auto, sysu_mm01, regdb"),
         ("{name}/*", "'{name}' is none of {identity}, {modality}"),

@@ -91,11 +91,12 @@ def test_regdb_identities_modalities_and_cameras_are_those_of_lists_and_folders(
 def test_regdb_reads_the_split_asked_for_also_names_with_spaces(tmp_path):
     tree.write_regdb(tmp_path, trial=1)
     tree.write_regdb(tmp_path, trial=10)
-    tree.write_picture(tmp_path / "Thermal/a b.bmp")
-    (tmp_path / "idx/test_thermal_10.txt").write_text("Thermal/a b.bmp 0\n")
+    names = ["Thermal/test0/a b.bmp", "Thermal/test1/thermal_0.bmp"]
+    tree.write_picture(tmp_path / names[0])
+    (tmp_path / "idx/test_thermal_10.txt").write_text(f"{names[0]} 0\n{names[1]} 1\n")
     images = read_regdb(tmp_path, trial=10).test
     assert [path for path, dark in zip(images.paths, images.infrared, strict=True) if dark] == [
-        tmp_path / "Thermal/a b.bmp"
+        tmp_path / name for name in names
     ]
 
 
@@ -116,6 +117,52 @@ def test_regdb_a_wrong_line_is_refused_with_its_number(tmp_path, line, says):
     tree.write_regdb(tmp_path)
     (tmp_path / "idx" / "train_visible_1.txt").write_text(f"Visible/train0/visible_0.bmp 0\n{line}\n")
     with pytest.raises(InputError, match=says):
+        read_regdb(tmp_path, trial=1)
+
+
+LABELS = "labels of another folder, or a folder's second label: "
+ELSEWHERE = "pictures that do not lie in "
+
+
+@pytest.mark.parametrize(
+    ("name", "listing", "other", "place"),
+    [
+        ("regdb", "test_thermal_1.txt", "test_visible_1.txt", "Thermal/{identity}/*"),
+        ("llcm", "train_nir.txt", "train_vis.txt", "nir/{identity}/*_c{camera}_*"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda rows, _: [(path, 1 - label) for path, label in rows], f"{LABELS}4 (line 1 '"),
+        (lambda rows, _: [(path, 0) for path, _ in rows], f"{LABELS}2 (line 3 '"),
+        (lambda rows, _: [*rows[:3], (rows[3][0], 7)], f"{LABELS}1 (line 4 '"),
+        (lambda _, others: others, f"{ELSEWHERE}PLACE: 4 (line 1 '"),
+        (lambda rows, _: [*rows, ("odd.bmp", 0)], f"{ELSEWHERE}PLACE: 1 (line 5 'odd.bmp')"),
+        (lambda rows, _: [*rows, rows[1]], "pictures listed again: 1 (line 5 '"),
+        (lambda rows, _: rows[:2], "people on only one of them: 1 ("),
+    ],
+)
+def test_a_list_that_pairs_people_otherwise_than_the_folders_is_refused(
+    tmp_path, monkeypatch, name, listing, other, place, change, says
+):
+    monkeypatch.setattr(tree, "LLCM_TRAIN", {n: {"vis": {1: 2}, "nir": {2: 2}} for n in (0, 1)})
+    getattr(tree, f"write_{name}")(tmp_path)
+    tree.write_picture(tmp_path / "odd.bmp")
+    lists = [tmp_path / "idx" / one for one in (listing, other)]
+    rows = ([(path, int(n)) for path, n in map(str.split, one.read_text().splitlines())] for one in lists)
+    lists[0].write_text("".join(f"{path} {label}\n" for path, label in change(*rows)))
+    with pytest.raises(InputError, match=rf"{listing}: .*; take (it|them) from the data set as it is dist") as refused:
+        read_data(DataConfig(name=name, root=tmp_path))
+    assert says.replace("PLACE", place) in str(refused.value)
+
+
+def test_regdbs_people_are_trained_or_tested_on(tmp_path):
+    tree.write_regdb(tmp_path)
+    for modality in ("visible", "thermal"):
+        train, test = (tmp_path / "idx" / f"{split}_{modality}_1.txt" for split in ("train", "test"))
+        test.write_text("\n".join(train.read_text().splitlines()[-2:]))  # as in another split's lists
+    with pytest.raises(InputError, match=r"idx/\*_1\.txt: people listed both for .*: 1 \(train2\); take them"):
         read_regdb(tmp_path, trial=1)
 
 
@@ -144,7 +191,11 @@ FIRST = "vis/0001/0001_c01_s101_f0_vis.jpg 0\n"
         ("vis", None, r"vis: no such folder; data\.root must hold vis, nir, test_vis"),
         ("idx/train_nir.txt", None, r"train_nir\.txt: no such list"),
         ("idx/train_vis.txt", FIRST + "vis/0001/0001_c01_s1_f1_vis.jpg", r"not 'path label'.*1 \(line 2 "),
-        ("idx/train_vis.txt", FIRST + "vis/0001/photo.jpg 0", r"without a camera.*1 \(line 2 'vis/0001/photo\.jpg'\)"),
+        (
+            "idx/train_vis.txt",
+            FIRST + "vis/0001/photo.jpg 0",
+            r"do not lie in vis/.*1 \(line 2 'vis/0001/photo\.jpg'\)",
+        ),
         ("idx/test_id.txt", "3,\nthree,351", r"test_id\.txt: fields that are not identities: 1 \('three'\)"),
         ("idx/test_id.txt", "\n", r"test_id\.txt: lists no identity"),
         ("idx/test_id.txt", "3,4,5", r"identities without a picture under any camera: 2 \(0004, 0005\)"),
@@ -256,7 +307,7 @@ def test_pictures_that_a_published_sets_reader_passes_over_are_named(tmp_path, n
     [
         ((), "holds no picture; data.root must hold visible/ID"),
         (("visible/anna/a.jpg", "visible/ben/a.jpg"), "holds no infrared pictures of people; data.root must hold"),
-        (("train/a.jpg", "test/a.jpg"), "; its folders are test, train; give a data.layout such as '{identity}/"),
+        (("train/a.jpg", "test/a.jpg"), "; its folders are test, train; say with data.layout which of its names"),
         (
             ("visible/train/a.jpg", "infrared/test/a.jpg"),
             "; its folders are infrared, visible, below them test, train;",

@@ -102,7 +102,7 @@ def write_folder(root: Path, identities: tuple[str, ...] = ("anna", "ben", "cleo
         for modality in ("visible", "infrared"):
             for i in range(pictures):
                 path = root / modality / identity / f"{i}.jpg"
-                write_picture(path, seed=10 * number + i, gray=modality == "infrared")
+                write_picture(path, seed=100 * number + i, gray=modality == "infrared")
     return root
 
 

@@ -37,9 +37,10 @@ def test_another_set_is_searched_as_its_protocol_says(run, tmp_path, name):
 def test_of_regdb_a_split_is_chosen(run, tmp_path):
     for trial in (1, 2):
         root = tree.write_regdb(tmp_path / "regdb", trial)
-    (root / "idx/test_visible_2.txt").write_text("Visible/test1/visible_0.bmp 1\n")
+    names = (f"Visible/test{label}/visible_0.bmp {label}\n" for label in (0, 1))
+    (root / "idx/test_visible_2.txt").write_text("".join(names))
     config, data, _ = read_test_set(*run, str(root), ["regdb", "data.trial=2"])
-    assert (config.data.trial, sum(~data.test.infrared)) == (2, 1)
+    assert (config.data.trial, sum(~data.test.infrared)) == (2, 2)
 
 
 def test_the_layout_of_folders_is_stated(run, tmp_path):

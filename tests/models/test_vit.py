@@ -1,3 +1,5 @@
+import re
+
 import mindspore as ms
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from safetensors.numpy import save_file
 from ms_vireid.checkpoints.layouts import torch_name
 from ms_vireid.checkpoints.pretrained import read_pretrained
 from ms_vireid.command.errors import InputError
+from ms_vireid.config import other_sizes
 from ms_vireid.data.randomness import step_key
 from ms_vireid.models import VisionTransformer, create_model
 from ms_vireid.models.layers import DropPath
@@ -96,13 +99,58 @@ def test_weights_that_do_not_fit_are_all_named_and_nothing_is_set(tmp_path):
     assert np.array_equal(vit.norm.beta.asnumpy(), before)
 
 
-def test_a_file_of_another_width_says_what_to_configure(tmp_path):
+def refused_weights(path, **sizes):
+    with pytest.raises(InputError) as refused:
+        load_pretrained_vit(VisionTransformer(**SMALL | sizes), read_pretrained(path))
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "settings"),
+    [
+        ({"embed_dim": 32}, "model.embed_dim=16 model.num_heads as its authors say"),
+        ({"depth": 3, "patch_size": 6}, "model.depth=2 model.patch_size=8"),
+        ({"mlp_ratio": 2}, "model.mlp_ratio=4"),
+    ],
+)
+def test_a_file_of_other_sizes_says_what_to_configure(tmp_path, sizes, settings):
     save_file(timm_weights(), tmp_path / "vit.safetensors")
-    wider = VisionTransformer(**SMALL | {"embed_dim": 32})
-    with pytest.raises(
-        InputError, match=r"ViT is 16 wide, the model's 32: give model\.embed_dim=16 model\.num_heads=1; 30"
-    ):
-        load_pretrained_vit(wider, read_pretrained(tmp_path / "vit.safetensors"))
+    said = refused_weights(tmp_path / "vit.safetensors", **sizes)
+    assert f"does not fit the ViT: the file's ViT is of other sizes: give {settings}; " in said
+    remedy = {key: int(size) for key, size in re.findall(r"model\.(\w+)=(\d+)", said)}
+    load_pretrained_vit(VisionTransformer(**SMALL | sizes | remedy), read_pretrained(tmp_path / "vit.safetensors"))
+
+
+@pytest.mark.parametrize(("width", "heads"), [(192, "=3"), (768, "=12"), (1280, "=16"), (1408, " as its authors say")])
+def test_heads_are_said_of_published_widths_alone(width, heads):
+    blocks = {"blocks.0.mlp.fc1.weight": (4, 1), "cls_token": (1, 1, width), "patch_embed.proj.weight": (1, 3, 8, 8)}
+    assert f"model.num_heads{heads}; " in other_sizes(blocks, blocks | {"cls_token": (1, 1, 16)})
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+def test_another_network_with_blocks_is_told_no_depth(tmp_path, layers):
+    held = timm_weights()
+    swin = {f"layers.{i}.{name}": weight for i in range(layers) for name, weight in held.items() if "blocks.0" in name}
+    save_file(swin | {name: held[name] for name in held if "blocks" not in name}, tmp_path / "swin.safetensors")
+    said = refused_weights(tmp_path / "swin.safetensors")
+    assert "does not fit the ViT: these are the weights of another network; " in said
+    assert "give " not in said
+
+
+@pytest.mark.parametrize(
+    ("trained", "average"),
+    [("encoder_q", "encoder_k"), ("base_encoder", "momentum_encoder"), ("online", "ema_model"), ("student", "teacher")],
+)
+def test_of_a_network_and_its_moving_average_the_remedy_takes_the_network(tmp_path, trained, average):
+    held = {name: torch.from_numpy(value) for name, value in timm_weights().items()}
+    names = {f"module.{trained}.{name}": value for name, value in held.items()}
+    names |= {f"module.{average}.{name}": value + 1 for name, value in held.items()}
+    names |= {"module.queue": torch.ones(4, 8), "module.queue_ptr": torch.zeros(1, dtype=torch.int64)}
+    torch.save({"state_dict": names, "epoch": 3}, tmp_path / "moco.pth")
+    (choice,) = re.findall(r"give model\.pretrained_weights=(\w+), or", refused_weights(tmp_path / "moco.pth"))
+    vit = VisionTransformer(**SMALL)
+    load_pretrained_vit(vit, read_pretrained(tmp_path / "moco.pth", choice=choice))
+    assert np.array_equal(vit.norm.gamma.asnumpy(), held["norm.weight"].numpy())
 
 
 def test_create_model_loads_the_file_that_it_is_given(tmp_path):

@@ -33,7 +33,7 @@ def load_pretrained_vit(vit: VisionTransformer, file: Pretrained) -> None:
         file.weights["pos_embed"] = resize_position_embedding(positions, grid, source).numpy()
     targets = list(vit.state_dict().items())
     shapes = {name: value.shape for name, value in targets}
-    file.require("ViT", shapes, other_sizes(file.weights, vit.embed_dim, len(vit.blocks)))
+    file.require("ViT", shapes, other_sizes(file.weights, shapes))
     _set(file.weights, targets)
 
 
