@@ -28,6 +28,7 @@ from parity.stand_in import build
 
 CELL, WORST = 18, 12  # characters of a backend's column, of cases and of rungs
 SMALL_BYTES, FULL_BYTES = 4 << 30, 14 << 30  # of a process that computes small cases, or all
+FULL_TASKS = 4  # of full size, which the same processes compute
 
 
 @dataclass(frozen=True)
@@ -131,32 +132,56 @@ def _run_all(cases: Sequence, side: Side, processes: int | None) -> Iterable:
 def _shared_out(cases: Sequence, side: Side, processes: int | None) -> Iterable:
     """Yield seconds and outcome of each case, in order. A recipe's trainings share work, so they are one task."""
     tasks = [list(together) for _, together in groupby(cases, lambda case: case.training or case)]
-    shared = side.device == "CPU" or side.stand_in
     least = SMALL_BYTES if all(case.small for case in cases) else FULL_BYTES
+    shared = side.device == "CPU" or side.stand_in
     fitting = max(1, min(2, len(runtime.cores()), available_memory() // least))
-    processes = min(processes or (fitting if shared else 1), len(tasks))
-    alone = processes == 1 and not side.stand_in
-    with nullcontext() if alone else executor(processes, set_up_for_comparisons, side.device) as others:
-        numbers = [[LADDER.index(case) for case in task] for task in tasks]
-        # What begins with the first tasks is on the stand-in.
-        with runtime.environment(build(side.device).environment()) if side.stand_in else nullcontext():
-            done = (map if alone else others.map)(partial(_run_task, side), numbers)
-        children = multiprocessing.active_children()
+    count = min(processes or (fitting if shared else 1), len(tasks))
+    parts = _parts(tasks) if shared else [tasks]
+    if len(parts) == count == 1 and not side.stand_in:  # in this process
         for task in tasks:
-            try:
-                made = next(done)
-            except BrokenProcessPool:
-                others.shutdown()
-                raise InputError(
-                    f"{side}: {how_broken(children)}, at {task[0]} or soon after; --processes 1 needs less memory, "
-                    "--rung and --match choose cases"
-                ) from None
-            for case, (seconds, results) in zip(task, made, strict=True):
-                yield seconds, Outcome(case, results)
+            yield from _outcomes(task, _run_task(side, _places(task)))
+        return
+    for part in parts:
+        with executor(min(count, len(part)), set_up_for_comparisons, side.device) as others:
+            # What begins with the first tasks is on the stand-in.
+            with runtime.environment(build(side.device).environment()) if side.stand_in else nullcontext():
+                done = others.map(partial(_run_task, side), map(_places, part))
+            children = multiprocessing.active_children()
+            for task in part:
+                try:
+                    made = next(done)
+                except BrokenProcessPool:
+                    others.shutdown()
+                    raise InputError(
+                        f"{side}: {how_broken(children)}, at {task[0]} or soon after; --processes 1 needs less memory, "
+                        "--rung and --match choose cases"
+                    ) from None
+                yield from _outcomes(task, made)
+
+
+def _parts(tasks: Sequence[Sequence[Case]]) -> list[list[Sequence[Case]]]:
+    """Tasks for the same processes: MindSpore gives a model's memory back where its process ends."""
+    parts, full = [[]], 0
+    for task in tasks:
+        parts[-1].append(task)
+        full += not all(case.small for case in task)
+        if full == FULL_TASKS:
+            parts, full = [*parts, []], 0
+    return list(filter(None, parts))
+
+
+def _places(task: Sequence[Case]) -> list[int]:
+    """Places on the ladder: a case cannot be sent."""
+    return [LADDER.index(case) for case in task]
+
+
+def _outcomes(task: Sequence[Case], made: Sequence[tuple]) -> Iterable:
+    for case, (seconds, results) in zip(task, made, strict=True):
+        yield seconds, Outcome(case, results)
 
 
 def _run_task(side: Side, numbers: Sequence[int]) -> list[tuple]:
-    """Return seconds and results of cases, given by their places on the ladder: a case cannot be sent."""
+    """Return seconds and results of cases, given by their places on the ladder."""
     made = []
     for number in numbers:
         begun = time.perf_counter()

@@ -54,3 +54,13 @@ def test_a_killed_process_names_the_case_and_what_to_do(monkeypatch):
         error.value
     )
     assert "--processes 1 needs less memory" in str(error.value)
+
+
+def test_a_process_computes_few_cases_of_full_size():
+    """It keeps their memory until it ends."""
+    tasks = [[case] for case in LADDER if case.rung == 4]
+    parts = ladder._parts(tasks)
+    assert [task for part in parts for task in part] == tasks
+    full = [sum(not case.small for (case,) in part) for part in parts]
+    assert len(full) > 2
+    assert set(full[:-1]) == {ladder.FULL_TASKS} >= {max(full)}
