@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -253,7 +254,9 @@ def test_evaluate_is_what_the_command_computes(folder, monkeypatch):
     command(monkeypatch, folder, module, "--checkpoint", checkpoint, *given, "--flip", "--json", "result.json")
     data = str((folder / "data").resolve())
     of = {"checkpoint": str(checkpoint), "sha256": file_checksum(checkpoint), "data_root": data, "trained_root": data}
-    assert unsealed(json.loads((folder / "result.json").read_text())) == of | json.loads(json.dumps(result.as_dict()))
+    written = unsealed(json.loads((folder / "result.json").read_text()))
+    assert re.fullmatch("[0-9a-f]{16}", written.pop("pictures"))
+    assert written == of | json.loads(json.dumps(result.as_dict()))
     with pytest.raises(TypeError, match="evaluate\\(\\) has no option shot; there are mode, shots"):
         ms_vireid.evaluate(checkpoint, shot=1)
     with pytest.raises(ms_vireid.InputError, match=r"evaluation\.mode: input should be 'all' or 'indoor'"):
