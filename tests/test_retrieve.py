@@ -97,7 +97,7 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
         write_picture(night / f"{i}.jpg", seed=i, gray=True)
     options = ("--query", day, "--gallery", night, "--checkpoint", "model.safetensors")
     said = refused(*options)
-    assert "street: fits no tree in docs/data.md; it has no folder; a picture is 0.jpg; say with --layout" in said
+    assert "street: fits no tree in docs/data.md; it has no folder; a picture is 0.jpg; say what its names" in said
     found = search(*options, "--modality", "visible", "infrared")
     (query,) = found["queries"]
     assert (query["path"], query["modality"], query["identity"]) == ("anna.jpg", "visible", None)

@@ -148,7 +148,7 @@ def find_layout(
     if layout := _documented_layout(root, paths):
         return layout
     unknown = f"{root}: fits no tree in docs/data.md; {_levels(root, paths)}"
-    remedy = f"say with {option} which of its names are people (docs/data.md)"
+    remedy = f"say what its names are with {option}, of {{modality}}, {{identity}}, {{camera}} and * (docs/data.md)"
     if modality == AUTO:
         instead = ", or --modality alone: people unknown" if option == "--layout" else ""
         raise InputError(f"{unknown}; {remedy}{instead}")

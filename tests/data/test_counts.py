@@ -177,7 +177,8 @@ def test_pictures_that_are_not_used_end_with_1_and_unknown_trees_with_2(tmp_path
     assert check("data.name=folder", "--data-root", root, "--json", tmp_path / "found.json") == 2
     printed = capsys.readouterr().err
     levels = "its folders are infrared, visible, below them test, train"
-    assert f"; {levels}; say with data.layout which of its names are people (docs/data.md)\n" in printed
+    remedy = "say what its names are with data.layout, of {modality}, {identity}, {camera} and * (docs/data.md)"
+    assert f"; {levels}; {remedy}\n" in printed
     assert not (tmp_path / "found.json").exists()
     assert check("data.name=folder", "--data-root", root, "data.layout={modality}/{identity}/*") == 0
 

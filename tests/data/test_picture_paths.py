@@ -100,7 +100,7 @@ UNKNOWN = {
     "cameras alone": (both("D1/1.jpg", "D2/1.jpg"), "infrared, visible, below them D1, D2"),
     "cameras and parts": (both("cam1/train/1.jpg"), "infrared, visible, below them cam1, below them train"),
 }
-REMEDY = "; say with --layout which of its names are people (docs/data.md)"
+REMEDY = "; say what its names are with --layout, of {modality}, {identity}, {camera} and * (docs/data.md)"
 
 
 @pytest.mark.parametrize(("paths", "levels"), UNKNOWN.values(), ids=UNKNOWN)

@@ -307,7 +307,7 @@ def test_pictures_that_a_published_sets_reader_passes_over_are_named(tmp_path, n
     [
         ((), "holds no picture; data.root must hold visible/ID"),
         (("visible/anna/a.jpg", "visible/ben/a.jpg"), "holds no infrared pictures of people; data.root must hold"),
-        (("train/a.jpg", "test/a.jpg"), "; its folders are test, train; say with data.layout which of its names"),
+        (("train/a.jpg", "test/a.jpg"), "; its folders are test, train; say what its names are with data.layout"),
         (
             ("visible/train/a.jpg", "infrared/test/a.jpg"),
             "; its folders are infrared, visible, below them test, train;",

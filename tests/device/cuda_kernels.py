@@ -21,7 +21,7 @@ class Kernels:
         code = folder / "kernels.cubin"
         code.write_bytes(build.compiled(libraries / "libnvrtc.so.11.2", declarations.kernel_source(), "sm_80").code)
         self.path = folder / "launcher.so"
-        build._compile_launcher(self.path)
+        self.path.write_bytes(build._compile_launcher())
         self.library = ctypes.CDLL(str(self.path))
         self.library.use_code(str(code).encode())
 

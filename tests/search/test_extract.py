@@ -99,8 +99,8 @@ def test_a_list_writes_nothing_outside_the_new_folder(run_extract, pictures, tmp
 def test_folders_that_say_nothing_need_the_modality(run_extract, tmp_path, capfd):
     write_picture(tmp_path / "night" / "one.jpg")
     error = refusal(capfd, run_extract, tmp_path / "night")
-    assert "night: fits no tree in docs/data.md; it has no folder; a picture is one.jpg; say with " in error
-    assert error.endswith("are people (docs/data.md), or --modality alone: people unknown")
+    assert "night: fits no tree in docs/data.md; it has no folder; a picture is one.jpg; say what " in error
+    assert error.endswith("and * (docs/data.md), or --modality alone: people unknown")
     assert run_extract(tmp_path / "night", "--modality", "infrared").modality.tolist() == ["infrared"]
 
 
