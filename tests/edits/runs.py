@@ -138,10 +138,9 @@ def distance(one: dict, other: dict) -> float:
     worst = 0.0
     for name in ("losses", "features"):
         a, b = np.asarray(one[name], np.float64), np.asarray(other[name], np.float64)
-        if np.isfinite(a).all() != np.isfinite(b).all():
-            return float("inf")
-        finite = np.isfinite(a) & np.isfinite(b)  # an edit may make NaN, which operators of a device pass on or not
-        a, b = np.where(finite, a, 0.0), np.where(finite, b, 0.0)
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            # An edit may make NaN, which operators of one device pass on and of another do not.
+            return float("inf") if np.isfinite(a).all() or np.isfinite(b).all() else worst
         if name == "features":
             apart = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-6)
         else:
