@@ -3,10 +3,10 @@ false colours."""
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -115,10 +115,8 @@ def measure_ranges(pictures: Sequence[HighBitDepth], no_values: Sequence[float] 
     theirs. It depends neither on an order nor on chance. Pictures that cannot be read are left out, and so are
     `no_values`, and values that no range may have.
     """
-    with ThreadPoolExecutor() as pool:
-        mapped = pool.map(lambda picture: _range(picture, no_values), pictures)
-        measured = progress(mapped, len(pictures), "measuring", " pictures")
-        rows = [(one, ends) for one, ends in zip(pictures, measured, strict=True) if ends]
+    measured = _of_each(lambda picture: _range(picture, no_values), pictures, "measuring")
+    rows = [(one, ends) for one, ends in zip(pictures, measured, strict=True) if ends]
     ranges = {}
     for modality in MODALITIES:
         of_modality = [(one.camera, ends) for one, ends in rows if one.modality == modality]
@@ -129,6 +127,11 @@ def measure_ranges(pictures: Sequence[HighBitDepth], no_values: Sequence[float] 
             if any(top - bottom < NARROW * (high - low) for bottom, top in each.values()):
                 ranges |= {f"{modality}/{camera}": ends for camera, ends in each.items() if camera >= 0}
     return ranges
+
+
+def _of_each(function: Callable[[HighBitDepth], Any], pictures: Sequence[HighBitDepth], title: str) -> list:
+    with ThreadPoolExecutor() as pool:
+        return list(progress(pool.map(function, pictures), len(pictures), title, " pictures"))
 
 
 def _range(picture: HighBitDepth, no_values: Sequence[float]) -> Range | None:
@@ -175,9 +178,7 @@ def notes_on(formats: Formats, ranges: ValueRanges, root: Path, coloured: Sequen
         shown.setdefault(ends, set()).add(_whose(one, ranges))
     each = ", ".join(f"{' and '.join(sorted(names))} {values}".lstrip() for values, names in shown.items())
     notes.append(f"{len(pictures)} pictures of 16 or 32 bits: {each} are shown as black to white")
-    with ThreadPoolExecutor() as pool:
-        mapped = pool.map(lambda one: _decode(one, ranges), pictures)
-        decoded = list(progress(mapped, len(pictures), "gray levels", " pictures"))
+    decoded = _of_each(lambda one: _decode(one, ranges), pictures, "gray levels")
     found = {one: values for one, values in zip(pictures, decoded, strict=True) if values}
     far = {one: values for one, values in found.items() if values.share}
     no_values = (*ranges.no_values, *dict.fromkeys(value for values in far.values() for value in values.far))
@@ -263,7 +264,8 @@ def _guesses(pictures: Sequence[HighBitDepth], ranges: ValueRanges, no_values: S
 def _remedy(pictures: Sequence[HighBitDepth], no_values: Sequence[float]) -> str:
     """Say which range shows the pictures in more gray levels, if one does."""
     ranges = measure_ranges(pictures, no_values)
-    decoded = [_decode(one, ValueRanges(ranges, tuple(no_values))) for one in pictures] if ranges else []
+    shown = ValueRanges(ranges, tuple(no_values))
+    decoded = _of_each(lambda one: _decode(one, shown), pictures, "gray levels") if ranges else []
     helped = sum(values is not None and values.levels >= FEW for values in decoded)
     if not helped:
         return f"no range of values shows {FEW} of their levels"

@@ -138,9 +138,13 @@ def distance(one: dict, other: dict) -> float:
     worst = 0.0
     for name in ("losses", "features"):
         a, b = np.asarray(one[name], np.float64), np.asarray(other[name], np.float64)
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            # An edit may make NaN, which operators of one device pass on and of another do not.
-            return float("inf") if np.isfinite(a).all() or np.isfinite(b).all() else worst
+        finite = [np.isfinite(of).all(axis=1) for of in (a, b)]
+        if finite[0].all() != finite[1].all():
+            return float("inf")
+        # An edit may make NaN, which operators of one device pass on within a step or a picture and of another do not.
+        a, b = (of[finite[0] & finite[1]] for of in (a, b))
+        if not len(a):
+            continue
         if name == "features":
             apart = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-6)
         else:

@@ -4,7 +4,6 @@ import atexit
 import ctypes
 import fcntl
 import hashlib
-import logging
 import os
 import shutil
 import stat
@@ -18,12 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ms_vireid.backends.cuda import declarations
-from ms_vireid.command.errors import DeviceError, InputError, one_line
+from ms_vireid.command.errors import DeviceError, InputError
 from ms_vireid.devices import gpu, runtime
-from ms_vireid.files.checks import file_checksum
+from ms_vireid.files.checks import file_checksum, note
 from ms_vireid.files.writing import atomic_write, write_text
 
-_log = logging.getLogger(__name__)
 _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH  # bits of a mode: others may write
 _DIGITS = 64  # of a checksum
 _SOURCES = Path(__file__).parent
@@ -119,7 +117,7 @@ def _cached(name: str, make: Callable[[], bytes]) -> Path:
     try:
         return _made_once(_folder() / name, make)
     except (OSError, InputError) as error:
-        _log.warning("%s", one_line(f"note: CUDA kernels are compiled for this process alone: {error}"))
+        note("CUDA kernels are compiled for this process alone", str(error))
         return _made_once(_temporary_folder() / name, make)
 
 
@@ -129,7 +127,7 @@ def _made_once(file: Path, make: Callable[[], bytes]) -> Path:
         with _alone(file.parent):
             if not _is_whole(file):
                 if os.path.lexists(file):
-                    _log.warning("%s", one_line(f"note: {file}: is damaged or not this project's; rebuilding it"))
+                    note(file, "is damaged or not this project's; rebuilding it")
                 for one in (file, _checksum_file(file)):
                     if os.path.lexists(one):
                         one.unlink()
