@@ -10,9 +10,16 @@ from ms_vireid.command.running import install_command
 
 try:
     import torchvision
-except (RuntimeError, ImportError, AttributeError) as error:  # its build for CUDA beside PyTorch's for CPUs
-    fault = f"torchvision {version('torchvision')} is not PyTorch {torch.__version__}'s ({error})"
-    raise InputError(f"{fault}; install the two that belong together: {install_command('parity')}") from None
+except RuntimeError:  # torchvision's CUDA build beside a CPU build of PyTorch: its own operators are not loaded, and it
+    # fails where it describes two of them. Nothing here calls them; once declared, everything else works.
+    _operators = torch.library.Library("torchvision", "DEF")
+    for _name in ("nms", "qnms"):
+        _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    try:
+        import torchvision
+    except (RuntimeError, ImportError, AttributeError) as error:
+        fault = f"torchvision {version('torchvision')} is not PyTorch {torch.__version__}'s ({error})"
+        raise InputError(f"{fault}; install the two that belong together: {install_command('parity')}") from None
 
 import timm
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
