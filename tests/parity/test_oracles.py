@@ -18,7 +18,7 @@ def test_a_torchvision_of_another_pytorch_is_one_line(tmp_path):
 
 
 def test_a_torchvision_built_for_cuda_is_used_beside_a_pytorch_built_for_cpus():
-    """As where its library does not load: PyTorch's index has builds for CPUs, the package index torchvision for CUDA."""
+    """As where its library does not load: PyTorch's index builds for CPUs, the package index torchvision for CUDA."""
     code = """
 import torch
 def load(path):
