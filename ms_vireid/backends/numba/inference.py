@@ -16,7 +16,7 @@ from ms_vireid.backends.numba.convolution import multiply_tiles, multiply_window
 from ms_vireid.backends.numba.feature_maps import by_channel, swapped
 from ms_vireid.backends.numba.pooling import max_pool
 
-CACHED = 6 << 20  # bytes of a group's first map, as measured
+CACHED = 12 << 20  # bytes of a group's first map, as measured
 
 
 class Layer(NamedTuple):
@@ -30,7 +30,9 @@ class Layer(NamedTuple):
     offset: np.ndarray
 
     def __call__(self, x: np.ndarray, shortcut: np.ndarray | None = None, relu: bool = True) -> np.ndarray:
-        outputs = len(self.weight)
+        outputs, inputs = self.weight.shape[:2]
+        if len(x) != inputs:
+            raise ValueError(f"maps must have {inputs} channels, not {len(x)}")
         if self.by_tiles:
             y = memory(empty((outputs, *x.shape[1:])))
             _, products = multiply_tiles(x, self.weight)
@@ -54,7 +56,7 @@ def stem(layer: Layer) -> Part:
     return Part(lambda x: max_pool(layer(x)), True)
 
 
-def bottleneck(first: Layer, second: Layer, third: Layer, projection: Layer | None) -> Part:
+def bottleneck(first: Layer, second: Layer, third: Layer, projection: Layer | None = None) -> Part:
     def compute(x):
         shortcut = x if projection is None else projection(x, relu=False)
         return third(second(first(x)), shortcut)

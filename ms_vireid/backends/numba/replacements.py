@@ -4,8 +4,8 @@ Kernels cover only configurations that these models use; operators compute all o
 cells that are part of their parent's kernel.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import mindspore as ms
 import numpy as np
@@ -19,11 +19,12 @@ from ms_vireid.backends.numba.base import Compiled, array
 from ms_vireid.backends.numba.convolution import Convolution, Winograd
 from ms_vireid.backends.numba.feature_maps import Fork
 from ms_vireid.backends.numba.generator import Depthwise, Pyramids
-from ms_vireid.backends.numba.inference import Layer
+from ms_vireid.backends.numba.inference import Layer, Part
 from ms_vireid.backends.numba.normalisation import BatchNorm
 from ms_vireid.backends.numba.pooling import CubicGeM, MaxPool
 from ms_vireid.backends.numba.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
 from ms_vireid.backends.numba.transformer import Attention as Heads
+from ms_vireid.backends.reading import has_hooks
 from ms_vireid.config.models import check_pooled
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
@@ -175,10 +176,12 @@ def _knows_norm(cell: nn.BatchNorm2d, channels: int) -> bool:
     return known and all(weight.shape == (channels,) for weight in weights) and _takes(cell, *weights)
 
 
-def _layer(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Layer | None:
+def _layer(convolution: nn.Cell, norm: nn.Cell) -> Layer | None:
     """A convolution and its BatchNorm in evaluation, if kernels take both."""
+    if (type(convolution), type(norm)) != (nn.Conv2d, nn.BatchNorm2d) or _of_batch(norm):
+        return None
     geometry = _convolution(convolution)
-    if geometry is None or _of_batch(norm) or not _knows_norm(norm, len(convolution.weight)):
+    if geometry is None or not _knows_norm(norm, len(convolution.weight)):
         return None
     mean, variance, gamma, beta = map(array, (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta))
     slope = gamma / np.sqrt(variance + np.float32(norm.bn_infer.epsilon))
@@ -187,48 +190,54 @@ def _layer(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Layer | None:
     return Layer(array(convolution.weight), *geometry, _by_tiles(convolution, *geometry), slope, beta - mean * slope)
 
 
-def _stem(cell: resnet.ResNet) -> inference.Part | None:
-    layer, pool = _layer(cell.conv1, cell.bn1), cell.maxpool
-    return inference.stem(layer) if layer and settings.is_max_pool(pool) and _takes(pool) else None
+def _as_given(*cells: nn.Cell) -> bool:
+    """Whether none of the cells and their parts has a hook, or is told to compute in another type."""
+    return not any(has_hooks(one) or not _takes(one) for cell in cells for _, one in cell.cells_and_names())
 
 
-def _part(cell: nn.Cell) -> inference.Part | None:
-    """A block in evaluation, if kernels take all of it."""
-    if isinstance(cell, agw.NonLocal):
-        branches, last = (cell.g, cell.theta, cell.phi), _layer(*cell.W)
-        if last is None or any(_convolution(one) != (1, 0) or not one.has_bias for one in branches):
-            return None
-        return inference.non_local(
-            *([array(w) for w in of] for of in zip(*((c.weight, c.bias) for c in branches), strict=True)), last
-        )
-    pairs = [(cell.conv1, cell.bn1), (cell.conv2, cell.bn2), (cell.conv3, cell.bn3)]
-    layers = [_layer(*pair) for pair in pairs + ([] if cell.downsample is None else [tuple(cell.downsample)])]
-    if None in layers or not _takes(cell):
+def _stem(cell: resnet.ResNet) -> Part | None:
+    if not (_as_given(cell.conv1, cell.bn1, cell.maxpool) and settings.is_max_pool(cell.maxpool)):
         return None
-    return inference.bottleneck(*layers, *[None] * (4 - len(layers)))
+    layer = _layer(cell.conv1, cell.bn1)
+    return layer and inference.stem(layer)
 
 
-def _inferred(x: Tensor, *parts: Callable[[], inference.Part | None]) -> Tensor | None:
-    """The last part's map in evaluation without gradients, if kernels take it all."""
+def _block(cell: resnet.Bottleneck | agw.NonLocal) -> Part | None:
+    """A block in evaluation, if kernels take all of it."""
+    if not _as_given(cell):
+        return None
+    if isinstance(cell, agw.NonLocal):
+        branches, last = (cell.g, cell.theta, cell.phi), _layer(*cell.W) if knows_non_local(cell) else None
+        if last is None or not all(settings.is_pointwise(one, True) and _convolution(one) for one in branches):
+            return None
+        return inference.non_local([array(one.weight) for one in branches], [array(one.bias) for one in branches], last)
+    pairs = [(cell.conv1, cell.bn1), (cell.conv2, cell.bn2), (cell.conv3, cell.bn3)]
+    if cell.downsample is not None:
+        pairs.append(tuple(cell.downsample))
+    layers = [_layer(*pair) for pair in pairs if len(pair) == 2]
+    return None if None in layers or len(layers) < len(pairs) else inference.bottleneck(*layers)
+
+
+def _inferred(x: Tensor, parts: Iterable[Part | None]) -> Tensor | None:
+    """The last part's map, where no gradient is wanted and kernels take all parts in evaluation."""
     if x.ndim != 4 or x.dtype != ms.float32 or x.size == 0 or _pynative_executor.grad_flag():
         return None
     known = []
     for part in parts:
-        if (one := part()) is None:
+        if part is None:
             return None
-        known.append(one)
+        known.append(part)
     return inference.infer(known, x)
 
 
 def blocks(self: agw.AGW, x: Tensor) -> Tensor:
-    if (y := _inferred(x, *(partial(_part, block) for block in self.shared))) is not None:
-        return y
-    return agw.AGW.shared_blocks(self, x)
+    y = _inferred(x, map(_block, self.shared))
+    return agw.AGW.shared_blocks(self, x) if y is None else y
 
 
 def stages(self: resnet.ResNet, x: Tensor) -> Tensor:
-    first = [partial(_stem, self)] if self.has_stem else []
-    if _takes(self) and (y := _inferred(x, *first, *(partial(_part, block) for block in self.blocks))) is not None:
+    y = _inferred(x, chain([_stem(self)] if self.has_stem else [], map(_block, self.blocks))) if _takes(self) else None
+    if y is not None:
         return y
     if self.has_stem:
         x = self.maxpool(batch_norm(self.bn1, self.conv1(x), relu=True))
@@ -240,7 +249,7 @@ def stages(self: resnet.ResNet, x: Tensor) -> Tensor:
 def bottleneck(self: resnet.Bottleneck, x: Tensor) -> Tensor:
     if not (x.ndim == 4 and _takes(self, x)):
         return resnet.Bottleneck.construct(self, x)
-    if (y := _inferred(x, partial(_part, self))) is not None:
+    if (y := _inferred(x, [_block(self)])) is not None:
         return y
     x, shortcut = Fork.apply(x, 2)
     if self.downsample is not None:
@@ -253,7 +262,7 @@ def bottleneck(self: resnet.Bottleneck, x: Tensor) -> Tensor:
 def non_local(self: agw.NonLocal, x: Tensor) -> Tensor:
     if not (x.ndim == 4 and _takes(self, x)):
         return agw.NonLocal.construct(self, x)
-    if (y := _inferred(x, partial(_part, self))) is not None:
+    if (y := _inferred(x, [_block(self)])) is not None:
         return y
     batch, _, rows, columns = x.shape
     *branches, shortcut = Fork.apply(x, 4)
@@ -362,13 +371,13 @@ CELLS = {
     resnet.ResNet.construct: _by(stages),
     resnet.Bottleneck.construct: _by(bottleneck, "AGW takes 1.23"),
     agw.NonLocal.construct: _by(non_local, "AGW takes 1.11", knows_non_local),
-    agw.AGW.shared_blocks: _by(blocks),
     nn.BatchNorm2d.construct: _by(batch_norm, "AGW takes 1.90"),
     nn.MaxPool2d.construct: _by(max_pool, "AGW takes 1.13"),
     auxiliary_generator.IntraModalityLearner.construct: _by(intra_modality_learner, "MUN takes 2.95", knows_intra),
     auxiliary_generator.CrossModalityLearner.construct: _by(cross_modality_learner, "MUN takes 7.85", knows_cross),
 }
 OTHERS = {
+    agw.AGW.shared_blocks: _by(blocks),
     StageLoss.construct: _by(stage_loss),
     AdamW.update: _by(optimizer.adamw, "PMT takes 1.04"),
     SGD.update: _by(optimizer.sgd, "AGW takes 1.15"),
