@@ -76,7 +76,7 @@ def code_of_function(function: Callable) -> Code:
 
 def hooked(model: nn.Cell) -> str | None:
     """The name of a cell with hooks, "" for the model itself; None if there is none."""
-    return next((name for name, cell in model.cells_and_names() if _has_hooks(cell)), None)
+    return next((name for name, cell in model.cells_and_names() if has_hooks(cell)), None)
 
 
 def replaced(cell: nn.Cell) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class _Reader:
         """Read a method of a cell, and who the cell is."""
         self.code.parts.setdefault(path, set()).add(_label(cell))
         self.code.cells[id(cell)] = cell
-        if _has_hooks(cell) and path not in self.code.hooked:
+        if has_hooks(cell) and path not in self.code.hooked:
             self.code.hooked.append(path)
         for special in ("bprop", "__call__"):
             if _owner(type(cell), special) not in (nn.Cell, None) or special in vars(cell):
@@ -224,7 +224,7 @@ class _Reader:
             self._note(name, "")  # of MindSpore or NumPy
 
 
-def _has_hooks(cell: nn.Cell) -> bool:
+def has_hooks(cell: nn.Cell) -> bool:
     return any(getattr(cell, hooks, None) for hooks in _HOOKS)
 
 

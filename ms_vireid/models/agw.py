@@ -111,7 +111,7 @@ class AGW(ReIDModel):
             x = self.stem_of(modality)(images)  # 288x144 pixels: [N, 64, 72, 36]
         return self.pool(self.shared_blocks(x))
 
-    @replaceable("cuda")
+    @replaceable("numba", "cuda")
     def shared_blocks(self, x: Tensor) -> Tensor:
         """The stems' maps [N, C, H, W] -> the base's, [N, embed_dim, h, w]."""
         for block in self.shared:

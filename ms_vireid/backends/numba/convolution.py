@@ -56,7 +56,7 @@ def _fold(start, stop, windows, stride, border, grad_x):
                             target[q * stride + j - border] += line[q]
 
 
-def _sides(x: Tensor, kernel: int, stride: int, border: int) -> tuple[int, int]:
+def _sides(x: np.ndarray, kernel: int, stride: int, border: int) -> tuple[int, int]:
     """The number of rows and columns of windows in x [..., H, W]."""
     return tuple((side + 2 * border - kernel) // stride + 1 for side in x.shape[2:])
 
@@ -78,6 +78,13 @@ def _add_bias(start, stop, y, bias):
             y[c, i] += bias[c]
 
 
+def multiply_windows(x: np.ndarray, weight: np.ndarray, stride: int, border: int) -> np.ndarray:
+    """Convolve [C, N, H, W] with [D, C, k, k], padded with zeros -> [D, N, h, w]."""
+    outputs, _, kernel, _ = weight.shape
+    y = matmul(weight.reshape(outputs, -1), _windows(x, kernel, stride, border))
+    return memory(y).reshape(outputs, x.shape[1], *_sides(x, kernel, stride, border))
+
+
 class Convolution(Function):
     """Convolution of float32 [N, C, H, W], weight [D, C, k, k], bias [D] or None, padded with zeros -> [N, D, h, w]."""
 
@@ -85,11 +92,10 @@ class Convolution(Function):
     def forward(ctx, x, weight, bias, stride, border):
         ctx.save_for_backward(x, weight)
         ctx.options = stride, border, bias is not None
-        outputs, _, kernel, _ = weight.shape
-        y = matmul(array(weight).reshape(outputs, -1), _windows(by_channel(x), kernel, stride, border))
+        y = multiply_windows(by_channel(x), array(weight), stride, border)
         if bias is not None:
-            _add_bias(outputs, memory(y), array(bias))
-        return swapped(y.reshape(outputs, len(x), *_sides(x, kernel, stride, border)))
+            _add_bias(len(y), y.reshape(len(y), -1), array(bias))
+        return swapped(Tensor.from_numpy(y))
 
     @staticmethod
     def backward(ctx, gradient):
@@ -220,8 +226,8 @@ def _tiles_gradient(start, stop, gradient, grad_x):
 
 
 @threaded(**STRICT)
-def _untiled(start, stop, products, y):
-    """A' m A: [16, D, N, rows, columns] -> [D, N, H, W]."""
+def untile(start, stop, products, slope, offset, relu, y):
+    """A' m A, then a slope, an offset and ReLU: [16, D, N, rows, columns] -> [D, N, H, W]."""
     batch, rows, columns = products.shape[2:]
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
@@ -240,7 +246,8 @@ def _untiled(start, stop, products, y):
                     whole[2 * i + r, 2 * j + 1] = lines[r, 1, j] - lines[r, 2, j] - lines[r, 3, j]
         for r in range(y.shape[2]):
             for q in range(y.shape[3]):
-                y[c, n, r, q] = whole[r, q]
+                value = whole[r, q] * slope[c] + offset[c]
+                y[c, n, r, q] = f32(0) if relu and value < f32(0) else value
 
 
 @threaded(**STRICT)
@@ -265,20 +272,28 @@ def _untiled_gradient(start, stop, gradient, out):
                     out[4 * k + 3, c, n, i, j] = -lines[k, 2 * j + 1]
 
 
+def multiply_tiles(x: np.ndarray, weight: np.ndarray) -> tuple[Tensor, np.ndarray]:
+    """The filters [16, D, C] of a weight [D, C, 3, 3], and their products with the tiles of [C, N, H, W]:
+    [16, D, N, rows, columns]."""
+    outputs, inputs = weight.shape[:2]
+    filters = empty((16, outputs, inputs))
+    _filters(outputs, weight, memory(filters))
+    tiles = _tiled(_tiles, x)
+    products = matmul(memory(filters), tiles.reshape(16, inputs, -1))
+    return filters, memory(products).reshape(16, outputs, *tiles.shape[2:])
+
+
 class Winograd(Function):
     """3x3 convolution with stride 1 and padding 1, without bias: float32 [N, C, H, W], weight [D, C, 3, 3] ->
     [N, D, H, W]."""
 
     @staticmethod
     def forward(ctx, x, weight):
-        outputs, inputs = weight.shape[:2]
-        filters = empty((16, outputs, inputs))
+        filters, products = multiply_tiles(by_channel(x), array(weight))
         ctx.save_for_backward(x, weight, filters)
-        _filters(outputs, array(weight), memory(filters))
-        tiles = _tiled(_tiles, by_channel(x))
-        products = matmul(memory(filters), tiles.reshape(16, inputs, -1))
-        y = empty((outputs, x.shape[0], *x.shape[2:]))
-        _untiled(y.shape[0] * y.shape[1], array(products).reshape(16, outputs, *tiles.shape[2:]), memory(y))
+        y = empty((len(weight), x.shape[0], *x.shape[2:]))
+        unchanged = np.ones(len(weight), np.float32), np.zeros(len(weight), np.float32)
+        untile(y.shape[0] * y.shape[1], products, *unchanged, False, memory(y))
         return swapped(y)
 
     @staticmethod

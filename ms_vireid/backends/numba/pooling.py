@@ -4,7 +4,7 @@ import numpy as np
 from mindspore import Tensor
 
 from ms_vireid.backends.numba.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
-from ms_vireid.backends.numba.feature_maps import by_channel, new_map, rows_by_channel
+from ms_vireid.backends.numba.feature_maps import by_channel, new_map, rows_by_channel, swapped
 
 
 @threaded(**STRICT)
@@ -48,15 +48,21 @@ def _max_pool_gradient(start, stop, x, y, gradient, grad_x):
                 grad_x[p, i, j] += gradient[p, r, q]
 
 
+def max_pool(x: np.ndarray) -> np.ndarray:
+    """[C, N, H, W] -> [C, N, H / 2, W / 2], rounded up."""
+    channels, batch, height, width = x.shape
+    y = memory(empty((channels, batch, (height + 1) // 2, (width + 1) // 2)))
+    _max_pool(channels * batch, x.reshape(-1, height, width), y.reshape(-1, *y.shape[2:]))
+    return y
+
+
 class MaxPool(Function):
     """3x3 windows with stride 2 and padding 1: float32 [N, C, H, W] -> [N, C, H / 2, W / 2], rounded up."""
 
     @staticmethod
     def forward(ctx, x):
-        batch, channels, height, width = x.shape
-        y, out = new_map((batch, channels, (height + 1) // 2, (width + 1) // 2))
+        y = swapped(Tensor.from_numpy(max_pool(by_channel(x))))
         ctx.save_for_backward(x, y)
-        _max_pool(batch * channels, _planes(x), out.reshape(-1, *y.shape[2:]))
         return y
 
     @staticmethod

@@ -4,23 +4,27 @@ Kernels cover only configurations that these models use; operators compute all o
 cells that are part of their parent's kernel.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore._c_expression.amp import get_curr_amp_strategy
+from mindspore.graph.api import _pynative_executor
 
 from ms_vireid.backends import settings
-from ms_vireid.backends.numba import optimizer
-from ms_vireid.backends.numba.base import Compiled
+from ms_vireid.backends.numba import inference, optimizer
+from ms_vireid.backends.numba.base import Compiled, array
 from ms_vireid.backends.numba.convolution import Convolution, Winograd
 from ms_vireid.backends.numba.feature_maps import Fork
 from ms_vireid.backends.numba.generator import Depthwise, Pyramids
+from ms_vireid.backends.numba.inference import Layer, Part
 from ms_vireid.backends.numba.normalisation import BatchNorm
 from ms_vireid.backends.numba.pooling import CubicGeM, MaxPool
 from ms_vireid.backends.numba.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
 from ms_vireid.backends.numba.transformer import Attention as Heads
+from ms_vireid.backends.reading import has_hooks
 from ms_vireid.config.models import check_pooled
 from ms_vireid.losses.stage import StageLoss
 from ms_vireid.models import agw, auxiliary_generator, layers, resnet, vit
@@ -101,17 +105,32 @@ def gem(self: layers.GeM, x: Tensor) -> Tensor:
 
 
 def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
-    weight, biased = self.weight, self.has_bias
-    geometry = _geometry(self.conv2d)
-    if geometry is None or x.ndim != 4 or not _takes(self, x, weight, *([self.bias] if biased else [])):
+    geometry = _convolution(self)
+    if geometry is None or x.ndim != 4 or not _takes(self, x):
         return nn.Conv2d.construct(self, x)
-    outputs, kernel, stride, border = geometry
-    fitting = weight.shape == (outputs, x.shape[1], kernel, kernel) and min(x.shape[2:]) + 2 * border >= kernel
-    if not fitting or (biased and (type(self.bias_add) is not ops.BiasAdd or self.bias.shape != (outputs,))):
+    weight, biased, (stride, border) = self.weight, self.has_bias, geometry
+    if weight.shape[1] != x.shape[1] or min(x.shape[2:]) + 2 * border < weight.shape[2]:
         return nn.Conv2d.construct(self, x)
-    if (kernel, stride, border) == (3, 1, 1) and min(weight.shape[:2]) >= WINOGRAD and not biased:
+    if _by_tiles(self, stride, border):
         return Winograd.apply(x, weight)
     return Convolution.apply(x, weight, self.bias if biased else None, stride, border)
+
+
+def _convolution(cell: nn.Conv2d) -> tuple[int, int] | None:
+    """Stride and border of a convolution that kernels take."""
+    weight, biased, geometry = cell.weight, cell.has_bias, _geometry(cell.conv2d)
+    if geometry is None or not _takes(cell, weight, *([cell.bias] if biased else [])):
+        return None
+    outputs, kernel, stride, border = geometry
+    fitting = weight.ndim == 4 and (weight.shape[0], *weight.shape[2:]) == (outputs, kernel, kernel)
+    if not fitting or (biased and (type(cell.bias_add) is not ops.BiasAdd or cell.bias.shape != (outputs,))):
+        return None
+    return stride, border
+
+
+def _by_tiles(cell: nn.Conv2d, stride: int, border: int) -> bool:
+    outputs, inputs, kernel, _ = cell.weight.shape
+    return (kernel, stride, border) == (3, 1, 1) and min(outputs, inputs) >= WINOGRAD and not cell.has_bias
 
 
 def _geometry(operator: ops.Primitive) -> tuple[int, int, int, int] | None:
@@ -129,23 +148,97 @@ def _geometry(operator: ops.Primitive) -> tuple[int, int, int, int] | None:
 
 def batch_norm(self: nn.BatchNorm2d, x: Tensor, shortcut: Tensor | None = None, relu: bool = False) -> Tensor:
     """With what follows in a residual network: adding a shortcut, ReLU. A BNNeck's rows have MindSpore's operator."""
-    of_batch = bool(self.training if self.use_batch_statistics is None else self.use_batch_statistics)
-    operator, moving = self.bn_train if of_batch else self.bn_infer, (self.moving_mean, self.moving_variance)
-    # Another operator has statistics of several processes.
-    known = type(operator) is ops.BatchNorm and operator.is_training == of_batch
-    known = known and type(self)._check_input_dim is nn.BatchNorm2d._check_input_dim and x.ndim == 4
-    fitting = known and all(weight.shape == x.shape[1:2] for weight in (self.gamma, self.beta, *moving))
+    of_batch, moving = _of_batch(self), (self.moving_mean, self.moving_variance)
+    fitting = x.ndim == 4 and _takes(self, x) and _knows_norm(self, x.shape[1])
     fitting = fitting and (not of_batch or x.size > x.shape[1])  # the variance of one number is no number
     fitting = fitting and (shortcut is None or (shortcut.shape == x.shape and _takes(self, shortcut)))
-    if not (fitting and _takes(self, x, self.gamma, self.beta, *moving)):
+    if not fitting:
         x = nn.BatchNorm2d.construct(self, x)
         x = x if shortcut is None else x + shortcut
         return ops.relu(x) if relu else x
+    operator = self.bn_train if of_batch else self.bn_infer
     numbers = operator.epsilon, operator.momentum
     return BatchNorm.apply(x, self.gamma, self.beta, shortcut, moving, *numbers, of_batch, relu)
 
 
+def _of_batch(cell: nn.BatchNorm2d) -> bool:
+    """Whether a BatchNorm normalises by the batch, not by running averages."""
+    return bool(cell.training if cell.use_batch_statistics is None else cell.use_batch_statistics)
+
+
+def _knows_norm(cell: nn.BatchNorm2d, channels: int) -> bool:
+    of_batch = _of_batch(cell)
+    operator = cell.bn_train if of_batch else cell.bn_infer
+    # Another operator has statistics of several processes.
+    known = type(operator) is ops.BatchNorm and operator.is_training == of_batch
+    known = known and type(cell)._check_input_dim is nn.BatchNorm2d._check_input_dim
+    weights = cell.gamma, cell.beta, cell.moving_mean, cell.moving_variance
+    return known and all(weight.shape == (channels,) for weight in weights) and _takes(cell, *weights)
+
+
+def _layer(convolution: nn.Cell, norm: nn.Cell) -> Layer | None:
+    """A convolution and its BatchNorm in evaluation, if kernels take both."""
+    if (type(convolution), type(norm)) != (nn.Conv2d, nn.BatchNorm2d) or _of_batch(norm):
+        return None
+    geometry = _convolution(convolution)
+    if geometry is None or not _knows_norm(norm, len(convolution.weight)):
+        return None
+    mean, variance, gamma, beta = map(array, (norm.moving_mean, norm.moving_variance, norm.gamma, norm.beta))
+    slope = gamma / np.sqrt(variance + np.float32(norm.bn_infer.epsilon))
+    if convolution.has_bias:
+        mean = mean - array(convolution.bias)
+    return Layer(array(convolution.weight), *geometry, _by_tiles(convolution, *geometry), slope, beta - mean * slope)
+
+
+def _as_given(*cells: nn.Cell) -> bool:
+    """Whether none of the cells and their parts has a hook, or is told to compute in another type."""
+    return not any(has_hooks(one) or not _takes(one) for cell in cells for _, one in cell.cells_and_names())
+
+
+def _stem(cell: resnet.ResNet) -> Part | None:
+    if not (_as_given(cell.conv1, cell.bn1, cell.maxpool) and settings.is_max_pool(cell.maxpool)):
+        return None
+    layer = _layer(cell.conv1, cell.bn1)
+    return layer and inference.stem(layer)
+
+
+def _block(cell: resnet.Bottleneck | agw.NonLocal) -> Part | None:
+    """A block in evaluation, if kernels take all of it."""
+    if not _as_given(cell):
+        return None
+    if isinstance(cell, agw.NonLocal):
+        branches, last = (cell.g, cell.theta, cell.phi), _layer(*cell.W) if knows_non_local(cell) else None
+        if last is None or not all(settings.is_pointwise(one, True) and _convolution(one) for one in branches):
+            return None
+        return inference.non_local([array(one.weight) for one in branches], [array(one.bias) for one in branches], last)
+    pairs = [(cell.conv1, cell.bn1), (cell.conv2, cell.bn2), (cell.conv3, cell.bn3)]
+    if cell.downsample is not None:
+        pairs.append(tuple(cell.downsample))
+    layers = [_layer(*pair) for pair in pairs if len(pair) == 2]
+    return None if None in layers or len(layers) < len(pairs) else inference.bottleneck(*layers)
+
+
+def _inferred(x: Tensor, parts: Iterable[Part | None]) -> Tensor | None:
+    """The last part's map, where no gradient is wanted and kernels take all parts in evaluation."""
+    if x.ndim != 4 or x.dtype != ms.float32 or x.size == 0 or _pynative_executor.grad_flag():
+        return None
+    known = []
+    for part in parts:
+        if part is None:
+            return None
+        known.append(part)
+    return inference.infer(known, x)
+
+
+def blocks(self: agw.AGW, x: Tensor) -> Tensor:
+    y = _inferred(x, map(_block, self.shared))
+    return agw.AGW.shared_blocks(self, x) if y is None else y
+
+
 def stages(self: resnet.ResNet, x: Tensor) -> Tensor:
+    y = _inferred(x, chain([_stem(self)] if self.has_stem else [], map(_block, self.blocks))) if _takes(self) else None
+    if y is not None:
+        return y
     if self.has_stem:
         x = self.maxpool(batch_norm(self.bn1, self.conv1(x), relu=True))
     for block in self.blocks:
@@ -156,6 +249,8 @@ def stages(self: resnet.ResNet, x: Tensor) -> Tensor:
 def bottleneck(self: resnet.Bottleneck, x: Tensor) -> Tensor:
     if not (x.ndim == 4 and _takes(self, x)):
         return resnet.Bottleneck.construct(self, x)
+    if (y := _inferred(x, [_block(self)])) is not None:
+        return y
     x, shortcut = Fork.apply(x, 2)
     if self.downsample is not None:
         shortcut = self.downsample(shortcut)
@@ -167,6 +262,8 @@ def bottleneck(self: resnet.Bottleneck, x: Tensor) -> Tensor:
 def non_local(self: agw.NonLocal, x: Tensor) -> Tensor:
     if not (x.ndim == 4 and _takes(self, x)):
         return agw.NonLocal.construct(self, x)
+    if (y := _inferred(x, [_block(self)])) is not None:
+        return y
     batch, _, rows, columns = x.shape
     *branches, shortcut = Fork.apply(x, 4)
     maps = (layer(branch) for layer, branch in zip((self.g, self.theta, self.phi), branches, strict=True))
@@ -280,6 +377,7 @@ CELLS = {
     auxiliary_generator.CrossModalityLearner.construct: _by(cross_modality_learner, "MUN takes 7.85", knows_cross),
 }
 OTHERS = {
+    agw.AGW.shared_blocks: _by(blocks),
     StageLoss.construct: _by(stage_loss),
     AdamW.update: _by(optimizer.adamw, "PMT takes 1.04"),
     SGD.update: _by(optimizer.sgd, "AGW takes 1.15"),
