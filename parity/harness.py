@@ -17,6 +17,7 @@ from mindspore import Parameter, nn, ops
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from ms_vireid.backends.backend import Computation
 from ms_vireid.backends.choosing import backend_named
 from ms_vireid.backends.half import HalfWeights
 from ms_vireid.checkpoints.weights import COUNTER
@@ -106,8 +107,17 @@ def from_saved_buffers(cell: nn.Cell, *parts: CompareBackend) -> CompareBackend:
 
 def computed_by(backend: str, function: Callable) -> Callable:
     """Return the function as a backend computes it; a cell is prepared first."""
-    cell = function if isinstance(function, nn.Cell) else nn.Cell()
-    return backend_named(backend).accelerate(cell).compile(function)
+    return prepared(backend, function if isinstance(function, nn.Cell) else nn.Cell()).compile(function)
+
+
+def prepared(backend: str, *parts: nn.Cell | None) -> Computation:
+    """Prepare a model, and its loss and optimiser. Raises RuntimeError if the backend leaves any of it as it is
+    written: then it is not the kernels that are compared."""
+    preparing = backend_named(backend)
+    computation = preparing.accelerate(*parts)
+    if preparing.notes:
+        raise RuntimeError(f"{type(parts[0]).__name__} by {backend}: {'; '.join(preparing.notes)}")
+    return computation
 
 
 @dataclass
@@ -324,6 +334,7 @@ def _layers_of_graph(backend: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict
     outputs = _layers("eager", cell, inputs)
     layers = {name: layer for name, layer in cell.cells_and_names() if name in outputs}
     computing = computed_by(backend, cell)  # which may replace a `construct`: before they are wrapped
+    own = {name: vars(layer)["construct"] for name, layer in layers.items() if "construct" in vars(layer)}
     for name, layer in layers.items():
         layer.kept_output = Parameter(
             ms.Tensor(np.full_like(outputs[name], np.nan)), f"kept.{name}", requires_grad=False
@@ -334,9 +345,11 @@ def _layers_of_graph(backend: str, cell: nn.Cell, inputs: Sequence[Any]) -> dict
         kept = {name: layer.kept_output.asnumpy() for name, layer in layers.items()}
         return {name: value for name, value in kept.items() if not np.isnan(value).all()}
     finally:
-        for layer in layers.values():
+        for name, layer in layers.items():
             del layer.kept_output
-            layer.construct = vars(layer).pop("plain_construct")
+            del vars(layer)["plain_construct"], vars(layer)["construct"]  # which would count as an edit
+            if name in own:
+                layer.construct = own[name]
 
 
 def _construct_and_keep(self, *inputs):
@@ -350,7 +363,7 @@ def _train_mindspore(
 ) -> Computed:
     """Compute what `_train_torch` does by a backend. buffers: PyTorch's names of those to return; MindSpore stores them
     as parameters that are not trained, like frozen weights. half: as with `train.amp`."""
-    backend_named(backend).accelerate(cell.set_train())
+    prepared(backend, cell.set_train())
     tensors = [_to_mindspore(value) for value in inputs]
     trained = [twin for twin in twins(cell) if twin.parameter.requires_grad]
     weights = ms.ParameterTuple([twin.parameter for twin in trained])

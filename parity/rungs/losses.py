@@ -9,13 +9,21 @@ import numpy as np
 import torch
 
 from ms_vireid import losses as mindspore_losses
-from ms_vireid.backends.choosing import backend_named
 from ms_vireid.config import LossConfig
 from ms_vireid.losses.stage import StageLoss as MindSporeStageLoss
 from ms_vireid.models.prototypes import ModalityPrototypes
 from parity import equations
 from parity.compare import FORWARD, GRADIENT, Comparison, compare, compare_names
-from parity.harness import ALL_BUT_KERNELS, Case, CompareBackend, all_of, computed_by, from_saved_buffers, once
+from parity.harness import (
+    ALL_BUT_KERNELS,
+    Case,
+    CompareBackend,
+    all_of,
+    computed_by,
+    from_saved_buffers,
+    once,
+    prepared,
+)
 from parity.states import to_torch
 from torch_ref import losses as torch_losses
 from torch_ref.losses.stage import StageLoss as TorchStageLoss
@@ -262,7 +270,7 @@ def terms_case(normalised: bool) -> CompareBackend:
     value_and_gradients = ms.value_and_grad(of_outputs, tuple(range(1, 1 + len(outputs))), has_aux=True)
 
     def compare_backend(backend: str) -> list[Comparison]:
-        backend_named(backend).accelerate(stage_loss)
+        prepared(backend, stage_loss)
         ours, gradients = computed_by(backend, value_and_gradients)(ms.Tensor(labels), *map(ms.Tensor, outputs))
         comparisons = [compare("total", ours[0].asnumpy(), theirs[0].detach().numpy(), FORWARD)]
         for name, value, other in zip(terms, ours[1:], theirs[1:], strict=True):
@@ -304,7 +312,7 @@ def _agree(batch: str, make, loop, build, differenced: bool | None = None) -> Co
     def compare_backend(backend: str) -> list[Comparison]:
         if backend in ("graph", "cuda") and batch not in COMPILED:
             return []
-        backend_named(backend).accelerate(cell)
+        prepared(backend, cell)
         value, gradient = computed_by(backend, gradient_of)(ms.Tensor(rows), ms.Tensor(labels))
         value, gradient = value.asnumpy(), gradient.asnumpy()
         comparisons = [

@@ -7,13 +7,12 @@ import mindspore as ms
 import numpy as np
 import torch
 
-from ms_vireid.backends.choosing import backend_named
 from ms_vireid.config.models import MUNConfig
 from ms_vireid.models import build_model as mindspore_model
 from ms_vireid.optimizers import schedule as mindspore_schedule
 from ms_vireid.optimizers.build import build_optimizer as mindspore_optimizer
 from parity.compare import EXACT, UPDATE, Comparison, compare, compare_all, compare_names
-from parity.harness import ALL_BUT_KERNELS, Case, CompareBackend, once, same_weights
+from parity.harness import ALL_BUT_KERNELS, Case, CompareBackend, once, prepared, same_weights
 from parity.mapping import torch_names
 from parity.oracles import CosineLRScheduler
 from parity.states import to_mindspore
@@ -86,7 +85,7 @@ def updates(recipe: str, clip_norm: float | None = None) -> CompareBackend:
         to_mindspore(initial, cell)
         ours = mindspore_optimizer(cell, config)
         names = torch_names(cell)
-        computation = backend_named(backend).accelerate(cell, None, ours)
+        computation = prepared(backend, cell, None, ours)
         layout = computation.layout(ours)
 
         def update_weights(*inputs):  # not a tuple of gradients: a graph is compiled anew for each tuple

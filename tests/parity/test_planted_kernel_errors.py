@@ -8,6 +8,7 @@ from ms_vireid.backends.numba import (
     convolution,
     feature_maps,
     generator,
+    inference,
     normalisation,
     optimizer,
     pooling,
@@ -71,10 +72,15 @@ def gradient_of_too_few_rows(original, blocks, x, sums):
     original(blocks, x[:-1], sums)
 
 
-@planted(convolution, "_untiled")
-def last_tile_not_cut_off(original, planes, products, y):
-    original(planes, products, y)
+@planted(convolution, "untile")
+def last_tile_not_cut_off(original, planes, products, slope, offset, relu, y):
+    original(planes, products, slope, offset, relu, y)
     y[:, :, -1] = y[:, :, -2]
+
+
+@planted(inference, "_finish")
+def shortcut_forgotten(original, rows, y, slope, offset, shortcut, _adds, relu):
+    original(rows, y, slope, offset, shortcut, False, relu)
 
 
 @planted(convolution, "_unfold")
@@ -136,6 +142,7 @@ PLANTED = [
     (border_repeated, "2 Bottleneck", "output 0"),
     (fork_forgets_a_branch, "2 Bottleneck", "gradient of input 0"),
     (biased_running_variance, "2 BatchNorm", "buffer running_var"),
+    (shortcut_forgotten, "4 AGW small", "output 0"),
     (average_not_divided, "2 CrossModalityLearner", "gradient of input 0"),
     (adamw_without_decay, "5 PMT stage 1, six updates", "after update 1 base.cls_token"),
     (half_the_losss_gradient, "3 terms on their features", "gradient of logits"),
