@@ -84,6 +84,7 @@ def _extract(arguments: Namespace) -> None:
         check_feature_folder(arguments.output, names)
     layout = find_layout(arguments.images, names, arguments.layout, modality=arguments.modality)
     images, people = read_layout(arguments.images, names, layout, arguments.modality)
+    pictures = Pictures(arguments.images.resolve(), tuple(names), images, people, layout)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)], beside=PARTIAL)
     (trained,) = start_inference(arguments, arguments.checkpoint)
     options = {"batch_size": arguments.batch_size, "workers": arguments.workers}
@@ -104,7 +105,6 @@ def _extract(arguments: Namespace) -> None:
             say(f"stopped; run it again to continue from {partial}", error=True)
             raise
         skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
-        pictures = Pictures(arguments.images.resolve(), tuple(names), images, people, layout)
         content = pictures.with_features(features, info | {"skipped": skipped})
         if broken:
             content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))

@@ -200,9 +200,12 @@ def _checksum(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> st
 
 
 def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], framework: str) -> None:
-    """Write a `.safetensors` or `.ckpt`, by the suffix; raises InputError as `atomic_write` does."""
+    """Write a `.safetensors` or `.ckpt`, by the suffix. Raises InputError as `atomic_write` does, and for values that
+    are not finite, which nothing loads."""
     record = {"format": FORMAT, "framework": framework, **meta}
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    wrong = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    refuse(wrong, f"{path}: not written, as values are not finite", "lower optimizer.lr or check the data")
     with atomic_write(path) as temporary:
         if path.suffix == ".ckpt":
             write_ckpt(temporary, arrays, json.dumps(record))

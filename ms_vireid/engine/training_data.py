@@ -6,12 +6,14 @@ from typing import NamedTuple
 from ms_vireid.command.errors import one_line
 from ms_vireid.command.printing import say
 from ms_vireid.config import Config
+from ms_vireid.config.reading import read_back
 from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.protocol import require_choices
+from ms_vireid.files.checks import require_printable
 
 
 class TrainingData(NamedTuple):
@@ -41,7 +43,8 @@ def prepare_data(config: Config, overrides: Iterable[str] = (), group: ProcessGr
         data = data or read_data(config.data)
         identities = data.train.num_identities
         fitted = config.with_value_ranges(ranges).with_num_classes(identities)
-        fitted = fitted.with_fitting_batch(identities, group.world_size)
+        fitted = read_back(fitted.with_fitting_batch(identities, group.world_size), str(data.root))
+        require_printable(data.root.resolve())  # which run.json names
     wanted, batch = config.train.num_identities, fitted.train.num_identities
     if group.is_main_process and batch < wanted:
         say(f"note: {identities} identities to train on: a batch has {batch}, not {wanted}")

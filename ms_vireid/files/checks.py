@@ -123,6 +123,12 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             raise InputError(f"{path}: contains a name of {len(name)} characters, {name[:40]!r}; use another copy")
 
 
+def require_printable(path: Path | str) -> None:
+    """Raise InputError for a path that cannot be printed, such as one that is not UTF-8: no record could name it."""
+    if not str(path).isprintable():
+        raise InputError(f"{str(path)!r}: contains unprintable characters; rename")
+
+
 def require_folder_name(name: str, source: Path | str) -> str:
     """Return `name` if it can name a folder; raises InputError if it leads elsewhere or cannot be printed. source:
     where the user gave it."""

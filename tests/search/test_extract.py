@@ -162,6 +162,13 @@ def test_another_process_at_work_on_the_same_output_is_left_alone(run_extract, p
     assert not partial.exists()
 
 
+def test_a_folder_that_no_file_could_name_is_refused_before_the_work(run_extract, pictures, tmp_path, capfd):
+    pictures.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    pictures.symlink_to(os.fsdecode(b"caf\xe9"))
+    assert r"caf\udce9': contains unprintable characters; rename" in refusal(capfd, run_extract, pictures)
+    assert not list(tmp_path.glob("features*"))
+
+
 def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
     truncate(write_picture(tmp_path / "visible" / "anna" / "one.jpg"))
     error = refusal(capfd, run_extract, tmp_path / "visible", "--skip-broken")
