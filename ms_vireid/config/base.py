@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.files.checks import require_printable
 
 
 def between(low: int, high: int) -> type[int]:
@@ -29,7 +28,8 @@ Weight = Annotated[float, Field(ge=0, le=1e4)]
 
 def expand_user(path: str) -> Path:
     """Expand `~` or `~user` in a path; raises InputError for an unknown user, or a path that cannot be printed."""
-    require_printable(path)
+    if not path.isprintable():
+        raise InputError(f"{path!r}: contains unprintable characters; rename")
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from ms_vireid.command.errors import one_line
 from ms_vireid.command.printing import say
-from ms_vireid.config import Config
+from ms_vireid.config import Config, expand_user
 from ms_vireid.config.reading import read_back
 from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.data.readers import read_data
@@ -13,7 +13,6 @@ from ms_vireid.data.records import ReIDData
 from ms_vireid.data.validation import validate_for_training
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
 from ms_vireid.evaluation.protocol import require_choices
-from ms_vireid.files.checks import require_printable
 
 
 class TrainingData(NamedTuple):
@@ -44,7 +43,7 @@ def prepare_data(config: Config, overrides: Iterable[str] = (), group: ProcessGr
         identities = data.train.num_identities
         fitted = config.with_value_ranges(ranges).with_num_classes(identities)
         fitted = read_back(fitted.with_fitting_batch(identities, group.world_size), str(data.root))
-        require_printable(data.root.resolve())  # which run.json names
+        expand_user(str(data.root.resolve()))  # as `data_config` reads it from run.json
     wanted, batch = config.train.num_identities, fitted.train.num_identities
     if group.is_main_process and batch < wanted:
         say(f"note: {identities} identities to train on: a batch has {batch}, not {wanted}")

@@ -123,10 +123,13 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             raise InputError(f"{path}: contains a name of {len(name)} characters, {name[:40]!r}; use another copy")
 
 
-def require_printable(path: Path | str) -> None:
-    """Raise InputError for a path that cannot be printed, such as one that is not UTF-8: no record could name it."""
-    if not str(path).isprintable():
-        raise InputError(f"{str(path)!r}: contains unprintable characters; rename")
+def require_utf8(*paths: Path) -> None:
+    """Raise InputError for a path that is not UTF-8: no feature file or index could name it."""
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{path}: is not UTF-8; rename it") from None
 
 
 def require_folder_name(name: str, source: Path | str) -> str:

@@ -37,7 +37,7 @@ from ms_vireid.data.folder_layout import FolderLayout
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.ranking import first_fault
-from ms_vireid.files.checks import DAMAGED, check_archive, require_file, require_printable
+from ms_vireid.files.checks import DAMAGED, check_archive, require_file
 from ms_vireid.files.writing import atomic_write, staged_folder, staging
 
 FORMAT = 2
@@ -141,10 +141,6 @@ class Pictures:
     identities: np.ndarray
     layout: FolderLayout
 
-    def __post_init__(self):
-        for path in (self.root, self.layout.top):  # which `info` names
-            require_printable(path)
-
     def with_features(self, features: np.ndarray, info: dict) -> Features:
         """Attach features, float32 [N, C]. info: of a feature file, whose `images` and `tree` are filled in."""
         tree = {"tree": self.layout.as_json()} if self.layout.text else {}
@@ -214,9 +210,9 @@ def _feature_file(folder: Path, picture: str) -> Path:
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
-    """Write these arrays and all of `content` but its features. Raises InputError as `atomic_write` does, and for an
-    `info` that could not be read again."""
-    _check_info(path, content.info)
+    """Write these arrays and all of `content` but its features. Raises InputError as `check_columns` and `atomic_write`
+    do."""
+    check_columns(path, content, len(content))
     columns = {name: getattr(content, name) for name in COLUMNS}
     info = np.array(json.dumps(content.info, sort_keys=True))
     with atomic_write(path) as temporary, ZipFile(temporary, "w") as archive:
@@ -254,17 +250,9 @@ def check_features(name: Path | str, content: Features) -> None:
 def check_columns(name: Path | str, content: Features, count: int) -> None:
     """Raise InputError unless `info` and the columns other than features, for `count` pictures, have the right types
     and version."""
-    _check_info(name, content.info)
-    for column, kind in COLUMNS.items():
-        values = getattr(content, column)
-        if not _is_array(values) or values.shape != (count,) or values.dtype.kind != kind:
-            raise InputError(f"{name}: {column} is {_kind(values)}; it must be [{count}]")
-
-
-def _check_info(name: Path | str, about: dict) -> None:
     try:
-        info = Info.model_validate(about)
-        json.dumps(about, sort_keys=True)
+        info = Info.model_validate(content.info)
+        json.dumps(content.info, sort_keys=True)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"])) or "info"
         raise InputError(f"{name}: its info lacks a valid {where}; extract again") from None
@@ -272,6 +260,10 @@ def _check_info(name: Path | str, about: dict) -> None:
         raise InputError(f"{name}: its info is not JSON ({error}); {_MAKE}") from None
     if info.format != FORMAT:
         raise InputError(f"{name}: has feature format {info.format}, but this version reads {FORMAT}; extract again")
+    for column, kind in COLUMNS.items():
+        values = getattr(content, column)
+        if not _is_array(values) or values.shape != (count,) or values.dtype.kind != kind:
+            raise InputError(f"{name}: {column} is {_kind(values)}; it must be [{count}]")
 
 
 def check_names(name: Path | str, content: Features) -> None:
