@@ -199,13 +199,16 @@ def _checksum(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> st
     return digest.hexdigest()
 
 
-def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], framework: str) -> None:
-    """Write a `.safetensors` or `.ckpt`, by the suffix. Raises InputError as `atomic_write` does, and for values that
-    are not finite, which nothing loads."""
-    record = {"format": FORMAT, "framework": framework, **meta}
-    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+def require_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise InputError for weights that are not finite, which no command would load, before they replace a file."""
     wrong = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     refuse(wrong, f"{path}: not written, as values are not finite", "lower optimizer.lr or check the data")
+
+
+def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], framework: str) -> None:
+    """Write a `.safetensors` or `.ckpt`, by the suffix; raises InputError as `atomic_write` does."""
+    record = {"format": FORMAT, "framework": framework, **meta}
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_write(path) as temporary:
         if path.suffix == ".ckpt":
             write_ckpt(temporary, arrays, json.dumps(record))
