@@ -126,10 +126,8 @@ def check_names(path: Path, names: Iterable[str]) -> None:
 def require_utf8(*paths: Path) -> None:
     """Raise InputError for a path that is not UTF-8: no feature file or index could name it."""
     for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            raise InputError(f"{path}: is not UTF-8; rename it") from None
+        if str(path).encode(errors="ignore").decode() != str(path):
+            raise InputError(f"{path}: is not UTF-8; rename it")
 
 
 def require_folder_name(name: str, source: Path | str) -> str:
