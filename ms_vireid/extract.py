@@ -73,6 +73,7 @@ def _extract(arguments: Namespace) -> None:
         from ms_vireid.data.bit_depth import look_at, notes_on, refuse_unreadable
         from ms_vireid.data.folder_layout import find_layout
         from ms_vireid.data.picture_paths import find_pictures, read_layout
+        from ms_vireid.files.checks import require_utf8
         from ms_vireid.search.extraction import PARTIAL, extract_resumably, partial_result
         from ms_vireid.search.feature_files import Pictures, check_feature_folder, write_features
         from ms_vireid.search.start import files_read, start_inference
@@ -84,6 +85,9 @@ def _extract(arguments: Namespace) -> None:
         check_feature_folder(arguments.output, names)
     layout = find_layout(arguments.images, names, arguments.layout, modality=arguments.modality)
     images, people = read_layout(arguments.images, names, layout, arguments.modality)
+    pictures = Pictures(arguments.images.resolve(), tuple(names), images, people, layout)
+    if arguments.output.suffix.lower() == ".npz":
+        require_utf8(pictures.root, layout.top)
     check_output(arguments.output, reads=[*images.paths, *files_read(arguments.checkpoint)], beside=PARTIAL)
     (trained,) = start_inference(arguments, arguments.checkpoint)
     options = {"batch_size": arguments.batch_size, "workers": arguments.workers}
@@ -104,7 +108,6 @@ def _extract(arguments: Namespace) -> None:
             say(f"stopped; run it again to continue from {partial}", error=True)
             raise
         skipped = {names[i].as_posix(): broken[i] for i in sorted(broken)}
-        pictures = Pictures(arguments.images.resolve(), tuple(names), images, people, layout)
         content = pictures.with_features(features, info | {"skipped": skipped})
         if broken:
             content = content.rows(np.setdiff1d(np.arange(len(images)), list(broken)))

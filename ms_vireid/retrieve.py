@@ -132,6 +132,7 @@ def _check(arguments: Namespace) -> None:
 def _retrieve(arguments: Namespace) -> None:
     with at_once():
         from ms_vireid.data.validation import require_directory
+        from ms_vireid.files.checks import require_utf8
         from ms_vireid.search.feature_files import layout_of
         from ms_vireid.search.sources import read_source
 
@@ -142,6 +143,8 @@ def _retrieve(arguments: Namespace) -> None:
         check_gallery(arguments.gallery.removeprefix(MILVUS), arguments.collection, arguments.add is not None)
     if arguments.gallery_root:
         arguments.gallery_root = arguments.gallery_root.absolute()
+        if arguments.save_index:
+            require_utf8(arguments.gallery_root)
         require_directory(arguments.gallery_root, "give the folder of the gallery's pictures with --gallery-root")
     layout = arguments.layout
     searched = _read_gallery(arguments.gallery, of_gallery, layout)

@@ -1,5 +1,6 @@
 """Numbers of a configuration: each has its limits, and so have the weights and tokens that they give together."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from pydantic import ValidationError
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.running import run
 from ms_vireid.config import CONFIG_ROOT, Config, PMTConfig, check_config, load_config, require_fitting
+from ms_vireid.engine import run_folder
+from ms_vireid.engine.run_folder import require_readable_log
+from ms_vireid.files.checks import sealed
 from ms_vireid.models import build_model
 
 from .tiny_models import tiny_config
@@ -80,6 +84,42 @@ def test_a_file_that_holds_far_fewer_numbers_than_its_model_is_refused():
         InputError, match=r"a.ckpt: does not fit the model: its configuration asks for 85,524,480 weights"
     ):
         require_fitting(Path("a.ckpt"), model, 1000)
+
+
+LONG_STAGE = "{epochs: 10000, losses: {id: {}}}, "
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "says"),
+    [
+        ([], 1_000_000, None),
+        (["train.log_steps=1"], 100_000, None),
+        (["train.log_steps=1"], 1_000_000, "metrics.jsonl would have 1,000,000 lines, more than"),
+        (["train.evaluate_every=1", f"stages=[{LONG_STAGE}]"], 10_000, None),
+        (["train.evaluate_every=1", f"stages=[{LONG_STAGE * 50}]"], 500_000, "metrics.jsonl would have 550,000 lines"),
+        (["train.log_steps=1000000"], 2**31 - 1, None),
+        (
+            ["train.log_steps=1000000"],
+            2**31,
+            "2,147,483,648 steps are more than 2,147,483,647; lower the stages' epochs",
+        ),
+    ],
+)
+def test_a_run_whose_log_could_not_be_read_again_is_refused(options, steps, says):
+    config = load_config(CONFIG_ROOT / "pmt/sysu.yaml", options)
+    if says is None:
+        require_readable_log(config, steps)
+        return
+    with pytest.raises(InputError, match=says):
+        require_readable_log(config, steps)
+
+
+@pytest.mark.parametrize("recipe", ["pmt", "agw", "mun"])
+def test_a_line_of_the_log_has_no_more_bytes_than_are_counted(recipe):
+    terms = load_config(CONFIG_ROOT / recipe / "sysu.yaml").terms
+    longest = dict.fromkeys(["loss", *terms, "lr_full", "lr_backbone", "images_per_second"], -1.2345678901234567e-123)
+    row = json.dumps(sealed(longest | {"epoch": 2**31 - 1, "step": 2**31 - 1}))
+    assert len(f"{row}\n") <= run_folder._NUMBER_BYTES * (len(terms) + run_folder._OTHER_NUMBERS)
 
 
 def test_a_number_of_any_size_is_one_line(tmp_path):

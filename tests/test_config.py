@@ -19,6 +19,7 @@ from ms_vireid.config import (
     named_model,
     save_config,
 )
+from ms_vireid.config.reading import quoted, read_back
 
 ABLATIONS = ("table.yaml", "demonstrations.yaml", "demo")  # not recipes: tables, and what a demo changes in their rows
 RECIPES = sorted(path for path in CONFIG_ROOT.rglob("*.yaml") if not {path.name, path.parent.name} & {*ABLATIONS})
@@ -330,9 +331,36 @@ def test_a_saved_configuration_can_be_fed_back(path, tmp_path):
 LIKE_OTHER_TYPES = "1e5 -1E+5 .5e3 1.e3 1e400 1_000 12 1.5 0o7 0x1f 010 on no true null 1:30 2020-01-01 .nan .inf = <<"
 
 
-@pytest.mark.parametrize("text", [*LIKE_OTHER_TYPES.split(), "- a", "a: b", "a #b", "[a]", "'a", "{a}", "&a", "!a"])
+ODD = ["- a", "a: b", "a #b", "[a]", "'a", "{a}", "&a", "!a", 'a"\\', "人 \U0001f600", "a  b " * 50]
+
+
+@pytest.mark.parametrize("text", [*LIKE_OTHER_TYPES.split(), *ODD])
 def test_a_folder_called_like_a_value_of_another_type_is_saved_as_text(minimal, text):
-    config = load_config(minimal, [f'data.root="{text}"'])
+    config = load_config(minimal, [f"data.root={quoted(text)}"])
+    assert str(config.data.root) == text
     save_config(config, minimal)
     assert load_config(minimal) == config
     assert yaml.safe_load(minimal.read_text())["data"]["root"] == text
+
+
+def with_cameras(config, count):
+    return config.with_value_ranges({f"infrared/{camera}": (0.1, 1e-300 + camera) for camera in range(1, count + 1)})
+
+
+@pytest.mark.parametrize(
+    ("fitted", "says"),
+    [
+        (lambda config: with_cameras(config.with_num_classes(100_000), 1000), None),
+        (lambda config: config.with_num_classes(100_001), r"model\.num_classes: input should be less than or equal to"),
+        (lambda config: config.with_value_ranges({"infrared": (0.0, 2.0**54)}), r"data\.sixteen_bit: must be"),
+        (lambda config: config.with_value_ranges({"infrared": (1.0, float("nan"))}), r"data\.sixteen_bit: must be"),
+        (lambda config: with_cameras(config, 3000), r"config\.yaml would have 1\d\d,\d{3} bytes, .*data\.sixteen_bit="),
+    ],
+)
+def test_what_is_fitted_to_data_is_used_as_it_will_be_read_or_refused(minimal, fitted, says):
+    config = fitted(load_config(minimal))
+    if says is None:
+        assert read_back(config, "people") == config
+        return
+    with pytest.raises(InputError, match=f"^people: .*{says}"):
+        read_back(config, "people")

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -176,6 +177,14 @@ def test_nobody_is_tested_on_whom_the_model_or_the_one_before_it_was_trained_on(
     run_script(evaluate, "--checkpoint", "runs/second/model.safetensors")
     assert "1 queries among 1 pictures" in capsys.readouterr().out
     assert "the model was trained on 1 of the 2 people to test on" in caplog.text
+
+
+def test_a_folder_that_run_json_could_not_name_is_refused_before_training(folder, capsys):
+    write_folder(folder / os.fsdecode(b"caf\xe9"))
+    (folder / "people").symlink_to(os.fsdecode(b"caf\xe9"))
+    said = refusal(capsys, run_script, train, "data.name=folder", "--data-root", "people", *QUICK, "--output", "run")
+    assert r"caf\udce9': contains unprintable characters; rename" in said
+    assert not (folder / "run").exists()
 
 
 def test_models_that_were_tested_on_other_pictures_have_no_mean(folder, capsys):

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+from mindspore import ops
 from PIL import Image
 
 import ms_vireid
@@ -473,6 +474,22 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_its_name_and_place(tmp_pat
     error = refused(monkeypatch, tmp_path, capfd, train, *QUICK, *options)
     assert re.match(r"error: loss=(nan|inf), .* at epoch 1, step \d; no checkpoint yet; lower optimizer.lr", error)
     assert not (tmp_path / "runs/pmt-demo/model.safetensors").exists()
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint(tmp_path, monkeypatch, capfd):
+    queue_step = Trainer.queue_step
+
+    def spoiled(self, *given):
+        terms = queue_step(self, *given)
+        if self.step == 3:  # the last, whose loss is finite
+            weight = next(iter(self.model.get_parameters()))
+            ops.assign(weight, weight * float("nan"))
+        return terms
+
+    monkeypatch.setattr(Trainer, "queue_step", spoiled)
+    error = refused(monkeypatch, tmp_path, capfd, train, *QUICK)
+    assert re.search(r"last\.safetensors: not written, as values are not finite: 1 \(.*\); lower optimizer\.lr", error)
+    assert load_checkpoint(tmp_path / "runs/pmt-demo/last.safetensors").meta["step"] == 2
 
 
 def test_a_run_is_not_resumed_on_other_pictures(tmp_path, monkeypatch, capfd):

@@ -1,6 +1,5 @@
 """The trainings that a table needs: their recipes and folders, and how to run them."""
 
-import json
 import shlex
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from ms_vireid.command.errors import InputError, summary
 from ms_vireid.command.printing import say
 from ms_vireid.command.stopping import STOPS, how_ended
 from ms_vireid.config import Config, DataConfig, EvaluationConfig, check_config, expand_user, load_config
+from ms_vireid.config.reading import quoted
 from ms_vireid.data.corruptions import read_photographs
 from ms_vireid.data.readers import OBTAIN, read_data
 from ms_vireid.data.records import ReIDData
@@ -176,11 +176,11 @@ class TablePlan:
             remedy = f"name another file in its configs, or set data.name={data_set} in sets"
             raise InputError(f"{path}: {problem}; {remedy}")
         if weights := self.weights.get(config.model.name):
-            overrides.append(f"model.pretrained={json.dumps(weights)}")  # quoted: a path is not YAML
+            overrides.append(f"model.pretrained={quoted(weights)}")
         elif config.model.pretrained is None:
             overrides.append("model.pretrained=none")
         if root := self.roots.get(data_set):
-            overrides.append(f"data.root={json.dumps(root)}")
+            overrides.append(f"data.root={quoted(root)}")
         trials = [config.data.trial]
         if self.trials is not None and config.data.name == "regdb":
             trials = range(1, self.trials + 1)

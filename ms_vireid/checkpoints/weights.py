@@ -213,3 +213,11 @@ def write_checkpoint(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping
             save_file(arrays, temporary, header)
         except SafetensorError as error:  # safetensors wraps the OSErrors of writing
             raise OSError(str(error)) from None
+
+
+def write_finite(path: Path, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any], framework: str) -> None:
+    """Write as `write_checkpoint`, but raise InputError for values that are not finite, which no command would load,
+    before they replace a file."""
+    wrong = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    refuse(wrong, f"{path}: not written, as values are not finite", "lower optimizer.lr or check the data")
+    write_checkpoint(path, arrays, meta, framework)

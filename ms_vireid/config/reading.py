@@ -2,7 +2,7 @@
 
 import argparse
 import copy
-import json
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -70,6 +70,11 @@ def dump_yaml(tree: dict) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
 
 
+def quoted(text: str) -> str:
+    """Quote a text, such as a path, as the value of an override, which is YAML."""
+    return yaml.dump(text, default_style='"', width=math.inf).rstrip("\n")
+
+
 def _parse(text: str, source: str) -> Any:
     """Parse YAML; raises InputError, which names `source` and the line."""
     try:
@@ -116,7 +121,7 @@ def config_from_arguments(arguments: argparse.Namespace, further: Sequence[str] 
     """Load the configuration that the arguments of `add_config` ask for, with `further` overrides."""
     overrides = [*arguments.overrides, *further]
     if arguments.data_root is not None:
-        overrides.append(f"data.root={json.dumps(arguments.data_root)}")  # quoted: a path is not YAML
+        overrides.append(f"data.root={quoted(arguments.data_root)}")
     return load_config(arguments.config, overrides)
 
 
@@ -182,6 +187,17 @@ def differing_keys(ours: dict[str, object], theirs: dict[str, object], free: tup
     """List the keys in which two flat trees differ, sorted, except those that begin with one of `free`."""
     keys = sorted(ours.keys() | theirs.keys())
     return [key for key in keys if ours.get(key) != theirs.get(key) and not key.startswith(free)]
+
+
+def read_back(config: Config, source: str) -> Config:
+    """Return a configuration as every command will read it from the files of a run. Raises InputError, which names
+    `source`, for values that none would take."""
+    text = dump_yaml(dump_config(config))
+    if (size := len(text)) > MAX_BYTES:
+        problem = f"the run's config.yaml would have {size:,} bytes, and at most {MAX_BYTES:,} are read"
+        remedy = "give fewer stages, or one range of 16 bits for all cameras, data.sixteen_bit=[low, high]"
+        raise InputError(f"{source}: {problem}; {remedy}")
+    return check_config(_parse(text, source), source)
 
 
 def save_config(config: Config, path: Path) -> None:

@@ -48,13 +48,14 @@ class HighBitDepth(NamedTuple):
 
 
 class Formats(NamedTuple):
-    """Pictures of 16 or 32 bits, those with an alpha channel, infrared ones with channels for colours, and FLIR's JPEGs
-    with the measured values behind their colours."""
+    """Pictures of 16 or 32 bits, those with an alpha channel, infrared ones with channels for colours, FLIR's JPEGs
+    with the measured values behind their colours, and pictures of float32."""
 
     high_bit_depth: tuple[HighBitDepth, ...] = ()
     transparent: tuple[Path, ...] = ()
     channels: tuple[Path, ...] = ()
     radiometric: tuple[Path, ...] = ()
+    floats: tuple[Path, ...] = ()
 
     def __add__(self, other: "Formats") -> "Formats":
         return Formats(*(ours + theirs for ours, theirs in zip(self, other, strict=True)))
@@ -94,7 +95,7 @@ def _look(picture: HighBitDepth) -> Problem | set[str]:
     try:
         with open_picture(path) as image:
             if is_high_bit_depth(image):
-                return {"high_bit_depth"}
+                return {"high_bit_depth", "floats"} if image.mode == "F" else {"high_bit_depth"}
             found = {"transparent"} if image.has_transparency_data else set()
             if picture.infrared and Image.getmodebase(image.mode) != "L":
                 found.add("channels")
@@ -129,6 +130,17 @@ def measure_ranges(pictures: Sequence[HighBitDepth], no_values: Sequence[float] 
     return ranges
 
 
+def require_ranges(formats: Formats, ranges: ValueRanges) -> None:
+    """Raise InputError for pictures of float32 whose range is not known: they cannot be shown."""
+    floats = set(formats.floats)
+    deep = [(one, ranges.of(one.infrared, one.camera)) for one in formats.high_bit_depth if one.path in floats]
+    if unknown := [one for one, shown in deep if shown is None or shown[0] is None]:
+        measured = measure_ranges(unknown, ranges.no_values)
+        stated = f"train with {_stated((ranges.ranges or {}) | measured)}"
+        remedy = stated if measured else f"replace them: no value is within ±{WIDEST:,}"
+        refuse((str(one.path) for one in unknown), "pictures of 32 bits whose range of values is not known", remedy)
+
+
 def _of_each(function: Callable[[HighBitDepth], Any], pictures: Sequence[HighBitDepth], title: str) -> list:
     with ThreadPoolExecutor() as pool:
         return list(progress(pool.map(function, pictures), len(pictures), title, " pictures"))
@@ -140,7 +152,7 @@ def _range(picture: HighBitDepth, no_values: Sequence[float]) -> Range | None:
             values = values_of(image)
     except InputError:
         return None  # decoding it says why
-    values = values[np.abs(values) <= WIDEST]
+    values = values[np.abs(values) < WIDEST]  # so that the next number may end a range
     if no_values:
         values = values[~is_one_of(values, no_values)]
     if not len(values):

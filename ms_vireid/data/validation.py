@@ -11,7 +11,15 @@ from ms_vireid.command.errors import InputError, printable, refuse, summary
 from ms_vireid.command.printing import progress
 from ms_vireid.config import Config, DataConfig
 from ms_vireid.config.schema import Range, Shown, ValueRanges
-from ms_vireid.data.bit_depth import Formats, has_colours, look_at, measure_ranges, notes_on, refuse_unreadable
+from ms_vireid.data.bit_depth import (
+    Formats,
+    has_colours,
+    look_at,
+    measure_ranges,
+    notes_on,
+    refuse_unreadable,
+    require_ranges,
+)
 from ms_vireid.data.digests import copies
 from ms_vireid.data.pictures import BrokenPictureError, is_picture, is_systems, note_skipped, read_pixels
 from ms_vireid.data.processes import in_processes
@@ -148,7 +156,9 @@ def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], di
     warning = check_training_identities(data.train, config.train.num_instances, data.root)
     formats, of_test = check_pictures(data.train), check_pictures(data.test)
     measured = measured_ranges(config.data, formats)
-    notes = notes_on(formats + of_test, config.with_value_ranges(measured).data.value_ranges, data.root)
+    ranges = config.with_value_ranges(measured).data.value_ranges
+    require_ranges(formats + of_test, ranges)
+    notes = notes_on(formats + of_test, ranges, data.root)
     wrong, beside = copies(data.root, data.train, data.test)
     return [*filter(None, [warning, passed_over(data)]), *notes, *wrong, *beside], measured
 

@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, ops
 from mindspore.amp import DynamicLossScaler
 
-from ms_vireid.checkpoints.weights import COUNTER, PER_DEVICE, STATES, Checkpoint, read_checkpoint, write_checkpoint
+from ms_vireid.checkpoints.weights import COUNTER, PER_DEVICE, STATES, Checkpoint, read_checkpoint, write_finite
 from ms_vireid.command.names import MINDSPORE
 from ms_vireid.config import Config, dump_config
 from ms_vireid.data.digests import RECORD, training_record
@@ -22,8 +22,8 @@ from ms_vireid.optimizers.sgd import SGD
 
 
 def save_checkpoint(path: Path, parameters: Iterable[Parameter], meta: dict) -> None:
-    """Write parameters and a record; raises InputError as `atomic_write` does."""
-    write_checkpoint(path, {parameter.name: parameter.asnumpy() for parameter in parameters}, meta, MINDSPORE)
+    """Write parameters and a record; raises InputError as `write_finite` does."""
+    write_finite(path, {parameter.name: parameter.asnumpy() for parameter in parameters}, meta, MINDSPORE)
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:

@@ -41,6 +41,7 @@ _EVENTS = r"^tensorboard(-[0-9]+)?/events\.out\.tfevents\.[0-9A-Za-z._-]+$"  # a
 _UNFINISHED = re.compile(rb"\{[ -~]*")  # the last line of a process that was killed while it wrote
 METRICS = "metrics.jsonl of a run"
 _MAX_BYTES, _MAX_LINE_BYTES, _MAX_NAMES = 1 << 26, 1 << 14, 50  # of metrics.jsonl
+_NUMBER_BYTES, _OTHER_NUMBERS = 45, 8  # of a line, at most: each with its name; besides the loss terms
 _BEYOND_FLOAT32 = 2.0**128
 _ROUNDED = 1e-9  # of fractions
 
@@ -251,6 +252,18 @@ def check_outside_data(output: Path | None, option: str, data: ReIDData, *runs: 
     if output is not None:
         in_run = any(output.resolve().parent == run.path.resolve() for run in runs)
         check_outside(output, option, data.pictures if in_run else [data.root, *data.pictures])
+
+
+def require_readable_log(config: Config, steps: int) -> None:
+    """Raise InputError for a run of more steps, or with more lines of metrics.jsonl, than are read again."""
+    if steps >= 2**31:
+        raise InputError(f"{steps:,} steps are more than {2**31 - 1:,}; lower the stages' epochs or train.iterations")
+    often = config.train.evaluate_every
+    lines = steps // config.train.log_steps + (config.epochs // often if often else 0)
+    most = _MAX_BYTES // (_NUMBER_BYTES * (len(config.terms) + _OTHER_NUMBERS))
+    if lines > most:
+        what = f"train.log_steps={config.train.log_steps} train.evaluate_every={often}"
+        raise InputError(f"{what}: metrics.jsonl would have {lines:,} lines, more than {most:,}; log or evaluate less")
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -21,7 +21,7 @@ from ms_vireid.engine.checkpoint import TrainingState, load_checkpoint, load_mod
 from ms_vireid.engine.log import TrainingLog
 from ms_vireid.engine.plan import Plan, Planned, every
 from ms_vireid.engine.process_group import ALONE, ProcessGroup
-from ms_vireid.engine.run_folder import RunFolder
+from ms_vireid.engine.run_folder import RunFolder, require_readable_log
 from ms_vireid.engine.train_step import build_step, loss_scaler
 from ms_vireid.evaluation.protocol import ProtocolResult
 from ms_vireid.losses.stage import StageLoss
@@ -49,6 +49,7 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = loss_scaler(config.train.amp)
         self.plan = Plan(config, self.optimizer.groups, self.batches.sampler.iterations)
+        require_readable_log(config, self.plan.steps)
         self.state = TrainingState(config, data, run, group, self.model, self.optimizer, self.scaler)
         self.log = TrainingLog(self.plan, run, group, self.batches.batch_size)
         self._stage: StageConfig | None = None  # that `_train_step` was built for

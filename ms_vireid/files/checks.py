@@ -123,6 +123,13 @@ def check_names(path: Path, names: Iterable[str]) -> None:
             raise InputError(f"{path}: contains a name of {len(name)} characters, {name[:40]!r}; use another copy")
 
 
+def require_utf8(*paths: Path) -> None:
+    """Raise InputError for a path that is not UTF-8: no feature file or index could name it."""
+    for path in paths:
+        if str(path).encode(errors="ignore").decode() != str(path):
+            raise InputError(f"{path}: is not UTF-8; rename it")
+
+
 def require_folder_name(name: str, source: Path | str) -> str:
     """Return `name` if it can name a folder; raises InputError if it leads elsewhere or cannot be printed. source:
     where the user gave it."""

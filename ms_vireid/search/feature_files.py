@@ -125,7 +125,7 @@ def layout_of(path: Path, remedy: str) -> FolderLayout | None:
     try:
         check_archive(path, _MOST_MEMBERS)
         with np.load(path, allow_pickle=False) as archive:
-            return _layout_in(Info.model_validate_json(str(archive["info"])).model_dump())
+            return _layout_in(Info.model_validate(json.loads(str(archive["info"]))).model_dump())
     except DAMAGED:
         return None
 
@@ -210,7 +210,9 @@ def _feature_file(folder: Path, picture: str) -> Path:
 
 
 def write_archive(path: Path, content: Features, **arrays: np.ndarray) -> None:
-    """Write these arrays and all of `content` but its features. Raises InputError as `atomic_write` does."""
+    """Write these arrays and all of `content` but its features. Raises InputError as `check_columns` and `atomic_write`
+    do."""
+    check_columns(path, content, len(content))
     columns = {name: getattr(content, name) for name in COLUMNS}
     info = np.array(json.dumps(content.info, sort_keys=True))
     with atomic_write(path) as temporary, ZipFile(temporary, "w") as archive:

@@ -117,13 +117,15 @@ class MilvusGallery:
 
     def add(self, features: Features, kind: str | None = None) -> None:
         """Insert pictures in batches, replacing those of the same path; an interrupted call leaves whole batches.
-        Raises InputError for a collection of another width, checkpoint or kind of index, or a path that is too long.
+        Raises InputError for a collection of another width, checkpoint or kind of index, or a path or name too long.
 
         kind: of the index of a new collection: "exact", "flat" or "hnsw".
         """
         files = [features.file(path).as_posix() for path in features.paths.tolist()]
-        if long := next((file for file in files if len(file.encode()) > _LONGEST["picture"]), None):
-            raise InputError(f"{long}: the path is longer than {_LONGEST['picture']} bytes; shorten it")
+        texts = {"picture": ("path", files), "identity": ("person's name", features.identities.tolist())}
+        for field, (what, column) in texts.items():
+            if long := next((text for text in column if len(text.encode()) > _LONGEST[field]), None):
+                raise InputError(f"{long}: the {what} is longer than {_LONGEST[field]} bytes; shorten it")
         checkpoint = features.made_by
         with self._errors():
             if self._ask("has_collection", self.collection):

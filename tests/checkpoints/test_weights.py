@@ -10,7 +10,7 @@ from mindspore.train.checkpoint_pb2 import Checkpoint as Message
 from safetensors.torch import save_file
 
 from ms_vireid.checkpoints.mindspore_checkpoint import write_ckpt
-from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint
+from ms_vireid.checkpoints.weights import read_checkpoint, write_checkpoint, write_finite
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import MINDSPORE, TORCH
 
@@ -167,6 +167,16 @@ def test_bfloat16_becomes_float32_bit_for_bit(tmp_path, suffix):
     assert_same(
         read_checkpoint(tmp_path / f"a{suffix}").arrays, {"w": values.float().numpy(), "v": np.zeros(2, np.float32)}
     )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_values_that_are_not_finite_replace_no_file(tmp_path, suffix, value):
+    path = tmp_path / f"a{suffix}"
+    write_finite(path, ARRAYS, RECORD, MINDSPORE)
+    with pytest.raises(InputError, match=r"not written, as values are not finite: 1 \(one\); lower optimizer\.lr"):
+        write_finite(path, ARRAYS | {"one": np.array([0.25, value], np.float32)}, RECORD, MINDSPORE)
+    assert_same(read_checkpoint(path).arrays)
 
 
 def test_all_that_does_not_fit_a_model_is_one_line(tmp_path):

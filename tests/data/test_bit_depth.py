@@ -359,6 +359,39 @@ def test_no_value_needs_no_range_of_16_bits_and_gives_float32_none(tmp_path):
         read_pixels(celsius(tmp_path / "a.tif", 0), True, ranges.of(True, 1))
 
 
+def as_float32(root, value, people="*"):
+    """Save the infrared pictures of some people as float32 of one value, or for None as degrees Celsius."""
+    for number, path in enumerate(sorted(root.glob(f"infrared/{people}/*.[jp]*g"))):
+        if value is None:
+            celsius(path.with_suffix(".tif"), number)
+        else:
+            Image.fromarray(np.full(tree.SIZE, value, np.float32)).save(path.with_suffix(".tif"))
+        path.unlink()
+
+
+@pytest.mark.parametrize("value", [7.25, 0.0, -0.0, 1e-45, -(2.0**52), 2.0**53 - 2.0**29])
+def test_whatever_is_measured_can_be_read_back(thermal, value):
+    as_float32(thermal, value)
+    config = prepare_data(configuration(thermal)).config
+    assert check_config(dump_config(config), "run") == config
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 2.0**53, -(2.0**53), -3.4028235e38])
+def test_float32_without_a_value_that_can_be_shown_is_refused_before_training(thermal, value):
+    as_float32(thermal, value)
+    with pytest.raises(InputError, match=r"whose range of values is not known: 8 .*; replace them: no value is within"):
+        prepare_data(configuration(thermal))
+
+
+def test_float32_that_only_the_tested_people_have_is_refused_with_the_range_that_shows_it(tmp_path):
+    root = tree.write_folder(tmp_path / "people")
+    as_float32(root, None, "[cd]*")
+    with pytest.raises(InputError, match=r"32 bits whose range of values is not known: 4 ") as refused:
+        prepare_data(configuration(root))
+    (remedy,) = shlex.split(str(refused.value).partition("train with ")[2])
+    assert prepare_data(configuration(root, remedy)).config.data.value_ranges.of(True) is not None
+
+
 @pytest.mark.parametrize("factor", [(1, 273.15), (1.8, 32)])
 def test_two_units_in_a_set_are_said_with_both_ranges_and_no_range_as_a_remedy(tmp_path, factor):
     pictures = infrared([celsius(tmp_path / f"{i}.tif", i) for i in range(4)])

@@ -162,6 +162,15 @@ def test_another_process_at_work_on_the_same_output_is_left_alone(run_extract, p
     assert not partial.exists()
 
 
+def test_a_folder_that_no_file_could_name_is_refused_before_the_work(run_extract, pictures, tmp_path, capfd):
+    pictures.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    pictures.symlink_to(os.fsdecode(b"caf\xe9"))
+    assert r"caf\udce9: is not UTF-8; rename it" in refusal(capfd, run_extract, pictures)
+    assert not list(tmp_path.glob("features*"))
+    pictures = (tmp_path / os.fsdecode(b"caf\xe9")).rename(tmp_path / "caf\u3000e")  # printed escaped, as a wide space
+    assert run_extract(pictures).file("").name == pictures.name
+
+
 def test_nothing_but_broken_pictures_is_refused(run_extract, tmp_path, capfd):
     truncate(write_picture(tmp_path / "visible" / "anna" / "one.jpg"))
     error = refusal(capfd, run_extract, tmp_path / "visible", "--skip-broken")

@@ -10,7 +10,7 @@ from ms_vireid.command.errors import InputError
 from ms_vireid.search import faiss_index
 from ms_vireid.search.exact import search_exact
 from ms_vireid.search.faiss_index import RECALL, ROUNDING, FaissIndex, build_index, load_index, save_index
-from ms_vireid.search.feature_files import save_features
+from ms_vireid.search.feature_files import layout_of, save_features
 from ms_vireid.search.result import NOTHING, nearest
 
 from .galleries import WIDTH, gallery, queries
@@ -128,6 +128,26 @@ def test_a_saved_index_searches_as_before_and_knows_its_pictures(kind, tmp_path)
     assert content.info["checkpoint"] == searched.info["checkpoint"]
     assert content.features.shape == (0, WIDTH)
     assert list(tmp_path.iterdir()) == [tmp_path / "a.index"]
+
+
+@pytest.mark.parametrize(
+    "change", [{"images": "/caf\udce9"}, {"tree": {"top": "/", "layout": "{}"}}, {"version": None}]
+)
+def test_an_index_that_could_not_be_read_again_is_not_written(tmp_path, change):
+    content = gallery()
+    index = build_index("flat", content.features)
+    with pytest.raises(InputError, match="its info lacks a valid"):
+        save_index(tmp_path / "a.index", index, dataclasses.replace(content, info=content.info | change))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("checkpoint", ["model.safetensors", "caf\udce9.safetensors"])
+def test_the_layout_of_a_saved_index_is_known_whatever_its_checkpoint_is_called(tmp_path, checkpoint):
+    content = gallery()
+    tree = {"top": "/people", "layout": "{modality}/{identity}/*"}
+    about = content.info | {"checkpoint": content.info["checkpoint"] | {"file": checkpoint}, "tree": tree}
+    save_index(tmp_path / "a.index", build_index("flat", content.features), dataclasses.replace(content, info=about))
+    assert layout_of(tmp_path / "a.index", "").as_json() == tree
 
 
 def test_a_feature_file_is_not_an_index(tmp_path):

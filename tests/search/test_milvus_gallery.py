@@ -5,6 +5,7 @@ import fcntl
 import os
 import socket
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,7 +243,15 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capf
     assert capfd.readouterr() == ("", "")
 
 
-def test_paths_that_are_too_long_are_refused_before_anything_is_added(opened):
-    with pytest.raises(InputError, match="the path is longer than 4096 bytes"):
-        opened.add(gallery(root="/" + "a" * 5000))
+@pytest.mark.parametrize(
+    ("root", "last_person", "says"),
+    [
+        ("/" + "a" * 5000, "anna", "the path is longer than 4096 bytes"),
+        ("/nowhere", "north/" + "é" * 125, "the person's name is longer than 255 bytes"),
+    ],
+)
+def test_texts_that_are_too_long_are_refused_before_anything_is_added(opened, root, last_person, says):
+    added = gallery(root=root)
+    with pytest.raises(InputError, match=says):
+        opened.add(replace(added, identities=np.array([*added.identities[:-1], last_person])))
     assert len(opened) == 0

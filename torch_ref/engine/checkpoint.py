@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ms_vireid.checkpoints.weights import STATES, Checkpoint, read_checkpoint, write_checkpoint
+from ms_vireid.checkpoints.weights import STATES, Checkpoint, read_checkpoint, write_finite
 from ms_vireid.command.errors import InputError
 from ms_vireid.command.names import TORCH
 from torch_ref.optimizers.adamw import AdamW
@@ -15,12 +15,12 @@ _KEYS = {AdamW: STATES["adamw"], SGD: STATES["sgd"]}
 
 
 def save_checkpoint(path: Path, model: nn.Module, meta: dict, optimizer: AdamW | SGD | None = None) -> None:
-    """Write a model's weights and buffers, an optimizer's state and a record; raises InputError as `atomic_write`."""
+    """Write a model's weights and buffers, an optimizer's state and a record; raises InputError as `write_finite`."""
     tensors = model.state_dict()
     for name, weight in _trained(optimizer).items() if optimizer else ():
         state = optimizer.state[weight]
         tensors |= {f"{key}.{name}": state.get(key, torch.zeros_like(weight)) for key in _KEYS[type(optimizer)]}
-    write_checkpoint(path, {name: value.cpu().numpy() for name, value in tensors.items()}, meta, TORCH)
+    write_finite(path, {name: value.cpu().numpy() for name, value in tensors.items()}, meta, TORCH)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
