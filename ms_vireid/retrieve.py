@@ -92,21 +92,45 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, metavar="F", help="also draw 20 queries, 10 hits each, as .png or .svg")
     add_inference(parser)
     arguments = parser.parse_args()
-    _check(arguments)
+    _check(parser, arguments)
     _retrieve(arguments)
 
 
-def _check(arguments: Namespace) -> None:
+def _check(parser: Parser, arguments: Namespace) -> None:
     in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix.lower() == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
-    for name in ("sheet", "json"):
-        if getattr(arguments, name) and not arguments.query:
-            raise InputError(f"--{name} {getattr(arguments, name)}: needs --query; give one, or leave it out")
+    if not arguments.query:
+        of_search = "--top-k", "--by-identity", "--threshold", "--camera", "--breadth", "--rerank", "--json", "--sheet"
+        parser.refuse(arguments, "nothing is searched without --query", *of_search)
+    of_query, of_gallery = arguments.modality
+    embedded = [
+        modality
+        for path, modality in [
+            *((path, of_query) for path in (*(arguments.query or ()), arguments.sample)),
+            *((path, of_gallery) for path in (None if in_milvus or saved else Path(arguments.gallery), arguments.add)),
+        ]
+        if path and path.suffix.lower() != ".npz"
+    ]
+    if not embedded:
+        of_pictures = "--checkpoint", "--device", "--backend", "--tf32", "--modality", "--layout"
+        parser.refuse(arguments, "no pictures are given, only features", *of_pictures)
+    if not in_milvus:
+        parser.refuse(
+            arguments, f"only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)", "--add", "--collection"
+        )
+        if not (saved or arguments.index == "ivf"):
+            parser.refuse(arguments, "is for an approximate search, --index ivf", "--breadth")
+        if arguments.camera:
+            parser.refuse(arguments, "with --camera all lists are searched", "--breadth")
+    elif not arguments.add:
+        parser.refuse(arguments, "a gallery in Milvus keeps what it got by --add", "--index", "--gallery-root")
+    if not (arguments.json or arguments.sheet or arguments.save_index or arguments.add):
+        parser.refuse(
+            arguments, "nothing needs the pictures without --sheet, --json, --save-index or --add", "--gallery-root"
+        )
     if arguments.rerank and (in_milvus or saved or arguments.index in FAISS or arguments.camera):
         raise InputError("--rerank: takes features or pictures, without an index and without --camera")
-    if arguments.add and not in_milvus:
-        raise InputError(f"--add {arguments.add}: only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)")
     if arguments.save_index and (in_milvus or saved or arguments.index in (None, "exact")):
         raise InputError(f"--save-index {arguments.save_index}: needs features and --index flat or ivf")
     if arguments.sample and arguments.index != "ivf":
