@@ -103,18 +103,17 @@ def _check(parser: Parser, arguments: Namespace) -> None:
     if not arguments.query:
         of_search = "--top-k", "--by-identity", "--threshold", "--camera", "--breadth", "--rerank", "--json", "--sheet"
         parser.refuse(arguments, "nothing is searched without --query", *of_search)
-    of_query, of_gallery = arguments.modality
-    embedded = [
-        modality
-        for path, modality in [
-            *((path, of_query) for path in (*(arguments.query or ()), arguments.sample)),
-            *((path, of_gallery) for path in (None if in_milvus or saved else Path(arguments.gallery), arguments.add)),
-        ]
-        if path and path.suffix.lower() != ".npz"
-    ]
-    if not embedded:
-        of_pictures = "--checkpoint", "--device", "--backend", "--tf32", "--modality", "--layout"
+    of_queries = [*(arguments.query or ()), arguments.sample]
+    of_gallery = [None if in_milvus or saved else Path(arguments.gallery), arguments.add]
+    pictures = [any(path and path.suffix.lower() != ".npz" for path in paths) for paths in (of_queries, of_gallery)]
+    if not any(pictures):
+        of_pictures = "--checkpoint", "--backend", "--tf32", "--modality", "--layout"
         parser.refuse(arguments, "no pictures are given, only features", *of_pictures)
+    for what, has_pictures, modality in zip(
+        ("queries", "gallery's pictures"), pictures, arguments.modality, strict=True
+    ):
+        if modality != "auto" and not has_pictures:
+            raise InputError(f"--modality {modality}: the {what} are features, which know theirs; give auto for them")
     if not in_milvus:
         parser.refuse(
             arguments, f"only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)", "--add", "--collection"
@@ -123,8 +122,6 @@ def _check(parser: Parser, arguments: Namespace) -> None:
             parser.refuse(arguments, "is for an approximate search, --index ivf", "--breadth")
         if arguments.camera:
             parser.refuse(arguments, "with --camera all lists are searched", "--breadth")
-    elif not arguments.add:
-        parser.refuse(arguments, "a gallery in Milvus keeps what it got by --add", "--index", "--gallery-root")
     if not (arguments.json or arguments.sheet or arguments.save_index or arguments.add):
         parser.refuse(
             arguments, "nothing needs the pictures without --sheet, --json, --save-index or --add", "--gallery-root"
@@ -141,6 +138,8 @@ def _check(parser: Parser, arguments: Namespace) -> None:
         raise InputError("--index ivf: is FAISS's; in Milvus give --index hnsw")
     if arguments.index == "hnsw" and not in_milvus:
         raise InputError("--index hnsw: is Milvus's; for other galleries give --index ivf")
+    if in_milvus and not arguments.add:
+        parser.refuse(arguments, "a gallery in Milvus keeps what it got by --add", "--index", "--gallery-root")
     check_output(arguments.json, "--json")
     check_output(arguments.save_index, "--save-index", (INDEX,))
     check_output(arguments.sheet, "--sheet", (".png", ".svg"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ms_vireid.search.trained_model import load as _LOAD
-from tests.options.trying import Tried
+from tests.options.trying import ANYWHERE, Tried
 
 AUTO = "what auto takes here"
 COMPUTED = "features are the same, by whatever they are computed"
@@ -285,7 +285,7 @@ _SEARCH = INFERENCE | {
     "--layout": ("--layout", "{modality}/*/{identity}"),
     "--top-k": ("--top-k", "3"),
     "--by-identity": ("--by-identity",),
-    "--threshold": ("--threshold", "0.6"),
+    "--threshold": ("--threshold", "0.9998"),
     "--camera": ("--camera", "1", "2"),
     "--index": ("--index", "ivf"),
     "--index flat": ("--index", "flat"),
@@ -299,10 +299,12 @@ _SEARCH = INFERENCE | {
     "--json": ("--json", "new.json"),
     "--sheet": ("--sheet", "new.png"),
 }
+_FEATURES = {"--device": ANYWHERE}
 _EXACT = {
     "--index flat": "is exact, as a search without an index",
     "--sample --index": "is one more kind of queries that reach the recall",
 }
+_AS_EXACT = "is refused by a gallery without hnsw: tests/search/test_milvus_gallery.py"
 _EVALUATED = INFERENCE | {
     "--checkpoint": ("--checkpoint", "other", "run"),
     "--data": ("--data", "folder"),
@@ -396,27 +398,36 @@ COMMANDS = {
         "ms_vireid.retrieve",
         ("--query", "night.npz", "--gallery", "ivf.index"),
         _SEARCH,
-        {"--breadth --by-identity": "all people are found in any lists"},
+        _FEATURES | {"--breadth --by-identity": "all people are found in any lists"},
         _cut_sheet,
     ),
     "retrieve-flat": Tried(
-        "ms_vireid.retrieve", ("--query", "night.npz", "--gallery", "flat.index"), _SEARCH, {}, _cut_sheet
+        "ms_vireid.retrieve", ("--query", "night.npz", "--gallery", "flat.index"), _SEARCH, _FEATURES, _cut_sheet
     ),
     "retrieve-milvus": Tried(
-        "ms_vireid.retrieve", ("--query", "night.npz", "--gallery", "milvus:new.db"), _SEARCH, {}, _cut_milvus
+        "ms_vireid.retrieve",
+        ("--query", "night.npz", "--gallery", "milvus:new.db"),
+        _SEARCH,
+        {"--breadth": _AS_EXACT},
+        _cut_milvus,
     ),
     "retrieve-add": Tried(
         "ms_vireid.retrieve",
         ("--add", "people.npz", "--gallery", "milvus:new.db"),
         _SEARCH | {"--query": ("--query", "night.npz")},
-        {},
+        _FEATURES | {"--breadth --query": _AS_EXACT},
         _cut_milvus,
     ),
     "retrieve-save": Tried(
         "ms_vireid.retrieve",
         ("--save-index", "new.index", "--index", "ivf", "--gallery", "sysu.npz"),
-        _SEARCH | {"--query": ("--query", "night.npz")},
-        {},
+        _SEARCH
+        | {
+            "--query": ("--query", "night.npz"),
+            "--index": ("--index", "flat"),
+            "--save-index": ("--save-index", "other.index"),
+        },
+        _FEATURES,
         _cut_sheet,
     ),
     "gradcam": _figure(
@@ -526,6 +537,7 @@ COMMANDS = {
             "--data-root": ("--data-root", "moved"),
             "--queries": ("--queries", "1"),
         },
+        _FEATURES,
     ),
     "convert": Tried(
         "parity.convert",

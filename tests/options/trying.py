@@ -22,6 +22,7 @@ import pytest
 
 from ms_vireid.command.running import run
 
+ANYWHERE = "may be given to every command, by scripts that state it once"
 TIMES = re.compile(r"\d+(\.\d+)? s\b|\d\d:\d\d|[\d.]+ images/s")
 ECHOED = re.compile(r"^evaluated: .*$", re.MULTILINE)  # of the options, whatever they do
 
@@ -142,7 +143,7 @@ def idle(tried: Tried, folder: Path) -> list[str]:
         reasons = [one for one in (name, " ".join((name, *others))) if one in tried.same]
         needless.difference_update(reasons)
         if reasons[:1] == [name]:  # the same by design, if it was read
-            return options.get(name.partition(" ")[0], "overrides") in with_it.read
+            return tried.same[name] == ANYWHERE or options.get(name.partition(" ")[0], "overrides") in with_it.read
         return bool(reasons)
 
     found += [name for name in names if not acts(name, plain, alone[name])]
