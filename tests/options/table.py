@@ -385,12 +385,12 @@ COMMANDS = {
         cut_models,
     ),
     "retrieve": Tried(
-        "ms_vireid.retrieve", ("--query", "night.npz", "--gallery", "sysu.npz"), _SEARCH, _EXACT, _cut_sheet
+        "ms_vireid.retrieve", ("--query", "night.npz", "--gallery", "sysu.npz"), _SEARCH, _FEATURES | _EXACT, _cut_sheet
     ),
     "retrieve-pictures": Tried(
         "ms_vireid.retrieve",
         ("--query", "people", "--gallery", "sysu.npz", *_RUN),
-        _SEARCH,
+        _SEARCH | {"--checkpoint": ("--checkpoint", "other"), "--threshold": ("--threshold", "0.3")},
         DEVICES | _EXACT,
         _cut_sheet,
     ),
@@ -408,7 +408,7 @@ COMMANDS = {
         "ms_vireid.retrieve",
         ("--query", "night.npz", "--gallery", "milvus:new.db"),
         _SEARCH,
-        {"--breadth": _AS_EXACT},
+        _FEATURES | {"--breadth": _AS_EXACT},
         _cut_milvus,
     ),
     "retrieve-add": Tried(
@@ -446,7 +446,9 @@ COMMANDS = {
         query=("--query", "sysu/cam3/0004/0001.jpg"),
         choose=("--choose", "worst"),
     ),
-    "similarity": _figure("similarity", *_RUN, of_set=True, pairs=("--pairs", "5"), seed=("--seed", "3")),
+    "similarity": _figure(
+        "similarity", *_RUN, "--pairs", "5", of_set=True, pairs=("--pairs", "3"), seed=("--seed", "3")
+    ),
     "embedding": _figure(
         "embedding",
         *_RUN,
