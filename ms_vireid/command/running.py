@@ -59,7 +59,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def refuse(self, arguments: argparse.Namespace, why: str, *options: str) -> None:
-        """Raise InputError if one of the options, which would do nothing, is given. why: would it do nothing."""
+        """Raise InputError if one of the options, which would do nothing, is given. why: the reason."""
         given = [
             name
             for action in self._actions
