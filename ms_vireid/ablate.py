@@ -65,6 +65,8 @@ def main() -> None:
         if not arguments.rows:
             raise InputError(f"--rows {' '.join(overrides)}: names no row; name some, or leave --rows out")
         arguments.overrides += overrides
+    if arguments.list:
+        parser.refuse_others(arguments, "--list runs nothing", "--list", "TABLE")
     _ablate(arguments)
 
 

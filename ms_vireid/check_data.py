@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ms_vireid.command.errors import one_line, summary
+from ms_vireid.command.errors import one_line, refuse, summary
 from ms_vireid.command.printing import say
 from ms_vireid.command.running import Parser, add_config, run
 from ms_vireid.files.writing import check_output, write_json
@@ -29,6 +29,11 @@ def main() -> None:
     add_config(parser)
     parser.add_argument("--json", type=Path, metavar="F", help="also write the result to F")
     arguments = parser.parse_intermixed_args()
+    refuse(
+        [word for word in arguments.overrides if not word.startswith(("data.", "data="))],
+        "values of no data set",
+        "check-data reads data.KEY=VALUE alone; leave them out",
+    )
     check_output(arguments.json, "--json")
     _check(arguments)
 

@@ -42,6 +42,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     if all(path.suffix.lower() == ".json" for path in arguments.run):
+        parser.refuse_others(arguments, "a table of results shows no pictures", "RUN", "--output", "--device")
         _tabulate(arguments)
         return
     if len(arguments.run) > 1:

@@ -92,21 +92,42 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, metavar="F", help="also draw 20 queries, 10 hits each, as .png or .svg")
     add_inference(parser)
     arguments = parser.parse_args()
-    _check(arguments)
+    _check(parser, arguments)
     _retrieve(arguments)
 
 
-def _check(arguments: Namespace) -> None:
+def _check(parser: Parser, arguments: Namespace) -> None:
     in_milvus, saved = arguments.gallery.startswith(MILVUS), Path(arguments.gallery).suffix.lower() == INDEX
     if not (arguments.query or arguments.add or arguments.save_index):
         raise InputError("nothing to do: give --query, --add or --save-index; see --help")
-    for name in ("sheet", "json"):
-        if getattr(arguments, name) and not arguments.query:
-            raise InputError(f"--{name} {getattr(arguments, name)}: needs --query; give one, or leave it out")
+    if not arguments.query:
+        of_search = "--top-k", "--by-identity", "--threshold", "--camera", "--breadth", "--rerank", "--json", "--sheet"
+        parser.refuse(arguments, "nothing is searched without --query", *of_search)
+    of_queries = [*(arguments.query or ()), arguments.sample]
+    of_gallery = [None if in_milvus or saved else Path(arguments.gallery), arguments.add]
+    pictures = [any(path and path.suffix.lower() != ".npz" for path in paths) for paths in (of_queries, of_gallery)]
+    if not any(pictures):
+        of_pictures = "--checkpoint", "--backend", "--tf32", "--modality", "--layout"
+        parser.refuse(arguments, "no pictures are given, only features", *of_pictures)
+    for what, has_pictures, modality in zip(
+        ("queries", "gallery's pictures"), pictures, arguments.modality, strict=True
+    ):
+        if modality != "auto" and not has_pictures:
+            raise InputError(f"--modality {modality}: the {what} are features, which know theirs; give auto for them")
+    if not in_milvus:
+        parser.refuse(
+            arguments, f"only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)", "--add", "--collection"
+        )
+        if not (saved or arguments.index == "ivf"):
+            parser.refuse(arguments, "is for an approximate search, --index ivf", "--breadth")
+        if arguments.camera:
+            parser.refuse(arguments, "with --camera all lists are searched", "--breadth")
+    if not (arguments.json or arguments.sheet or arguments.save_index or arguments.add):
+        parser.refuse(
+            arguments, "nothing needs the pictures without --sheet, --json, --save-index or --add", "--gallery-root"
+        )
     if arguments.rerank and (in_milvus or saved or arguments.index in FAISS or arguments.camera):
         raise InputError("--rerank: takes features or pictures, without an index and without --camera")
-    if arguments.add and not in_milvus:
-        raise InputError(f"--add {arguments.add}: only for a gallery in Milvus ({MILVUS}PATH.db or {MILVUS}http://...)")
     if arguments.save_index and (in_milvus or saved or arguments.index in (None, "exact")):
         raise InputError(f"--save-index {arguments.save_index}: needs features and --index flat or ivf")
     if arguments.sample and arguments.index != "ivf":
@@ -117,6 +138,8 @@ def _check(arguments: Namespace) -> None:
         raise InputError("--index ivf: is FAISS's; in Milvus give --index hnsw")
     if arguments.index == "hnsw" and not in_milvus:
         raise InputError("--index hnsw: is Milvus's; for other galleries give --index ivf")
+    if in_milvus and not arguments.add:
+        parser.refuse(arguments, "a gallery in Milvus keeps what it got by --add", "--index", "--gallery-root")
     check_output(arguments.json, "--json")
     check_output(arguments.save_index, "--save-index", (INDEX,))
     check_output(arguments.sheet, "--sheet", (".png", ".svg"))

@@ -29,6 +29,10 @@ def main() -> None:
         add(kind)
         kind.add_argument("--output", type=Path, required=True, metavar="F", help="the .png or .svg file to write")
     arguments = parser.parse_args()
+    if arguments.kind == "ranking" and arguments.query:
+        kinds.choices["ranking"].refuse(arguments, "--query names the queries", "--queries", "--choose")
+    if arguments.kind == "curves" and len(arguments.run) == 1:
+        kinds.choices["curves"].refuse(arguments, "curves of one run have no legend", "--labels")
     for name in ("images", "visible", "infrared", "query"):
         if pictures := getattr(arguments, name, None):
             _QUERIES.check(f"--{name}, pictures:", len(pictures))
@@ -63,7 +67,7 @@ def _add_gradcam(parser: Parser) -> None:
 
 def _add_ranking(parser: Parser) -> None:
     """the first ten hits of some queries, right ones with a green frame and a tick, wrong ones red and crossed"""
-    _add_checkpoints(parser, "1", data=True)
+    _add_checkpoints(parser, "1", data=True, labels=False)
     parser.add_number("--queries", _QUERIES, default=6, help="how many queries")
     parser.add_argument("--query", type=Path, nargs="+", metavar="FILE", help="use these test pictures as queries")
     parser.add_argument(
@@ -107,7 +111,7 @@ def _add_embedding(parser: Parser) -> None:
 
 def _add_features(parser: Parser) -> None:
     """feature maps of pairs of pictures after the first stage: F^v and F^r, and F^a if the model makes it"""
-    _add_checkpoints(parser, "1")
+    _add_checkpoints(parser, "1", labels=False)
     _add_pictures(parser, "--visible", "visible pictures")
     _add_pictures(parser, "--infrared", "as many infrared pictures, of the same identities")
 
@@ -118,9 +122,10 @@ def _add_curves(parser: Parser) -> None:
     _add_labels(parser, "runs")
 
 
-def _add_checkpoints(parser: Parser, count: str, data: bool = False) -> None:
+def _add_checkpoints(parser: Parser, count: str, data: bool = False, labels: bool = True) -> None:
     add_checkpoint(parser, f" ({count})", nargs="+")
-    _add_labels(parser, "checkpoints")
+    if labels:
+        _add_labels(parser, "checkpoints")
     add_inference(parser)
     if data:
         parser.add_argument("--data-root", metavar="D", help="folder of the data set (default: the run's)")
@@ -275,9 +280,10 @@ def _load(
 def _labels(arguments: Namespace, names: Sequence[str]) -> list[str]:
     from ms_vireid.visualization.figure import LONGEST_LABEL, shortened
 
-    if arguments.labels and len(arguments.labels) != len(names):
-        raise InputError(f"--labels: {len(arguments.labels)} given for {len(names)}; give one each")
-    return [shortened(name, LONGEST_LABEL) for name in arguments.labels or names]
+    labels = getattr(arguments, "labels", None)  # figures of one model have none
+    if labels and len(labels) != len(names):
+        raise InputError(f"--labels: {len(labels)} given for {len(names)}; give one each")
+    return [shortened(name, LONGEST_LABEL) for name in labels or names]
 
 
 def _modality(path: Path, otherwise: str | None = None) -> str:

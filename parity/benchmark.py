@@ -101,11 +101,20 @@ def _parse() -> argparse.Namespace:
     )
     arguments = parser.parse_intermixed_args()
     require_extra("parity/benchmark.py", "parity", "torch")
+    of_training, of_images = ("--identities", "--instances"), ("--images",)
+    if not {"train_step", "inference"} & set(arguments.only):
+        of_models = "--device", "--repeats", "--steps", "--torch", "--quick", *of_training, *of_images
+        parser.refuse(
+            arguments, "launches are counted on stand-ins for both devices, at the papers' batches", *of_models
+        )
+    if "train_step" not in arguments.only:
+        parser.refuse(arguments, "no training step is timed", *of_training)
+    if "inference" not in arguments.only:
+        parser.refuse(arguments, "no inference is timed", *of_images)
     if arguments.quick:
+        parser.refuse(arguments, "--quick says how many", "--repeats", *of_training, *of_images)
         arguments.repeats, arguments.identities, arguments.instances, arguments.images = 2, 2, 2, 4
     check_output(arguments.json, "--json")
-    if "tuned" in arguments.torch and not {"train_step", "inference"} & set(arguments.only):
-        raise InputError("--torch tuned: is beside train_step and inference; name one of them by --only")
     with at_once():
         from parity.measure import sections
 

@@ -127,7 +127,9 @@ def prepare(
     held, dropped = renamed(saved, layout)
     source = saved.path
     if "config" in saved.meta:
-        config = _carried_configuration(source, saved.meta["config"], config_file, overrides)
+        if config_file is not None:
+            raise InputError(f"--config {config_file}: {source} carries its recipe; leave it out")
+        config = _carried_configuration(source, saved.meta["config"], overrides)
         if "parts" not in saved.meta:
             require_fitting(source, config.model, sum(value.size for value in saved.weights.values()))
         _require_fitting_model(source, layout, config)
@@ -139,16 +141,14 @@ def prepare(
     return _convert(suffix, WRITTEN[suffix] or framework or other, saved, matched, network)
 
 
-def _carried_configuration(source: Path, carried: Any, config_file: Path | None, overrides: list[str]) -> Config:
-    """The source's own, with the command line's values; neither these nor the file may be of another model."""
+def _carried_configuration(source: Path, carried: Any, overrides: list[str]) -> Config:
+    """The source's own, with the command line's values, which may not be of another model."""
     own = check_config(carried, str(source))
     tree = dump_config(own)
     for override in overrides:
         apply_override(tree, override)
     config = check_config(tree, "command line")
-    _require_same_model(source, own, config, "than the command line asks for")
-    if config_file is not None:
-        _require_same_model(source, own, load_config(config_file, overrides), f"than {config_file}")
+    _require_same_model(source, own, config)
     return config
 
 
@@ -179,7 +179,7 @@ def _require_fitting_model(source: Path, layout: CheckpointLayout | None, config
         )
 
 
-def _require_same_model(source: Path, carried: Config, asked: Config, other: str) -> None:
+def _require_same_model(source: Path, carried: Config, asked: Config) -> None:
     """Raise InputError if `asked` is another network than `carried`; the number of classes may be left open."""
     ours, theirs = (
         {f"model.{key}": value for key, value in config.model.model_dump(exclude=set(OF_FILE)).items()}
@@ -188,7 +188,9 @@ def _require_same_model(source: Path, carried: Config, asked: Config, other: str
     if theirs["model.num_classes"] is None:
         del theirs["model.num_classes"]
     if changed := [key for key, value in theirs.items() if ours.get(key) != value]:
-        raise InputError(f"{source}: was made with another {', '.join(changed)} {other}; leave that out")
+        raise InputError(
+            f"{source}: was made with another {', '.join(changed)} than the command line asks for; leave that out"
+        )
 
 
 def from_scratch(config: Config) -> Config:

@@ -58,9 +58,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.backends:
-        given = [name for name in vars(arguments) if getattr(arguments, name) != parser.get_default(name)]
-        if others := [f"--{name.replace('_', '-')}" for name in given if name != "backends"]:
-            raise InputError(f"--backends: computes no case; leave {' and '.join(others)} out")
+        parser.refuse_others(arguments, "--backends computes no case", "--backends")
         with at_once():
             from parity import backends
 

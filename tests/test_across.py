@@ -62,6 +62,21 @@ def test_a_row_is_what_was_trained_and_columns_are_what_it_was_tested_on(write, 
     assert printed[3].split() == ["sysu_mm01", "a", *["60.00", "±", "1.50"] * 3, *["20.00"] * 3, *"---"]
 
 
+def test_the_order_of_models_and_keys_in_files_parts_nothing(write):
+    one, other = (run(name, of, "regdb", 30, mode="all", shots=1) for name, of in (("a", "sysu_mm01"), ("b", "llcm")))
+    mean = {"mean": dict.fromkeys(METRICS, 0.3), "std": dict.fromkeys(METRICS, 0.0)}
+    elsewhere = [
+        one | {"evaluated": dict(reversed((one["evaluated"] | {"data": "llcm"}).items()))} for one in (other, one)
+    ]
+    lines = write(
+        x=mean | {"runs": [one, other]},
+        y=mean | {"runs": elsewhere},
+        z=run("c", "llcm", "llcm", 10, shots=1, mode="all"),
+    )
+    assert [line.split(" | ")[:2] for line in lines[4:]] == [["| llcm, sysu_mm01", "a, b"], ["| llcm", "c"]]
+    assert lines[2].count("mode all, shots 1 rank-1") == 2
+
+
 def test_folders_are_called_by_as_much_of_their_paths_as_tells_them_apart(write):
     lines = write(
         day=run("a", "folder", "folder", 60, root="/data/day/people", trained_root="/data/yard"),

@@ -107,9 +107,10 @@ def test_pictures_in_folders_without_a_meaning_need_their_modality(search, refus
 
 @pytest.mark.parametrize(("kind", "gallery"), [("flat", "all.npz"), ("ivf", "all.npz"), ("flat", "sysu")])
 def test_an_index_is_saved_and_searched_without_the_features(search, prepared, tmp_path, kind, gallery, capfd):
-    options = ("--query", "night.npz", "--breadth", 64)
+    options = ("--query", "night.npz", *(("--breadth", 64) if kind == "ivf" else ()))
     saved = "--index", kind, "--save-index", tmp_path / "all.index"
-    made = search(*options, "--gallery", gallery, "--checkpoint", "model.safetensors", *saved)
+    embedded = () if gallery.endswith(".npz") else ("--checkpoint", "model.safetensors")
+    made = search(*options, "--gallery", gallery, *embedded, *saved)
     loaded = search(*options, "--gallery", tmp_path / "all.index")
     assert paths(made) == paths(loaded) == expected(prepared)
     assert f"all.index: {kind} index of " in capfd.readouterr().out
@@ -286,8 +287,16 @@ SAVED = ("--index", "flat", "--save-index", "a.index")
     ("arguments", "said"),
     [
         (ALL, "nothing to do: give --query, --add or --save-index"),
-        ((*ALL, *SAVED), "found.json: needs --query"),
-        ((*ALL, *SAVED, "--sheet", "a.png"), "--sheet a.png: needs --query"),
+        ((*ALL, *SAVED), "--json: nothing is searched without --query; leave it out"),
+        ((*ALL, *SAVED, "--sheet", "a.png", "--top-k", "3"), "--top-k, --json, --sheet: nothing is searched without"),
+        ((*NIGHT_IN_ALL, "--checkpoint", ".", "--tf32"), "--checkpoint, --tf32: no pictures are given, only features;"),
+        (
+            (*CAMERA_3, "--modality", "auto", "visible"),
+            "--modality visible: the gallery's pictures are features, which know",
+        ),
+        ((*NIGHT_IN_ALL, "--collection", "other"), "--collection: only for a gallery in Milvus (milvus:PATH.db or"),
+        ((*NIGHT_IN_ALL, "--breadth", "8"), "--breadth: is for an approximate search, --index ivf; leave it out"),
+        ((*NIGHT, "milvus:a.db", "--index", "hnsw"), "--index: a gallery in Milvus keeps what it got by --add; leave"),
         (("--query", "nowhere.jpg", *ALL), "--query nowhere.jpg: no such file"),
         (("--query", "model.safetensors", *ALL), "--query model.safetensors: is not a picture"),
         ((*NIGHT, "nowhere.index"), "nowhere.index: no such file; make one with --save"),
@@ -297,7 +306,7 @@ SAVED = ("--index", "flat", "--save-index", "a.index")
         (CAMERA_3, "--checkpoint is needed to embed the pictures of "),
         ((*CAMERA_3, "--checkpoint", "other.safetensors"), "all.npz: features come from another checkpoint or data"),
         ((*NIGHT, "milvus:no.db"), "milvus:no.db: no such gallery; make it with --add"),
-        ((*NIGHT_IN_ALL, "--add", "all.npz"), "--add all.npz: only for a gallery in M"),
+        ((*NIGHT_IN_ALL, "--add", "all.npz"), "--add: only for a gallery in Milvus (milvus:PATH.db or milv"),
         ((*NIGHT_IN_ALL, "--save-index", "a.index"), "--save-index a.index: needs features and --index flat or ivf"),
         ((*NIGHT, "a.index", "--index", "ivf"), "a.index is an index already"),
         ((*NIGHT_IN_ALL, "--index", "flat", "--sample", "night.npz"), "--sample night.npz: is for --index ivf; leave"),

@@ -54,18 +54,18 @@ class _Result(BaseModel):
     def row(self, folders: Mapping[Path, str]) -> tuple[str, ...]:
         """What the models were trained on, their names, and which they are. folders: how sets of folders are called."""
         files = [Path(run.checkpoint) for run in self.runs]
-        names = dict.fromkeys(file.parent.name if file.suffix else file.name for file in files)
-        trained_on = dict.fromkeys(_set(run, "trained_on", folders) for run in self.runs)
-        return ", ".join(trained_on), ", ".join(filter(None, names)), *sorted(run.sha256 for run in self.runs)
+        names = {file.parent.name if file.suffix else file.name for file in files}
+        trained_on = {_set(run, "trained_on", folders) for run in self.runs}
+        return _listed(trained_on), _listed(names), *sorted(run.sha256 for run in self.runs)
 
     def column(self, folders: Mapping[Path, str]) -> str:
         """The set that was tested on and how it was searched, in words."""
         searched = {name: value for name, value in self.runs[0].evaluated.items() if name not in UNNAMED}
-        sets = dict.fromkeys(_set(run, "data", folders) for run in self.runs)
+        sets = {_set(run, "data", folders) for run in self.runs}
         direction = searched.pop("direction")
         del searched["data"]
         words = (name if value is True else f"{name} {value}" for name, value in searched.items() if value is not False)
-        return ", ".join([*sets, direction, *words])
+        return ", ".join([_listed(sets), direction, *sorted(words)])
 
     def cell(self, metric: str) -> str:
         varied = len(self.runs) > 1 or len(self.runs[0].trials) > 1
@@ -109,6 +109,11 @@ def _read(path: Path) -> _Result:
         if missing := {"trained_on", "data", "direction"} - run.evaluated.keys():
             raise InputError(f"{path}: lacks {', '.join(sorted(missing))}; make it again with evaluate.py --json")
     return result
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names in an order of their own: files list models and keys in any."""
+    return ", ".join(sorted(filter(None, names)))
 
 
 def _set(run: _Run, key: str, folders: Mapping[Path, str]) -> str:

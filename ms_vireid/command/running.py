@@ -58,6 +58,22 @@ class Parser(argparse.ArgumentParser):
                 raise InputError(f"{what}: is a shell variable unset? See --help")
         return super().parse_known_args(args, namespace)
 
+    def refuse(self, arguments: argparse.Namespace, why: str, *options: str) -> None:
+        """Raise InputError if one of the options, which would do nothing, is given. why: the reason."""
+        given = [
+            name
+            for action in self._actions
+            for name in action.option_strings[-1:] or [action.metavar]
+            if name in options and getattr(arguments, action.dest, None) not in (action.default, None)
+        ]
+        if given:
+            raise InputError(f"{', '.join(given)}: {why}; leave {'it' if len(given) == 1 else 'them'} out")
+
+    def refuse_others(self, arguments: argparse.Namespace, why: str, *options: str) -> None:
+        """Refuse all options but these."""
+        names = (action.option_strings[-1] if action.option_strings else action.metavar for action in self._actions)
+        self.refuse(arguments, why, *(name for name in names if name not in options))
+
     def error(self, message: str):
         raise InputError(f"{message}; see --help")
 

@@ -120,15 +120,22 @@ def config_files(path: Path) -> list[Path]:
 def config_from_arguments(arguments: argparse.Namespace, further: Sequence[str] = ()) -> Config:
     """Load the configuration that the arguments of `add_config` ask for, with `further` overrides."""
     overrides = [*arguments.overrides, *further]
-    if arguments.data_root is not None:
-        overrides.append(f"data.root={quoted(arguments.data_root)}")
+    if (root := arguments.data_root) is not None:
+        overrides.append(_option("--data-root", "data.root", quoted(root), overrides))
     return load_config(arguments.config, overrides)
+
+
+def _option(option: str, key: str, value: object, overrides: Sequence[str]) -> str:
+    """The override that an option stands for; raises InputError if another gives its key."""
+    if other := next((word for word in overrides if word.startswith(f"{key}=")), None):
+        raise InputError(f"{option} {value}: {other} says another; leave one of them out")
+    return f"{key}={value}"
 
 
 def recipe(arguments: argparse.Namespace) -> Config:
     """Load the configuration that the arguments of `add_recipe` ask for. Raises InputError if it does not say whether
     to start from ImageNet weights; the papers' recipes leave that to the user."""
-    seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
+    seed = [] if arguments.seed is None else [_option("--seed", "seed", arguments.seed, arguments.overrides)]
     config = config_from_arguments(arguments, seed)
     if config.model.pretrained is None:
         choice = (

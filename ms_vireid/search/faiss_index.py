@@ -71,6 +71,8 @@ class FaissIndex:
         if allowed is not None:
             filtered["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         if self.kind == "flat":
+            if breadth is not None:
+                raise InputError(f"--breadth {breadth}: a flat index is searched whole; leave it out")
             parameters = faiss.SearchParameters(**filtered)
             return nearest(lambda count: self.index.search(queries, count, params=parameters), top_k, len(self))
         lists = breadth or (self.index.nprobe if top_k <= _NEAREST else self.index.nlist)

@@ -160,7 +160,10 @@ class MilvusGallery:
             raise InputError(f"{self.name}: Milvus finds at most {most} for a query; give --top-k {_MOST_RESULTS}")
         with self._errors():
             self._check(queries.features.shape[1], queries.made_by)
-            ef = breadth or _BREADTH if self._index_type() == "HNSW" else None
+            approximate = self._index_type() == "HNSW"
+        if breadth is not None and not approximate:
+            raise InputError(f"--breadth {breadth}: {self.name} is searched whole, not by hnsw; leave it out")
+        ef = breadth or _BREADTH if approximate else None
         expression = "" if cameras is None else f"camera in {list(cameras)}"
         hits = []
         starts = range(0, len(queries), QUERIES_AT_ONCE)

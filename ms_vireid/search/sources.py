@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError
-from ms_vireid.config.layout_templates import AUTO
+from ms_vireid.config.layout_templates import AUTO, canonical
 from ms_vireid.data.folder_layout import FolderLayout, find_layout
 from ms_vireid.data.picture_paths import find_pictures, read_layout
 from ms_vireid.data.pictures import SUFFIXES
@@ -34,7 +34,8 @@ def read_source(
         files = [path.absolute() for path in paths]
         root = Path(os.path.commonpath([file.parent for file in files]))
         names = [file.relative_to(root) for file in files]
-    if gallery and all(gallery.labels(root / name) for name in names):
+    as_gallery = gallery and (layout == AUTO or canonical(layout) == gallery.text)
+    if as_gallery and all(gallery.labels(root / name) for name in names):
         read_as = gallery
     else:
         read_as = find_layout(root, names, layout, modality=modality)

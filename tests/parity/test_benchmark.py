@@ -184,7 +184,9 @@ def test_quick_takes_batches_that_every_recipe_accepts(monkeypatch):
         (["--device", "Ascend"], "device Ascend: no Ascend NPU"),
         (["--only", "speed"], "--only: invalid choice: 'speed'"),
         (["model.depth=x", "--only", "inference"], "model.depth"),
-        (["--torch", "tuned", "--only", "launches"], "--torch tuned: is beside train_step and inference"),
+        (["--torch", "tuned", "--only", "launches"], "--torch: launches are counted on stand-ins for both devices"),
+        (["--quick", "--repeats", "3", "--images", "2"], "--repeats, --images: --quick says how many; leave them out"),
+        (["--only", "inference", "--identities", "3"], "--identities: no training step is timed; leave it out"),
         (["--steps", "0"], "--steps 0: must be at least 1"),
     ],
 )

@@ -99,5 +99,5 @@ def test_a_backend_that_the_device_does_not_have_is_refused():
 @pytest.mark.parametrize(("option", "value"), [("--rung", "2"), ("--match", "Norm"), ("--renew", None)])
 def test_what_backends_compute_otherwise_is_printed_without_cases(monkeypatch, option, value):
     monkeypatch.setattr(sys, "argv", ["report.py", "--backends", option, *filter(None, [value])])
-    with pytest.raises(InputError, match=f"--backends: computes no case; leave {option} out"):
+    with pytest.raises(InputError, match=f"{option}: --backends computes no case; leave it out"):
         report.main()

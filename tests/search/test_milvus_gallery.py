@@ -103,6 +103,12 @@ def test_hnsw_finds_as_much_of_a_small_gallery(opened, monkeypatch):
         opened.add(gallery(), "flat")
 
 
+def test_a_breadth_that_an_exact_gallery_does_not_have_is_refused(opened):
+    opened.add(gallery())
+    with pytest.raises(InputError, match=r"--breadth 8: .* is searched whole, not by hnsw; leave it out"):
+        found(opened, queries(), 5, None, 8)
+
+
 def test_it_is_there_when_opened_again(address):
     for create in (True, False):
         target = MilvusGallery(address, "pictures", create)
