@@ -4,14 +4,17 @@
 Here NumPy makes the arrays and refuses such sizes. `mindspore.load_checkpoint` reads the files written here.
 """
 
+import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
 
 from ms_vireid.checkpoints.pytorch_checkpoint import widened
+from ms_vireid.files.checks import check_count
 
 RECORD = "ms_vireid"  # name of this project's record, a string among the arrays
 _TYPES = {
@@ -20,6 +23,8 @@ _TYPES = {
     **{f"Float{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
 _BFLOAT16 = "BFloat16"
+_MOST_DIMS = 33  # read of an array: one more than NumPy takes
+_HEAD, _HEAD_BYTES = re.compile(rb"\x0a([\x80-\xff]{0,4}[\x00-\x7f])"), 6  # how a value begins: its field and size
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
 MARK, _CRC_BYTES = b"crc_num", 10  # a file ends with this mark and the CRC-32 of what precedes it
 CHECKSUM_BYTES = len(MARK) + _CRC_BYTES
@@ -35,14 +40,13 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
         if int.from_bytes(content[-_CRC_BYTES:], "big") != zlib.crc32(content[:end]):
             raise ValueError("its checksum differs")
         content = content[:end]
-    try:
-        values = _message().FromString(content).value
-    except DecodeError:
-        raise ValueError("cut off or damaged") from None
     pieces: dict[str, list[bytes]] = {}
     kinds = {}
-    for value in values:  # a large array is split into several consecutive values
-        kinds[value.tag] = value.tensor.tensor_type, tuple(value.tensor.dims)
+    for number, value in enumerate(_values(content)):  # a large array is split into several consecutive values
+        check_count(number)
+        kind, dims = kinds[value.tag] = value.tensor.tensor_type, tuple(value.tensor.dims[:_MOST_DIMS])
+        if kind not in (*_TYPES, _BFLOAT16, "str") or min(dims, default=0) < 0:
+            raise ValueError(f"{value.tag[:40]} is {kind[:40]} {list(dims)}")
         pieces.setdefault(value.tag, []).append(value.tensor.tensor_content)
     texts = {name for name, (kind, _) in kinds.items() if kind == "str"}
     record = b"".join(pieces[RECORD]).decode("utf-32-le").rstrip("\0") if RECORD in texts else None
@@ -54,6 +58,22 @@ def read_ckpt(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     return arrays, record
 
 
+def _values(content: memoryview) -> Iterator[Any]:
+    """Parse the message's values one by one: a short file may hold a million, and protobuf needs a minute for them."""
+    at, message_of = 0, _message().Value
+    while at < len(content):
+        head = _HEAD.match(content[at : at + _HEAD_BYTES])
+        size = sum((byte & 127) << 7 * place for place, byte in enumerate(head[1])) if head else len(content)
+        begin = at + (head.end() if head else 0)
+        at = begin + size
+        try:
+            if at > len(content):
+                raise DecodeError
+            yield message_of.FromString(content[begin:at])
+        except DecodeError:
+            raise ValueError("cut off or damaged") from None
+
+
 def _message() -> type:
     """The class of MindSpore's protobuf message."""
     from mindspore.train.checkpoint_pb2 import Checkpoint  # not at the top: PyTorch's side reads other formats here
@@ -62,8 +82,6 @@ def _message() -> type:
 
 
 def _array(name: str, kind: str, dims: tuple[int, ...], content: bytes) -> np.ndarray:
-    if kind not in (*_TYPES, _BFLOAT16) or any(size < 0 for size in dims):
-        raise ValueError(f"{name} is {kind} {list(dims)}")
     flat = widened(np.frombuffer(content, "<u2")) if kind == _BFLOAT16 else np.frombuffer(content, _TYPES[kind])
     scalar = dims == (0,) and flat.size == 1  # MindSpore writes a scalar this way
     return flat.reshape(() if scalar else dims).copy()

@@ -7,7 +7,7 @@ import numpy as np
 
 from ms_vireid.checkpoints.pytorch_checkpoint import SAVE, Foreign, kind_of, plain_array
 from ms_vireid.command.errors import InputError, first_few
-from ms_vireid.command.memory import require_memory
+from ms_vireid.files.checks import check_count, check_growth
 
 # Keys of a dict that contains the plain state dict.
 WRAPPERS = ("state_dict", "model", "net", "model_state", "model_state_dict", "network", "module", "weights")
@@ -48,9 +48,9 @@ def choose_set(path: Path, loaded: Any, choice: str | None) -> Pickled:
     arrays = {name: value for name, value in inside[chosen[0]].items() if isinstance(value, np.ndarray)}
     others = {name: value for name, value in inside[chosen[0]].items() if name not in arrays}
     others |= {str(name): value for name, value in loaded.items() if chosen[0] and name != chosen[0]}
-    # Tensors that share a storage need more memory than the file.
-    size = sum(array.size * max(array.itemsize, 4) for array in arrays.values())
-    require_memory(size, f"{path}: making its tensors", "use another copy, or a machine with more memory")
+    check_count(len(arrays))
+    size = sum(array.size * max(array.itemsize, 4) for array in arrays.values())  # they may share numbers
+    check_growth(path, size, "save a clone() of each tensor")
     arrays = {name: plain_array(value) for name, value in arrays.items()}
     return Pickled(arrays, (*chosen, *(name for name in sets if name not in chosen)), others)
 

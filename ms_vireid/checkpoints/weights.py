@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,11 +24,11 @@ from ms_vireid.checkpoints.weight_sets import Pickled, choose_set
 from ms_vireid.command.errors import InputError, refuse, refuse_unfit
 from ms_vireid.command.memory import require_memory
 from ms_vireid.command.names import FRAMEWORKS, MINDSPORE, TORCH
-from ms_vireid.files.checks import check_names
+from ms_vireid.files.checks import MAX_JSON_BYTES, check_count, check_names, parse_json
 from ms_vireid.files.writing import atomic_write
 
 FORMAT = 1  # version of the record
-_MAX_RECORD_PIECES = 1 << 20  # texts, numbers and marks of a record's JSON
+_PIECE = 16  # bytes that a piece of JSON counts for besides its own
 STATES = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ("momentum_buffer",)}  # torch.optim's names
 PER_DEVICE = "devices"  # prefix of per-device buffers, stacked by rank
 TRAINING = ("step", "best", "devices", "loss_scale")  # of the record of a state to resume from
@@ -148,14 +147,21 @@ def _pickled_record(pickled: Pickled) -> str | None:
     if "config" not in pickled.others or not isinstance(pickled.others.get("format"), int):
         return None
     record = {k: v for k, v in pickled.others.items() if k in Record.model_fields and k not in TRAINING}
-    try:  # a pickle can use one value many times, at every depth
-        return "".join(islice(json.JSONEncoder().iterencode(record), _MAX_RECORD_PIECES))
+    pieces, left = [], MAX_JSON_BYTES
+    try:
+        for piece in json.JSONEncoder().iterencode(record):
+            left -= len(piece) + _PIECE
+            if left < 0:  # a pickle can use one value many times, at every depth
+                return ""
+            pieces.append(piece)
     except (TypeError, ValueError, RecursionError):
         return ""
+    return "".join(pieces)
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
     with safe_open(path, framework="np") as file:
+        check_count(len(file.keys()))
         types = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
         foreign = [f"{name} is {kind}" for name, kind in types.items() if kind.startswith(("F8_", "F6_", "F4"))]
         refuse(foreign, f"{path}: types that NumPy lacks", "save them as float32")
@@ -173,7 +179,7 @@ def _read_record(path: Path, text: str, arrays: Mapping[str, np.ndarray]) -> dic
     """Parse the record saved with `arrays` into a dictionary of the keys that are set. Raises InputError if it is not
     this project's or of another version, or if its checksum does not match the arrays."""
     try:
-        tree = json.loads(text)
+        tree = parse_json(text)
         if isinstance(tree, dict):
             if tree.get("format", FORMAT) != FORMAT:
                 raise InputError(f"{path}: its checkpoint format is not version {FORMAT}; update ms_vireid")

@@ -32,7 +32,7 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Make a text printable, and cut out its middle if it is too long."""
-    text = printable(text)
+    text = printable(text if len(text) <= 2 * LONGEST else text[:LONGEST] + text[-LONGEST:])
     return text if len(text) <= LONGEST else f"{text[: LONGEST - _END - 5]} ... {text[-_END:]}"
 
 

@@ -18,6 +18,7 @@ def choice(*numbers: int) -> Any:
     return Annotated[Literal[numbers], BeforeValidator(lambda value: value if type(value) is int else str(value))]
 
 
+_MOST_KEYS = 1000  # of a section
 Positive = between(1, 1_000_000)
 Count = between(0, 1_000_000)
 Side = between(1, 1024)  # pixels
@@ -40,6 +41,14 @@ class Section(BaseModel):
     """A strict, frozen section: an unknown key, a string for a number or a fraction for a count is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_keys(cls, values: Any) -> Any:
+        """Refuse at once what would be an error for each key, of which a short file may have a million."""
+        if isinstance(values, dict) and len(values) > _MOST_KEYS:
+            raise ValueError(f"has {len(values):,} keys; docs/configuration.md lists all")
+        return values
 
     @field_validator("*", mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from ms_vireid.config.schema import Config
 from ms_vireid.files.checks import read_text
 from ms_vireid.files.writing import write_text
 
-MAX_BYTES, MAX_BASES = 100_000, 20  # of a YAML file; files in a chain of `base:`
+MAX_BYTES, MAX_BASES = 100_000, 20  # of YAML files in a chain of `base:`, and how many these are
 TEMPLATE = "data.layout"  # the key
 CHOSEN_BY_NAME = ("model", "optimizer", "schedule")  # sections whose `name` decides their keys
 Schema = TypeVar("Schema", bound=Section)
@@ -228,6 +228,8 @@ def _read_with_bases(path: Path, children: tuple[Path, ...]) -> dict:
         raise InputError(f"{path}: 'base:' loops back to {children[-1]}")
     if len(children) == MAX_BASES:
         raise InputError(f"{path}: 'base:' chains more than {MAX_BASES} files; merge some")
+    if children and sum(file.stat().st_size for file in (resolved, *children) if file.is_file()) > MAX_BYTES:
+        raise InputError(f"{path}: 'base:' chains files of more than {MAX_BYTES:,} bytes; shorten some")
     tree = read_yaml(path)
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a configuration must be a mapping of keys to values, not {_kind(tree)}")

@@ -12,6 +12,8 @@ _EXTRANEOUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before mark
 _NO_PIXELS = re.compile("Corrupt JPEG data: bad ICC|Invalid SOS|Unknown Adobe|Warning: unknown JFIF")
 _MOST_PADDING = 64  # bytes of 0 that a camera's encoder may append to a scan
 _ATTEMPTS = 10
+_MOST_SCANS = 64  # encoders make 10, optimisers up to 30
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # no data, no fill bytes, and with a payload, or the end's
 SCAN = b"\xff\xda"  # how the header of a scan begins
 _SOI, _EOI, _SOS = b"\xff\xd8", b"\xff\xd9", 0xDA
 _FRAMES = {0xC0, 0xC1, 0xC2}  # headers of sequential and progressive pictures
@@ -29,6 +31,15 @@ def decode(content: bytes, colours: str) -> np.ndarray | None:
         if _loses_pixels(str(error), content, colours):
             raise OSError(str(error)) from None
     return None
+
+
+def require_few_scans(content: bytes) -> None:
+    """Raise OSError if a picture has so many scans that it takes far longer to decode than its pixels need: a scan of
+    a few bytes goes through all of them."""
+    if content.count(SCAN) > _MOST_SCANS:  # also of thumbnails
+        scans = sum(marker == _SOS for marker, _, _ in _segments(content))
+        if scans > _MOST_SCANS:
+            raise OSError(f"its {scans:,} scans are more than {_MOST_SCANS}")
 
 
 def require_all_scans(content: bytes) -> None:
@@ -82,16 +93,11 @@ def _mended(words: str, content: bytes) -> bytes | None:
 def _segments(content: bytes):
     """Yield the marker, start and end of each segment's payload; of the scans' data only the headers."""
     at = 2
-    while (at := content.find(b"\xff", at)) >= 0 and at + 4 <= len(content):
-        marker = content[at + 1]
-        if marker == 0xD9:
+    while (found := _MARKER.search(content, at)) and (start := found.end() + 2) <= len(content):
+        if found[0] == _EOI:
             return
-        if marker in (0, 0xFF, 1) or 0xD0 <= marker <= 0xD8:  # data, fill bytes, markers without a payload
-            at += 1 if marker == 0xFF else 2
-            continue
-        end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-        yield marker, at + 4, end
-        at = end
+        at = found.end() + int.from_bytes(content[found.end() : start], "big")
+        yield found[0][1], start, at
 
 
 def _stray_bytes(content: bytes, count: int) -> int | None:

@@ -1,5 +1,7 @@
 """Opening and decoding pictures: regular files of a known format and a sensible size."""
 
+import io
+import math
 import os
 import re
 import stat
@@ -7,7 +9,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +20,7 @@ from ms_vireid.command.errors import InputError, summary
 from ms_vireid.config.schema import Shown
 from ms_vireid.data import jpeg
 from ms_vireid.data.pixel_formats import (
+    IN_8_BITS,
     UNKNOWN_TIFF,
     UnsupportedPictureError,
     is_high_bit_depth,
@@ -45,6 +48,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _EXIF = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # in Pillow's `info`, where it may be
 MAX_PIXELS, _MAX_SIDE = 100_000_000, 65_535  # a JPEG's
 MAX_BYTES = 10 * MAX_PIXELS  # of a file; a pixel has at most eight
+_MAX_RUNS, _MAX_COUNTED = 1 << 24, 32  # pixels of a BMP of runs, which Pillow decodes one by one; pages of a file
+_LARGE, _HEADER, _READ = 1 << 18, 1 << 24, 160  # bytes; of a header at most; that each reading counts for besides
 _START = 64  # bytes that tell a format or a pointer
 _MAGIC = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG", "TIFF": (b"II", b"MM"), "WEBP": b"RIFF", "BMP": b"BM"}
 _COLOURS = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
@@ -116,13 +121,29 @@ def open_picture(path: Path) -> Iterator[Image.Image]:
         if status.st_size > MAX_BYTES:
             raise OSError(f"its {status.st_size:,} bytes are more than {MAX_BYTES:,}")
         # by its file: of a name, Pillow maps a raw TIFF to memory, and mixes up one that is to be turned
-        with path.open("rb") as file:
-            yield _opened(file)
+        large = status.st_size > _LARGE
+        with _Frugal(io.FileIO(path)) if large else path.open("rb") as file:
+            yield _opened(file, status.st_size)
 
 
-def _opened(file: BinaryIO) -> Image.Image:
+class _Frugal(io.BufferedReader):
+    """A large file. Of a small one, nothing that Pillow reads takes long. left: bytes that may be read."""
+
+    left = math.inf
+
+    def read(self, size: int | None = -1) -> bytes:
+        content = super().read(size)
+        self.left -= len(content) + _READ
+        if self.left < 0:
+            raise OSError("it has far more parts than a picture")
+        return content
+
+
+def _opened(file: BinaryIO, size: int) -> Image.Image:
     start = file.read(_START)
     file.seek(0)
+    is_jpeg = start.startswith(_MAGIC["JPEG"])
+    file.left = _HEADER if is_jpeg else _HEADER + 4 * size
     try:
         image = Image.open(file, formats=FORMATS)
     except Image.UnidentifiedImageError:
@@ -132,9 +153,14 @@ def _opened(file: BinaryIO) -> Image.Image:
     if max(image.size) > _MAX_SIDE:
         raise OSError(f"it is {image.width}x{image.height} pixels; a side has at most {_MAX_SIDE:,}")
     if image.format == "JPEG":
+        file.left = math.inf
         return image
+    if image.tile and image.tile[0][0] == "bmp_rle" and image.width * image.height > _MAX_RUNS:
+        raise UnsupportedPictureError(f"is a BMP of runs with more than {_MAX_RUNS:,} pixels", IN_8_BITS)
     if (count := _frames(image)) > 1:
-        raise UnsupportedPictureError.several(f"{count:,}")
+        raise UnsupportedPictureError.several(f"{count:,}" if count < _MAX_COUNTED else f"{_MAX_COUNTED:,} or more")
+    if image.format in ("MPO", "BMP"):  # whose pixels are read at once, or byte by byte
+        file.left = math.inf
     require_whole_values(image)
     if image.format == "TIFF":
         require_whole_tiff(image)
@@ -155,12 +181,21 @@ def _unknown(start: bytes) -> OSError:
 
 
 def _frames(image: Image.Image) -> int:
-    """Count the pictures in a file. Previews and gain maps of a phone's MPO, which are smaller, do not count."""
+    """Count the pictures in a file, at most `_MAX_COUNTED`. Previews and gain maps of a phone's MPO, which are smaller,
+    do not count."""
+    if image.format == "TIFF":  # whose pages Pillow counts ever more slowly
+        count = 1
+        with suppress(EOFError):
+            while count < _MAX_COUNTED:
+                image.seek(count)
+                count += 1
+        image.seek(0)
+        return count
     if image.format != "MPO":
         return getattr(image, "n_frames", 1)
     whole, kinds = image.size, [entry["Attribute"]["MPType"] for entry in image.mpinfo[0xB002]]
-    count = 1
-    for number, kind in enumerate(kinds[1:], 1):
+    count = 1 if len(kinds) < _MAX_COUNTED else _MAX_COUNTED
+    for number, kind in enumerate(kinds[1:], 1) if count == 1 else ():
         try:
             image.seek(number)
         except _BROKEN:  # taken away, as some programs do with what lies behind the first
@@ -208,7 +243,8 @@ def _base(image: Image.Image) -> str:
 
 def _over_gray(image: Image.Image) -> Image.Image:
     base = _base(image)
-    image = image.convert(f"{base}A")
+    if image.mode != f"{base}A":  # a copy of a large picture is large
+        image = image.convert(f"{base}A")
     shown = Image.new(base, image.size, "#808080")
     shown.paste(image.convert(base), mask=image.getchannel("A"))
     return shown
@@ -245,8 +281,11 @@ def _jpeg(image: Image.Image, gray: bool) -> np.ndarray | None:
     if image.mode not in _COLOURS:
         return None
     colours = _COLOURS[image.mode] if gray or image.mode == "CMYK" else "RGB"
+    in_scans = image.info.get("progressive") or content[first_scan : first_scan + 2] != jpeg.SCAN
+    if in_scans:
+        jpeg.require_few_scans(content)
     pixels = jpeg.decode(content, colours)
-    if image.info.get("progressive") or content[first_scan : first_scan + 2] != jpeg.SCAN:
+    if in_scans:
         jpeg.require_all_scans(content)
     if pixels is None or pixels.shape[:2] != (image.height, image.width) or colours == "CMYK":
         return None

@@ -26,7 +26,7 @@ from ms_vireid.data.processes import in_processes
 from ms_vireid.data.records import ImageSet, ReIDData
 from ms_vireid.files.checks import note, read_text
 
-_MAX_BYTES = 1 << 28  # of a list
+_MAX_BYTES, _MAX_LINES = 1 << 28, 1 << 21  # of a list
 _MOST_LINKED = 100_000
 _ASIDE = re.compile(
     r"((seg(mentation)?|binary)[ _-]?)?masks?|segs?|segmentations?|silhouettes?|labels?|annotations?|gt|parsing|depths?"
@@ -128,6 +128,8 @@ def read_lines(listing: Path, remedy: str) -> list[str]:
         lines = read_text(listing, f"list; {remedy}", _MAX_BYTES).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{listing}: cannot be read ({error}); {remedy}") from None
+    if len(lines) > _MAX_LINES:
+        raise InputError(f"{listing}: has more than {_MAX_LINES:,} lines; {remedy}")
     return [line.removeprefix("\ufeff") for line in lines]  # also where files with byte-order marks were joined
 
 
@@ -140,14 +142,14 @@ def listed_files(
     numbers, for names that cannot be printed or name no file.
     """
     refuse_names((f"line {number} {name}" for number, name in names), listing)
-    spellings = ((Path(name), Path(name.replace("\\", "/"))) for _, name in names)
-    found = [next((path for path in either if (root / path).is_file()), None) for either in spellings]
-    gone = [row for row, path in zip(names, found, strict=True) if not (also_gone or path)]
+    spellings = ({name: None, name.replace("\\", "/"): None} for _, name in names)
+    found = [next((name for name in either if os.path.isfile(os.path.join(root, name))), None) for either in spellings]
+    gone = [row for row, name in zip(names, found, strict=True) if not (also_gone or name)]
     if not all(name.isascii() for _, name in gone):
         remedy += "; accents must be encoded as on the disk (NFC or NFD)"
     missing = (f"line {number} '{name}'" for number, name in gone)
     refuse(missing, f"{listing}: lines that name no file under {root}", remedy)
-    return [path or Path(name.replace("\\", "/")) for (_, name), path in zip(names, found, strict=True)]
+    return [Path(name or stated.replace("\\", "/")) for (_, stated), name in zip(names, found, strict=True)]
 
 
 def validate_for_training(data: ReIDData, config: Config) -> tuple[list[str], dict[str, Range]]:

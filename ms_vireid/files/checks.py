@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 MAX_NAME_LENGTH = 500  # characters
 MAX_JSON_BYTES = 1 << 26  # the extraction state of a million pictures is smaller
-MAX_MEMBERS = 10_000  # of an archive; PyTorch writes one per tensor
+_JSON_VALUES, _BYTES_A_VALUE = 1 << 17, 64  # of a JSON text, whichever allows more: a value may take 100 bytes
+MAX_MEMBERS = 10_000  # of an archive, in which PyTorch writes one per tensor, and arrays of any file
 _MAX_DIRECTORY_BYTES = 1 << 22  # of an archive's list of members
-_MAX_COMPRESSION, _SMALL_BYTES = 100, 1 << 26  # highest ratio; content smaller than this may exceed it
+_GROWTH, _SMALL_BYTES = 4, 1 << 26  # times a file's size that its content may take; it may always take this much
 # What reading a damaged archive or array raises.
 DAMAGED = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError),
@@ -100,6 +101,19 @@ def open_archive(path: Path, max_members: int = MAX_MEMBERS) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
+def check_count(count: int) -> None:
+    """Raise ValueError if a file of weights holds too many arrays: each takes far longer than its bytes."""
+    if count > MAX_MEMBERS:
+        raise ValueError(f"more than {MAX_MEMBERS:,} arrays")
+
+
+def check_growth(path: Path, size: int, remedy: str) -> None:
+    """Raise InputError if what a file holds, `size` bytes, is far more than the file, or than memory."""
+    if size > max(_GROWTH * path.stat().st_size, _SMALL_BYTES):
+        raise InputError(f"{path}: would take {size:,} bytes of memory, far more than the file has; {remedy}")
+    require_memory(size, f"{path}: reading it", "use another copy, or a machine with more memory")
+
+
 def check_archive(path: Path, max_members: int) -> None:
     """Check an archive of arrays before reading any: the number of members, the memory that they need, how tightly they
     are compressed, and their checksums. Raises InputError, or one of DAMAGED for a file that is damaged or no archive.
@@ -109,9 +123,7 @@ def check_archive(path: Path, max_members: int) -> None:
         sizes = {member.filename: member.file_size for member in members}
         if len(sizes) < len(members):
             raise ValueError("a member is repeated")
-        if sum(sizes.values()) > max(_MAX_COMPRESSION * path.stat().st_size, _SMALL_BYTES):
-            raise ValueError("it would unpack to far more than its size")
-        require_memory(sum(sizes.values()), f"{path}: reading it", "use another copy, or a machine with more memory")
+        check_growth(path, sum(sizes.values()), "use another copy, or save it unpacked")
         if broken := archive.testzip():
             raise ValueError(f"{broken} is damaged")
 
@@ -158,6 +170,14 @@ def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON; raises ValueError, also for far more values than this project writes, and RecursionError."""
+    text = text.decode() if isinstance(text, bytes) else text
+    if sum(map(text.count, ",[{")) > max(_JSON_VALUES, len(text) // _BYTES_A_VALUE):
+        raise ValueError("too many values for its size")
+    return json.loads(text)
+
+
 def read_json(
     path: Path, schema: type[Schema], writer: str = "train.py", remedy: str = "give an intact run folder"
 ) -> Schema:
@@ -166,7 +186,7 @@ def read_json(
     from pydantic import ValidationError  # here, so that --help stays fast: every command imports this module
 
     try:
-        return schema.model_validate(unsealed(json.loads(read_bytes(path, "file", MAX_JSON_BYTES))))
+        return schema.model_validate(unsealed(parse_json(read_bytes(path, "file", MAX_JSON_BYTES))))
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))

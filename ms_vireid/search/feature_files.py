@@ -37,7 +37,7 @@ from ms_vireid.data.folder_layout import FolderLayout
 from ms_vireid.data.records import ImageSet
 from ms_vireid.data.validation import refuse_names
 from ms_vireid.evaluation.ranking import first_fault
-from ms_vireid.files.checks import DAMAGED, check_archive, require_file
+from ms_vireid.files.checks import DAMAGED, check_archive, parse_json, require_file
 from ms_vireid.files.writing import atomic_write, staged_folder, staging
 
 FORMAT = 2
@@ -300,7 +300,7 @@ def from_archive(path: Path, members: Mapping[str, np.ndarray | bytes], features
     """Put features and an archive's other columns together, still to be checked. Raises InputError if `info` is missing
     or not JSON."""
     try:
-        info = json.loads(str(members.get("info")))
+        info = parse_json(str(members.get("info")))
     except (ValueError, RecursionError):
         raise InputError(f"{path}: its info is not JSON; {_MAKE}") from None
     return Features(features, *map(members.get, COLUMNS), info)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 SECONDS = 10.0  # of a processor, that a command may take to refuse its input
 MEMORY = 2 << 30  # bytes, that it may take besides what is imported
+REFUSED_SECONDS, REFUSED_MEMORY = 5.0, 192 << 20  # besides four times the size of the files
 OUTPUTS = "stdout", "stderr"
 PRELOADED = (  # the work of all commands, which they import only when it begins
     *("ms_vireid.engine.trainer", "ms_vireid.search.trained_model", "ms_vireid.search.extraction"),
@@ -31,12 +32,13 @@ PRELOADED = (  # the work of all commands, which they import only when it begins
 @dataclass(frozen=True)
 class Outcome:
     """What became of a command: its exit code (negative: the signal that killed it; None: it was stopped at the limit),
-    what it printed, and its seconds of processor time and in all."""
+    what it printed, its seconds of processor time, and the bytes of memory that it took besides what is imported."""
 
     code: int | None
     stdout: str
     stderr: str
     seconds: float
+    memory: int = 0
 
 
 class Commands:
@@ -76,6 +78,14 @@ def assert_refused(outcome: Outcome) -> str:
     assert len(lines[0]) <= 300
     assert lines[0].isprintable()
     return lines[0]
+
+
+def assert_frugal(outcome: Outcome, folder: Path) -> None:
+    """A line about what is wrong costs little, and no more memory than four times the files it may be about."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    if outcome.code == 2:
+        assert outcome.seconds <= REFUSED_SECONDS, outcome.seconds
+        assert outcome.memory <= REFUSED_MEMORY + 4 * size, (outcome.memory, size)
 
 
 def assert_no_crash(outcome: Outcome) -> None:
@@ -124,7 +134,9 @@ def _answer(request: dict) -> dict:
     for read, _ in pipes.values():
         os.close(read)
     texts = {name: content.decode(errors="replace") for name, content in printed.items()}
-    return {"code": code, **texts, "seconds": round(usage.ru_utime + usage.ru_stime, 2)}
+    imported, _, texts["stderr"] = texts["stderr"].partition("\n")  # as it says first
+    memory = max(0, (usage.ru_maxrss << 10) - int(imported or 0))
+    return {"code": code, **texts, "seconds": round(usage.ru_utime + usage.ru_stime, 2), "memory": memory}
 
 
 def _read_into(printed: dict[str, bytes], pipes: dict[str, tuple[int, int]]) -> None:
@@ -143,7 +155,8 @@ def _become(request: dict, outputs: dict[str, int]) -> None:
     for number, name in enumerate(OUTPUTS, 1):
         os.dup2(outputs[name], number)
         setattr(sys, name, open(number, "w", closefd=False))  # noqa: SIM115
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    size, resident, *_ = (int(pages) * resource.getpagesize() for pages in Path("/proc/self/statm").read_text().split())
+    print(resident, file=sys.stderr, flush=True)
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
     seconds = int(request["seconds"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))

@@ -25,7 +25,7 @@ from ms_vireid.config import dump_config, flat, load_config
 from ms_vireid.files.checks import sealed, unsealed
 
 from .calls import called, drawn
-from .commands import Outcome, assert_no_crash
+from .commands import Outcome, assert_frugal, assert_no_crash
 from .generators import (
     FRESH,
     GOOD,
@@ -42,6 +42,7 @@ from .generators import (
     weights,
 )
 from .good import DEVICE, TRAIN, rewrite_record
+from .hungry import HUNGRY
 
 ROOT = Path(__file__).parents[2]
 DEMO = CONFIG_ROOT / "demo.yaml"
@@ -175,6 +176,7 @@ def tried(good, tmp_path, monkeypatch, pytestconfig, capsys):
                 noted = all(line.startswith("note: ") for line in outcome.stderr.splitlines())
                 if not (asked and outcome.code == 1 and noted):
                     assert_no_crash(outcome)
+                assert_frugal(outcome, folder)
             except AssertionError:
                 failed.append(f"{number}: {given}: {outcome.code}, {outcome.stderr[-1000:]}")
             monkeypatch.chdir(tmp_path)
@@ -193,6 +195,14 @@ def test_what_is_given_ends_well_or_in_one_line(kind, commands, tried):
         return command, commands.run(folder, *command, patient=kind in GENERATED)
 
     tried(kind.__name__, attempt)
+
+
+def test_what_asks_for_far_more_than_it_has_bytes_takes_no_time_and_no_memory(commands, tried, pytestconfig):
+    def attempt(rng, folder):
+        command = rng.choice(HUNGRY)(rng, rng.choice([1000, 30_000, 300_000]))
+        return command, commands.run(folder, *command)
+
+    tried("hungry", attempt, share=len(HUNGRY) if pytestconfig.getoption("--fuzz") else 1)
 
 
 def test_an_environment_ends_well_or_in_one_line(tried):
