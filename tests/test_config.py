@@ -19,7 +19,7 @@ from ms_vireid.config import (
     named_model,
     save_config,
 )
-from ms_vireid.config.reading import quoted, read_back
+from ms_vireid.config.reading import quoted, round_trip
 
 ABLATIONS = ("table.yaml", "demonstrations.yaml", "demo")  # not recipes: tables, and what a demo changes in their rows
 RECIPES = sorted(path for path in CONFIG_ROOT.rglob("*.yaml") if not {path.name, path.parent.name} & {*ABLATIONS})
@@ -360,7 +360,7 @@ def with_cameras(config, count):
 def test_what_is_fitted_to_data_is_used_as_it_will_be_read_or_refused(minimal, fitted, says):
     config = fitted(load_config(minimal))
     if says is None:
-        assert read_back(config, "people") == config
+        assert round_trip(config, "people") == config
         return
     with pytest.raises(InputError, match=f"^people: .*{says}"):
-        read_back(config, "people")
+        round_trip(config, "people")

@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
             name
             for action in self._actions
             for name in action.option_strings[-1:] or [action.metavar]
-            if name in options and getattr(arguments, action.dest, None) not in (action.default, None)
+            if name in options and getattr(arguments, action.dest, None) not in (action.default, None, [])
         ]
         if given:
             raise InputError(f"{', '.join(given)}: {why}; leave {'it' if len(given) == 1 else 'them'} out")

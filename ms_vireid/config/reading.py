@@ -196,7 +196,7 @@ def differing_keys(ours: dict[str, object], theirs: dict[str, object], free: tup
     return [key for key in keys if ours.get(key) != theirs.get(key) and not key.startswith(free)]
 
 
-def read_back(config: Config, source: str) -> Config:
+def round_trip(config: Config, source: str) -> Config:
     """Return a configuration as every command will read it from the files of a run. Raises InputError, which names
     `source`, for values that none would take."""
     text = dump_yaml(dump_config(config))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ms_vireid.command.errors import one_line
 from ms_vireid.command.printing import say
 from ms_vireid.config import Config, expand_user
-from ms_vireid.config.reading import read_back
+from ms_vireid.config.reading import round_trip
 from ms_vireid.data.processes import require_shared_memory
 from ms_vireid.data.readers import read_data
 from ms_vireid.data.records import ReIDData
@@ -42,7 +42,7 @@ def prepare_data(config: Config, overrides: Iterable[str] = (), group: ProcessGr
         data = data or read_data(config.data)
         identities = data.train.num_identities
         fitted = config.with_value_ranges(ranges).with_num_classes(identities)
-        fitted = read_back(fitted.with_fitting_batch(identities, group.world_size), str(data.root))
+        fitted = round_trip(fitted.with_fitting_batch(identities, group.world_size), str(data.root))
         expand_user(str(data.root.resolve()))  # as `data_config` reads it from run.json
     wanted, batch = config.train.num_identities, fitted.train.num_identities
     if group.is_main_process and batch < wanted:

@@ -80,12 +80,13 @@ def assert_refused(outcome: Outcome) -> str:
     return lines[0]
 
 
-def assert_frugal(outcome: Outcome, folder: Path) -> None:
-    """A line about what is wrong costs little, and no more memory than four times the files it may be about."""
+def assert_frugal(outcome: Outcome, folder: Path, more: int = 0) -> None:
+    """A line about what is wrong costs little, and no more memory than four times the files it may be about, and
+    `more`."""
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     if outcome.code == 2:
         assert outcome.seconds <= REFUSED_SECONDS, outcome.seconds
-        assert outcome.memory <= REFUSED_MEMORY + 4 * size, (outcome.memory, size)
+        assert outcome.memory <= REFUSED_MEMORY + 4 * size + more, (outcome.memory, size)
 
 
 def assert_no_crash(outcome: Outcome) -> None:

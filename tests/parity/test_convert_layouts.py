@@ -415,8 +415,8 @@ def test_the_libraries_models_at_their_real_shapes(monkeypatch, capsys, tmp_path
     more, said, count = REAL[kind]
     with torch.device("meta"):
         network = timm_vit((224, 224), 16, 16, 768, 12, 12) if kind == "vit" else torchvision.models.resnet50()
-    weights = {n: torch.ones((), dtype=v.dtype).expand(v.shape) for n, v in network.state_dict().items()}
-    weights |= {name: torch.ones(()).expand(shape) for name, shape in more.items()}
+    weights = {name: torch.ones(value.shape, dtype=value.dtype) for name, value in network.state_dict().items()}
+    weights |= {name: torch.ones(shape) for name, shape in more.items()}
     torch.save(weights, tmp_path / "theirs.pth")
     convert(monkeypatch, tmp_path / "theirs.pth", tmp_path / "ours.ckpt", "--dry-run")
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
