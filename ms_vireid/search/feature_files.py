@@ -125,7 +125,7 @@ def layout_of(path: Path, remedy: str) -> FolderLayout | None:
     try:
         check_archive(path, _MOST_MEMBERS)
         with np.load(path, allow_pickle=False) as archive:
-            return _layout_in(Info.model_validate(json.loads(str(archive["info"]))).model_dump())
+            return _layout_in(Info.model_validate(parse_json(str(archive["info"]))).model_dump())
     except DAMAGED:
         return None
 

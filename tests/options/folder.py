@@ -7,17 +7,9 @@ import pytest
 
 from ms_vireid.command.running import run
 from tests.data.tree import write_folder, write_picture
+from tests.hostile import good
 
-CONFIG = """
-data: {name: sysu_mm01, root: sysu, image_size: [16, 16], workers: 0}
-model: {embed_dim: 8, num_heads: 2, depth: 1, patch_size: 8, stride: 8, dropout: 0.0, drop_path: 0.0}
-stages:
-  - epochs: 1
-    visible: rgb
-    losses: {id: {}, pht: {stage: 2}}
-train: {num_identities: 2, num_instances: 2, iterations: 2, log_steps: 1, backend: eager}
-evaluation: {trials: 2, batch_size: 8}
-"""
+CONFIG = good.CONFIG.replace("trials: 1", "trials: 2")
 AGW = "{name: agw, layers: [1, 1, 1, 1], width: 4, non_local: [0, 0, 0, 0]}"
 
 

@@ -2,7 +2,7 @@
 
 Maps are arrays [C, N, H, W]. A few pictures at a time go through all blocks of one resolution, so that their maps stay
 in the cache. What follows a product is computed in its place, as it is made: BatchNorm with its running averages, the
-shortcut, ReLU. BatchNorm is a slope and an offset of each channel, computed for each batch: weights are read alone.
+shortcut, ReLU. BatchNorm is a slope and an offset of each channel, computed for each batch: weights are only read.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,33 +83,33 @@ def non_local(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], last:
 
 def infer(parts: Sequence[Part], x: Tensor) -> Tensor:
     """float32 [N, C, H, W] -> the last part's map [N, D, h, w]."""
-    maps = by_channel(x)
-    first = 0
-    while first < len(parts):
-        last = first
-        while last < len(parts) - 1 and not parts[last].shrinks:
-            last += 1
-        maps = _by_groups([part.compute for part in parts[first : last + 1]], maps)
-        first = last + 1
+    maps, first = by_channel(x), 0
+    for last, part in enumerate(parts, 1):
+        if part.shrinks or last == len(parts):
+            maps = _by_groups(parts[first:last], maps)
+            first = last
     return swapped(Tensor.from_numpy(maps))
 
 
-def _by_groups(computing: Sequence[Callable], maps: np.ndarray) -> np.ndarray:
-    """Compute a few pictures of [C, N, H, W] at a time, by one function after another."""
+def _by_groups(parts: Sequence[Part], maps: np.ndarray) -> np.ndarray:
+    """Take a few pictures of [C, N, H, W] at a time through some parts."""
     count = maps.shape[1]
     size = max(1, CACHED // maps[:, :1].nbytes)
+    if size >= count:
+        return _through(parts, maps)
     whole = None
     for start in range(0, count, size):
-        group = maps[:, start : start + size]
-        group = group if size >= count else _copy(group)
-        for compute in computing:
-            group = compute(group)
-        if size >= count:
-            return group
+        group = _through(parts, _copy(maps[:, start : start + size]))
         if whole is None:
-            whole = memory(empty((group.shape[0], count, *group.shape[2:])))
+            whole = memory(empty((len(group), count, *group.shape[2:])))
         _place(len(group), group, start, whole)
     return whole
+
+
+def _through(parts: Sequence[Part], maps: np.ndarray) -> np.ndarray:
+    for part in parts:
+        maps = part.compute(maps)
+    return maps
 
 
 def _copy(maps: np.ndarray) -> np.ndarray:
