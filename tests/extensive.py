@@ -16,6 +16,7 @@ KEPT: dict[str, dict[str, tuple[str, ...] | int]] = {
         "test_a_product_keeps_no_memory": (),
     },
     "backends/test_mindspores_layers.py": {"test_a_graph_computes_what_mindspore_computes": 2},
+    "backends/test_products.py": {"test_a_convolution_is_the_sum_of_products": ("SSE",)},
     "backends/test_reading.py": {"test_all_that_runs_is_read": 3},
     "device/test_called.py": {"test_the_page_has_what_a_step_calls": ()},
     "device/test_cuda_build.py": {"test_ten_processes_at_once_compile_one_launcher_and_have_whole_files": ()},

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from ms_vireid.command.errors import InputError, shown
@@ -66,9 +67,10 @@ class _Cache(FunctionCache):
 
     def __init__(self, function: Callable):
         super().__init__(function)
-        base, stamp = f"{self._impl.filename_base}.checked", self._impl.locator.get_source_stamp()
+        base, folder = f"{self._impl.filename_base}.checked", Path(function.__code__.co_filename).parent
+        stamp = self._impl.locator.get_source_stamp(), _sources(folder)
         self._cache_file = _Files(cache_path=self.cache_path, filename_base=base, source_stamp=stamp)
-        beside = Path(self.cache_path).is_relative_to(Path(function.__code__.co_filename).parent)
+        beside = Path(self.cache_path).is_relative_to(folder)
         if not beside and os.path.exists(self.cache_path):
             status = os.stat(self.cache_path)
             if status.st_uid != os.getuid() or status.st_mode & _BY_OTHERS:
@@ -77,6 +79,14 @@ class _Cache(FunctionCache):
     def save_overload(self, sig: object, data: object) -> None:
         with suppress(OSError):  # a full disk: it is compiled each time
             super().save_overload(sig, data)
+
+
+@cache
+def _sources(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """The files beside a function's, whose functions and numbers its compiled code may hold: Numba looks at its own file
+    alone."""
+    found = [(path.name, path.stat()) for path in folder.glob("*.py") if path.is_file()]
+    return tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in found))
 
 
 def njit(*signature: object, cache: bool = False, **options) -> Callable:

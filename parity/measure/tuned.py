@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from torch.nn import functional
 
 from ms_vireid.command.errors import InputError
@@ -40,20 +41,27 @@ def tune_optimizer(optimizer: AdamW | SGD, device: torch.device) -> None:
 
 
 def compiled(function: Callable, device: torch.device) -> Callable:
-    """A model or a loss, compiled at its first call, which raises InputError if PyTorch finds no compiler. On a GPU it
-    becomes CUDA graphs, and the next call overwrites what it returned."""
+    """A model or a loss, compiled at its first call, which raises InputError if PyTorch does not. On a GPU it becomes
+    CUDA graphs, and the next call overwrites what it returned."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it tells everybody that there is no CUDA
     compute = torch.compile(function, mode="reduce-overhead" if device.type == "cuda" else None)
 
     def call(*arguments):
         try:
             return compute(*arguments)
-        except torch._dynamo.exc.BackendCompilerFailed as error:
-            first = str(error.inner_exception).strip().partition("\n")[0]
-            problem = f"PyTorch does not compile this here ({type(error.inner_exception).__name__}: {first})"
-            raise InputError(f"--torch tuned: {problem}; it takes a C++ compiler that works, such as g++") from None
+        except (torch._dynamo.exc.BackendCompilerFailed, OSError) as error:
+            raise InputError(f"--torch tuned: {_problem(getattr(error, 'inner_exception', error))}") from None
 
     return call
+
+
+def _problem(error: Exception) -> str:
+    """What keeps PyTorch from compiling, and what to do if that is known."""
+    if isinstance(error, InvalidCxxCompiler):
+        return "PyTorch finds no C++ compiler that works; install one, such as g++, or name one in CXX"
+    lines = (error.output if isinstance(error, CppCompileError) else str(error)).strip().splitlines()
+    first = next((line for line in lines if "error" in line.lower()), lines[0] if lines else "")
+    return f"PyTorch does not compile this here ({type(error).__name__}: {first}); leave tuned out"
 
 
 def _fused_attention(self: Attention, x: Tensor, noise: Noise | None) -> Tensor:

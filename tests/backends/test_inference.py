@@ -44,12 +44,11 @@ def model(name):
 
 @pytest.fixture
 def inferred(monkeypatch):
-    """The numbers of parts that are computed without gradients. A group has two pictures of the cases' first map."""
+    """The numbers of parts that are computed without gradients."""
     calls, infer = [], inference.infer
 
     def counted(parts, x):
         calls.append(len(parts))
-        monkeypatch.setattr(inference, "CACHED", 2 * 4 * x[0].size)
         return infer(parts, x)
 
     monkeypatch.setattr(inference, "infer", counted)

@@ -122,6 +122,27 @@ def test_what_is_whole_is_loaded(kept):
     assert {path: path.stat().st_mtime_ns for path in files(kept)} == before
 
 
+HELPERS = """
+from ms_vireid.files.kernel_cache import njit
+
+TWO = 2
+
+@njit()
+def halved(x):
+    return x / TWO
+"""
+
+
+def test_an_edit_of_a_file_beside_it_is_compiled(tmp_path):
+    """Compiled code holds the functions and numbers of other files that it uses."""
+    (tmp_path / "helpers.py").write_text(HELPERS)
+    (tmp_path / "backend.py").write_text("from helpers import halved\n" + BACKEND.replace("x / 2", "halved(x)"))
+    assert run_backend(tmp_path) == ["6.0 6.0"]
+    helpers = tmp_path / "helpers.py"
+    helpers.write_text(helpers.read_text().replace("TWO = 2", "TWO = 4"))
+    assert run_backend(tmp_path) == ["3.0 3.0"]
+
+
 @pytest.mark.parametrize(("mode", "used"), [(0o700, True), (0o777, False)])
 def test_a_folder_that_others_can_write_is_not_used(kept, tmp_path, mode, used):
     cache = tmp_path / "cache"

@@ -17,6 +17,7 @@ from ms_vireid.devices import cpu
 from parity import benchmark
 from parity.measure import sections, steps, tuned, workers
 from parity.measure.work import MODELS, Work
+from parity.processes import OneProcess
 from torch_ref import models as torch_models
 
 SMALL_VIT = ("model.embed_dim=32", "model.depth=2", "model.num_heads=2", "model.num_classes=7")
@@ -92,14 +93,58 @@ def test_rows_of_tuned_pytorch_stand_beside_those_of_eager(monkeypatch):
         assert list(steps.rows(kind, [name], both)) == rows
 
 
-def test_what_pytorch_does_not_compile_is_one_line(monkeypatch):
-    def without_a_compiler(*_):
-        raise torch._dynamo.exc.BackendCompilerFailed(print, FileNotFoundError("no g++\nat all"), None)
+def executable(path, script):
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
 
-    monkeypatch.setattr(torch, "compile", lambda *_, **__: without_a_compiler)
-    with pytest.raises(
-        InputError, match=r"not compile this here \(FileNotFoundError: no g\+\+\); it takes a C\+\+ com"
-    ):
+
+WORKS = 'case "$*" in *--version*) echo "g++ 12" ;;'  # so far
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: str(folder / "missing"), "PyTorch finds no C.. compiler that works; install one, such as g"),
+        (lambda folder: executable(folder / "c", "exit 1"), "PyTorch finds no C.. compiler that works; install one"),
+        (
+            lambda folder: executable(
+                folder / "c", f"{WORKS} *) echo 'first: note'; echo 'x: error: no y'; exit 1; esac"
+            ),
+            r"PyTorch does not compile this here \(CppCompileError: x: error: no y\); leave tuned out$",
+        ),
+    ],
+    ids=["missing", "broken", "fails"],
+)
+def test_a_compiler_is_asked_for_where_that_is_what_pytorch_lacks(make, message, tmp_path, monkeypatch):
+    """In a process of its own, as PyTorch keeps what it found."""
+    monkeypatch.setenv("CXX", make(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    with OneProcess() as process, pytest.raises(InputError, match=f"^--torch tuned: {message}"):
+        process.ask(compile_something)
+
+
+def compile_something():
+    tuned.compiled(lambda x: x.sin() * 2 + 1, torch.device("cpu"))(torch.ones(64, 64))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            torch._dynamo.exc.BackendCompilerFailed(print, ValueError("no such\nat all"), None),
+            r"\(ValueError: no such\)",
+        ),
+        (torch._dynamo.exc.BackendCompilerFailed(print, ValueError(), None), r"\(ValueError: \)"),
+        (FileExistsError(17, "File exists", "cache"), "File exists: 'cache'"),
+    ],
+)
+def test_what_pytorch_does_not_compile_is_one_line(error, message, monkeypatch):
+    def compute(*_):
+        raise error
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: compute)
+    with pytest.raises(InputError, match=f"not compile this here .*{message}.*; leave tuned out$"):
         tuned.compiled(print, torch.device("cpu"))()
 
 

@@ -4,16 +4,7 @@ alone, and the trace of a model names the first layer that has it."""
 import numpy as np
 import pytest
 
-from ms_vireid.backends.numba import (
-    convolution,
-    feature_maps,
-    generator,
-    inference,
-    normalisation,
-    optimizer,
-    pooling,
-    transformer,
-)
+from ms_vireid.backends.numba import feature_maps, generator, normalisation, optimizer, pooling, products, transformer
 from ms_vireid.backends.numba.base import Compiled, memory
 from parity.cases import LADDER, run
 from parity.harness import trace
@@ -72,22 +63,26 @@ def gradient_of_too_few_rows(original, blocks, x, sums):
     original(blocks, x[:-1], sums)
 
 
-@planted(convolution, "untile")
-def last_tile_not_cut_off(original, planes, products, slope, offset, relu, y):
-    original(planes, products, slope, offset, relu, y)
+@planted(products, "_multiply_tiles")
+def last_tile_not_cut_off(original, *given):
+    original(*given)
+    y = given[-1]
     y[:, :, -1] = y[:, :, -2]
 
 
-@planted(inference, "_finish")
-def shortcut_forgotten(original, rows, y, slope, offset, shortcut, _adds, relu):
-    original(rows, y, slope, offset, shortcut, False, relu)
+@planted(products, "_multiply")
+def shortcut_forgotten(original, *given):
+    *others, finish, y = given
+    original(*others, finish._replace(adds=False), y)
 
 
-@planted(convolution, "_unfold")
-def border_repeated(original, channels, x, stride, border, windows):
-    original(channels, x, stride, border, windows)
-    if border:  # the first row of windows sees zeros above the picture
-        windows[:, 0, :, :, 0] = windows[:, 1, :, :, 0]
+@planted(products, "_multiply")
+def border_repeated(original, *given):
+    original(*given)
+    *_, windows, _finish, y = given
+    if windows.border:  # the first row of windows sees zeros above the picture
+        maps = y.reshape(len(y), -1, windows.rows, windows.columns)
+        maps[:, :, 0] = maps[:, :, 1]
 
 
 @planted(generator, "_add_pooled")

@@ -5,35 +5,38 @@ from mindspore import Tensor
 
 from ms_vireid.backends.numba.base import STRICT, SUMS, Function, array, f32, memory, threaded
 from ms_vireid.backends.numba.feature_maps import new_map, rows_by_channel
+from ms_vireid.files.kernel_cache import njit
 
 
-@threaded(**SUMS)
-def _statistics(start, stop, x, mean, variance):
-    """Mean and biased variance of each channel of x [C, N, L]."""
-    count = x.shape[1] * x.shape[2]
-    for c in range(start, stop):
-        total = 0.0
-        for n in range(x.shape[1]):
-            part = f32(0)
-            for i in range(x.shape[2]):
-                part += x[c, n, i]
-            total += part
-        mean[c] = total / count
-        total = 0.0
-        for n in range(x.shape[1]):
-            part = f32(0)
-            for i in range(x.shape[2]):
-                part += (x[c, n, i] - mean[c]) * (x[c, n, i] - mean[c])
-            total += part
-        variance[c] = total / count
+@njit(**SUMS)
+def _moments(x):
+    """Mean and biased variance of one channel [N, L]."""
+    count, total = x.size, 0.0
+    for n in range(x.shape[0]):
+        part = f32(0)
+        for i in range(x.shape[1]):
+            part += x[n, i]
+        total += part
+    mean, total = f32(total / count), 0.0
+    for n in range(x.shape[0]):
+        part = f32(0)
+        for i in range(x.shape[1]):
+            part += (x[n, i] - mean) * (x[n, i] - mean)
+        total += part
+    return mean, f32(total / count)
 
 
 @threaded(**STRICT)
-def _normalise(start, stop, x, mean, slope, beta, shortcut, adds, relu, y):
+def _normalise(start, stop, x, training, mean, variance, eps, scale, gamma, beta, shortcut, adds, relu, y):
+    """x [C, N, L], in training by its own mean and variance, while a channel is in the cache."""
     for c in range(start, stop):
+        if training:
+            mean[c], variance[c] = _moments(x[c])
+        scale[c] = f32(1) / np.sqrt(variance[c] + eps)
+        slope = scale[c] * gamma[c]
         for n in range(x.shape[1]):
             for i in range(x.shape[2]):
-                value = (x[c, n, i] - mean[c]) * slope[c] + beta[c]
+                value = (x[c, n, i] - mean[c]) * slope + beta[c]
                 if adds:
                     value += shortcut[c, n, i]
                 y[c, n, i] = f32(0) if relu and value < f32(0) else value
@@ -83,22 +86,19 @@ class BatchNorm(Function):
 
     @staticmethod
     def forward(ctx, x, gamma, beta, shortcut, moving, eps, momentum, training, relu):
-        values = rows_by_channel(x)
-        mean, variance = (memory(average) for average in moving)
+        values, averages = rows_by_channel(x), [memory(average) for average in moving]
+        mean, variance = np.empty((2, len(values)), np.float32) if training else averages
+        y, out = new_map(x.shape)
+        added = values if shortcut is None else rows_by_channel(shortcut)
+        scale, numbers = np.empty_like(mean), (array(gamma), array(beta))
+        adds = shortcut is not None
+        _normalise(len(mean), values, training, mean, variance, f32(eps), scale, *numbers, added, adds, relu, out)
         if training:
-            averages = mean, variance
-            mean, variance = np.empty((2, len(mean)), np.float32)
-            _statistics(len(mean), values, mean, variance)
             count = values[0].size
             for average, new in zip(averages, (mean, variance * f32(count / (count - 1))), strict=True):
                 average += f32(momentum) * (new - average)
-        scale = 1 / np.sqrt(variance + f32(eps))
-        y, out = new_map(x.shape)
-        added = values if shortcut is None else rows_by_channel(shortcut)
-        slope = scale * array(gamma)
-        _normalise(len(mean), values, mean, slope, array(beta), added, shortcut is not None, relu, out)
         ctx.save_for_backward(*((x, gamma, y) if relu else (x, gamma)))
-        ctx.options = mean.copy(), scale, training, shortcut is not None
+        ctx.options = mean.copy(), scale, training, adds
         return y
 
     @staticmethod

@@ -3,7 +3,7 @@
 import numpy as np
 from mindspore import Tensor
 
-from ms_vireid.backends.numba.base import STRICT, SUMS, Function, array, empty, f32, memory, threaded
+from ms_vireid.backends.numba.base import STRICT, SUMS, Function, array, empty, f32, memory, room, threaded
 from ms_vireid.backends.numba.feature_maps import by_channel, new_map, rows_by_channel, swapped
 
 
@@ -51,7 +51,7 @@ def _max_pool_gradient(start, stop, x, y, gradient, grad_x):
 def max_pool(x: np.ndarray) -> np.ndarray:
     """[C, N, H, W] -> [C, N, H / 2, W / 2], rounded up."""
     channels, batch, height, width = x.shape
-    y = memory(empty((channels, batch, (height + 1) // 2, (width + 1) // 2)))
+    y = room((channels, batch, (height + 1) // 2, (width + 1) // 2))
     _max_pool(channels * batch, x.reshape(-1, height, width), y.reshape(-1, *y.shape[2:]))
     return y
 

@@ -22,6 +22,7 @@ from ms_vireid.backends.numba.generator import Depthwise, Pyramids
 from ms_vireid.backends.numba.inference import Layer, Part
 from ms_vireid.backends.numba.normalisation import BatchNorm
 from ms_vireid.backends.numba.pooling import CubicGeM, MaxPool
+from ms_vireid.backends.numba.products import to_rows
 from ms_vireid.backends.numba.transformer import GELU, Dense, Dropout, DropPath, LayerNorm
 from ms_vireid.backends.numba.transformer import Attention as Heads
 from ms_vireid.backends.reading import has_hooks
@@ -187,7 +188,8 @@ def _layer(convolution: nn.Cell, norm: nn.Cell) -> Layer | None:
     slope = gamma / np.sqrt(variance + np.float32(norm.bn_infer.epsilon))
     if convolution.has_bias:
         mean = mean - array(convolution.bias)
-    return Layer(array(convolution.weight), *geometry, _by_tiles(convolution, *geometry), slope, beta - mean * slope)
+    numbers = map(to_rows, (slope, beta - mean * slope))
+    return Layer(array(convolution.weight), *geometry, _by_tiles(convolution, *geometry), *numbers)
 
 
 def _as_given(*cells: nn.Cell) -> bool:
@@ -222,12 +224,8 @@ def _inferred(x: Tensor, parts: Iterable[Part | None]) -> Tensor | None:
     """The last part's map, where no gradient is wanted and kernels take all parts in evaluation."""
     if x.ndim != 4 or x.dtype != ms.float32 or x.size == 0 or _pynative_executor.grad_flag():
         return None
-    known = []
-    for part in parts:
-        if part is None:
-            return None
-        known.append(part)
-    return inference.infer(known, x)
+    known = list(parts)
+    return None if None in known else inference.infer(known, x)
 
 
 def blocks(self: agw.AGW, x: Tensor) -> Tensor:
