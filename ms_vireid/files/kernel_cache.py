@@ -83,8 +83,8 @@ class _Cache(FunctionCache):
 
 @cache
 def _sources(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """The files beside a function's, whose functions and numbers its compiled code may hold: Numba looks at its own file
-    alone."""
+    """The files beside a function's own, of which its compiled code may hold functions and numbers: Numba looks at that
+    one alone."""
     found = [(path.name, path.stat()) for path in folder.glob("*.py") if path.is_file()]
     return tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in found))
 

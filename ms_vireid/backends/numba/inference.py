@@ -30,8 +30,6 @@ class Layer(NamedTuple):
     offset: np.ndarray
 
     def __call__(self, x: np.ndarray, shortcut: np.ndarray | None = None, relu: bool = True) -> np.ndarray:
-        if len(x) != self.weight.shape[1]:
-            raise ValueError(f"maps must have {self.weight.shape[1]} channels, not {len(x)}")
         added = self.slope if shortcut is None else shortcut.reshape(-1)
         finish = Finish(self.slope, self.offset, added, shortcut is not None, f32(0 if relu else -np.inf))
         if self.by_tiles:

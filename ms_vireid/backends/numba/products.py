@@ -192,7 +192,8 @@ def _multiply_tiles(start, stop, by_rows, panels, x, finish, y):
 
 def convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, finish: Finish) -> np.ndarray:
     """[C, N, H, W], padded with zeros, by a weight [D, C, k, k] -> [D, N, h, w]."""
-    outputs, _, kernel, _ = weight.shape
+    outputs, inputs, kernel, _ = weight.shape
+    _check_channels(x, inputs)
     sides = tuple((side + 2 * border - kernel) // stride + 1 for side in x.shape[2:])
     y = room((outputs, x.shape[1], *sides))
     rows = y.reshape(outputs, -1)
@@ -210,7 +211,8 @@ def convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, finish
 def convolve_by_tiles(x: np.ndarray, weight: np.ndarray, finish: Finish, transposed: bool = False) -> np.ndarray:
     """As `convolve` with 3x3 windows, a stride and a border of 1, by Winograd's tiles; without an addition. transposed:
     the gradient of its x by that of its result."""
-    outputs = weight.shape[int(transposed)]
+    outputs, inputs = weight.shape[:2] if not transposed else weight.shape[1::-1]
+    _check_channels(x, inputs)
     panels = -(-outputs // ROWS)
     left = room((16, panels, len(x), ROWS))
     _filter_panels(panels, weight, transposed, left)
@@ -218,6 +220,11 @@ def convolve_by_tiles(x: np.ndarray, weight: np.ndarray, finish: Finish, transpo
     columns = -(-x.shape[1] * ((x.shape[2] + 1) // 2) * ((x.shape[3] + 1) // 2) // COLUMNS)
     _multiply_tiles(max(panels, columns), panels > columns, left, x, finish, y)
     return y
+
+
+def _check_channels(x, channels):
+    if len(x) != channels:
+        raise ValueError(f"maps must have {channels} channels, not {len(x)}")
 
 
 def to_rows(numbers: np.ndarray) -> np.ndarray:
