@@ -19,6 +19,7 @@ from ms_vireid.backends.numba.base import (
 )
 from ms_vireid.backends.numba.feature_maps import by_channel, swapped
 from ms_vireid.backends.numba.products import convolve, convolve_by_tiles, offset_by
+from ms_vireid.backends.numba.vectors import LANES, tiles
 from ms_vireid.files.kernel_cache import njit
 
 
@@ -147,23 +148,18 @@ def _filters_gradient(start, stop, gradient, grad_weight):
 @threaded(**STRICT)
 def _tiles(start, stop, x, out):
     """B' x B: [C, N, H, W] -> [16, C, N, rows, columns] of tiles."""
+    height, width = x.shape[2:]
     batch, rows, columns = out.shape[2:]
+    flat, apart = x.reshape(-1), columns + LANES
+    line = np.empty(16 * apart, np.float32)
     for plane in range(start, stop):
         n, c = plane % batch, plane // batch
-        padded = padded_plane(x[c, n], np.int64(1), 2 * rows + 2, 2 * columns + 2, np.bool_(False))
-        lines = np.empty((4, padded.shape[1]), np.float32)
         for i in range(rows):
-            for q in range(lines.shape[1]):
-                lines[0, q] = padded[2 * i, q] - padded[2 * i + 2, q]
-                lines[1, q] = padded[2 * i + 1, q] + padded[2 * i + 2, q]
-                lines[2, q] = padded[2 * i + 2, q] - padded[2 * i + 1, q]
-                lines[3, q] = padded[2 * i + 1, q] - padded[2 * i + 3, q]
-            for k in range(4):
+            for j in range(0, columns, LANES):
+                tiles(flat, plane * height * width, height, width, 2 * i - 1, 2 * j - 1, line, j, apart)
+            for k in range(16):
                 for j in range(columns):
-                    out[4 * k, c, n, i, j] = lines[k, 2 * j] - lines[k, 2 * j + 2]
-                    out[4 * k + 1, c, n, i, j] = lines[k, 2 * j + 1] + lines[k, 2 * j + 2]
-                    out[4 * k + 2, c, n, i, j] = lines[k, 2 * j + 2] - lines[k, 2 * j + 1]
-                    out[4 * k + 3, c, n, i, j] = lines[k, 2 * j + 1] - lines[k, 2 * j + 3]
+                    out[k, c, n, i, j] = line[k * apart + j]
 
 
 @threaded(**STRICT)
@@ -207,9 +203,9 @@ class Winograd(Function):
             none = offset_by(np.zeros(inputs, np.float32))
             grad_x = swapped(Tensor.from_numpy(convolve_by_tiles(gradient, array(weight), none, transposed=True)))
         spread = _tiled(_untiled_gradient, gradient).reshape(16, outputs, -1)
-        tiles = _tiled(_tiles, by_channel(x)).reshape(16, inputs, -1)
+        spread_x = _tiled(_tiles, by_channel(x)).reshape(16, inputs, -1)
         grad_weight = empty(weight.shape)
-        _filters_gradient(outputs, array(matmul(spread, tiles, transpose_b=True)), memory(grad_weight))
+        _filters_gradient(outputs, array(matmul(spread, spread_x, transpose_b=True)), memory(grad_weight))
         return grad_x, grad_weight
 
 

@@ -114,8 +114,8 @@ def _gather(windows, first, count, block, panel):
 
 
 @threaded(**STRICT)
-def _multiply(start, stop, by_rows, left, down, along, windows, finish, result):
-    """Convolve: result [D, L], the rows or the columns of some panels, by a weight left[d * down + k * along]."""
+def _multiply(start, stop, by_rows, left, windows, finish, result):
+    """Convolve: result [D, L], the rows or the columns of some panels, by a weight [D * C * k * k]."""
     outputs, total = result.shape
     depth, out = len(windows.maps) * windows.kernel**2, result.reshape(-1)
     slope, offset, added, adds, floor = finish
@@ -134,7 +134,7 @@ def _multiply(start, stop, by_rows, left, down, along, windows, finish, result):
                 whole = d + ROWS <= outputs and j + COLUMNS <= columns
                 more, least = adds and whole, floor if whole else _NONE
                 y, to, step = (out, at, total) if whole else (edge, 0, COLUMNS)
-                tile(left, down, along, last, block, panel, depth, slope, offset, d, added, more, least, y, to, step)
+                tile(left, depth, 1, last, block, panel, depth, slope, offset, d, added, more, least, y, to, step)
                 if whole:
                     continue
                 for m in range(min(ROWS, outputs - d)):
@@ -199,12 +199,10 @@ def convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, finish
     rows = y.reshape(outputs, -1)
     if (kernel, stride, border) == (1, 1, 0):
         x, sides = x.reshape(len(x), 1, 1, -1), (1, rows.shape[1])
-    left = weight.reshape(outputs, -1)  # of a transposed weight of 1x1 windows a view
-    down, along = (step // left.itemsize for step in left.strides)
-    numbers = (left if left.flags.c_contiguous else left.T).reshape(-1)
+    left = weight.reshape(-1)  # of a transposed weight a copy: strides would cost a third
     panels, columns = -(-outputs // ROWS), -(-rows.shape[1] // COLUMNS)
     windows = Windows(x, kernel, stride, border, *sides)
-    _multiply(max(panels, columns), panels > columns, numbers, down, along, windows, finish, rows)
+    _multiply(max(panels, columns), panels > columns, left, windows, finish, rows)
     return y
 
 
