@@ -57,6 +57,7 @@ def test_only_convolutions_are_capped_and_a_users_own_environment_wins():
 
 CORES_WHILE_ITERATING = """
 import json, os, time
+from contextlib import suppress
 import numpy as np
 os.sched_setaffinity(0, range(os.cpu_count()))
 cores = sorted(os.sched_getaffinity(0))[:COUNT]
@@ -90,7 +91,11 @@ def measured(compiled):
         for nested, _ in iterate(Batches(), workers=1, compiled=compiled):
             pass
         again = threads()
-    return before, again, worker.tolist(), nested.tolist(), threads()
+        with suppress(ZeroDivisionError), runtime.own_core():
+            alone = threads()
+            1 / 0
+        restored = threads()
+    return before, again, restored, alone, worker.tolist(), nested.tolist(), threads()
 
 print(json.dumps([cores, measured(False), measured(True)]))
 """
@@ -98,16 +103,17 @@ print(json.dumps([cores, measured(False), measured(True)]))
 
 @pytest.mark.parametrize("count", [2, 1])
 def test_threads_keep_to_a_core_each_while_batches_are_used_where_there_are_several_and_it_is_wanted(count):
-    """The cores of the calling thread and of MindSpore's, before and after a nested loop, of a worker, of the nested
-    loop's worker, and of the threads at the end."""
+    """The cores of the calling thread and of MindSpore's, before and after a nested loop and a failed block of its own
+    core, within that, of a worker, of the nested loop's worker, and of the threads at the end."""
     script = CORES_WHILE_ITERATING.replace("COUNT", str(count))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     cores, *measured = json.loads(done.stdout)
     if len(cores) < count:
         pytest.skip("needs two cores")
-    for bound, (at_work, again, worker, nested, after) in zip((True, False), measured, strict=True):
+    for bound, (at_work, again, restored, alone, worker, nested, after) in zip((True, False), measured, strict=True):
         kept = [[cores[0]], [cores[0]], [cores[1]]] if count == 2 and bound else [cores] * 3
-        assert at_work == again == kept
+        assert at_work == again == restored == kept
+        assert alone == [kept[0], kept[2], kept[2]]
         assert worker == nested == cores
         assert after == 3 * [cores]
 

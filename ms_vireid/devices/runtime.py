@@ -37,6 +37,8 @@ MEMORY_PLAN = "MS_VIREID_MEMORY_PLAN"  # 0 has MindSpore take memory result by r
 COMPILES_WHOLE = "ascend910"  # the 910A, the only chip for which MindSpore defaults to GE
 MAX_BOUND_CORES = 4  # with more, the waiting thread costs little, and one core busy with other work delays all
 
+_beside: list[int] = []  # within `bound_threads`: MindSpore's thread on the core of the one that waits for it
+
 
 @cache
 def cores() -> tuple[int, ...]:
@@ -167,11 +169,32 @@ def bound_threads(compiled: bool) -> Iterator[None]:
     Does nothing before the first kernel, with one core or more than `MAX_BOUND_CORES`, in one of several processes, or
     where the user has other threads (`LAUNCH_THREAD`). Threads started within the block inherit its one core.
     """
-    places = _places(compiled) if _may_bind() else {}
+    global _beside
+    places, here = _places(compiled) if _may_bind() else {}, threading.get_native_id()
+    outer, _beside = _beside, [one for one, core in places.items() if core == places[here] and one != here]
+    try:
+        with _on({thread: {core} for thread, core in places.items()}):
+            yield
+    finally:
+        _beside = outer
+
+
+@contextmanager
+def own_core() -> Iterator[None]:
+    """Move MindSpore's thread that `bound_threads` binds to this thread's core to the others, within the block: for the
+    wait for a compiled graph, whose operators that thread gives out one by one. It would get the core for 4 ms at a
+    time, and a small loss take 0.1 s."""
+    with _on({thread: set(cores()[1:]) for thread in _beside}):
+        yield
+
+
+@contextmanager
+def _on(places: dict[int, set[int]]) -> Iterator[None]:
+    """Bind threads to cores, by native id, within the block."""
     before = {thread: os.sched_getaffinity(thread) for thread in places}
     try:
-        for thread, core in places.items():
-            os.sched_setaffinity(thread, {core})
+        for thread, allowed in places.items():
+            os.sched_setaffinity(thread, allowed)
         yield
     finally:
         for thread, allowed in before.items():
@@ -209,14 +232,8 @@ def _may_bind() -> bool:
     return main and 2 <= len(cores()) <= MAX_BOUND_CORES and not launched()
 
 
-def place(number: int) -> None:
-    """Bind the calling thread to one core if `bound_threads` would bind MindSpore's threads, else let it use any."""
-    if cores():
-        os.sched_setaffinity(0, {cores()[number % len(cores())]} if _may_bind() else cores())
-
-
 def unbind() -> None:
-    """Let the calling thread, in a process forked within `bound_threads`, use any core again."""
+    """Let the calling thread, which a thread or a process has started within `bound_threads`, use any core again."""
     if cores():
         os.sched_setaffinity(0, cores())
 

@@ -61,7 +61,9 @@ class Compiled(Function):
     @staticmethod
     def forward(ctx, name, graph, constant, *inputs):
         inputs = [Tensor.from_numpy(array(x)) for x in inputs]
-        values, gradients = graph(constant, *inputs)
+        with runtime.own_core():
+            values, gradients = graph(constant, *inputs)
+            values[0].asnumpy()  # waits
         ctx.save_for_backward(*gradients)
         ctx.name = name
         return values
@@ -169,16 +171,15 @@ def _submit(function: Callable, *arguments) -> Future:
 
 @cache
 def _tasks() -> SimpleQueue:
-    """What is to be done by the threads besides the caller's, each on its own core if `runtime.bound_threads` leaves
-    enough."""
+    """What is to be done by the threads besides the caller's."""
     tasks = SimpleQueue()
     for number in range(1, THREADS):
-        Thread(target=_work, args=(tasks, number), name=f"kernels {number}", daemon=True).start()
+        Thread(target=_work, args=(tasks,), name=f"kernels {number}", daemon=True).start()
     return tasks
 
 
-def _work(tasks: SimpleQueue, number: int) -> None:
-    runtime.place(number)
+def _work(tasks: SimpleQueue) -> None:
+    runtime.unbind()
     while True:
         future, function, arguments = tasks.get()
         try:
