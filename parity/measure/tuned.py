@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch._inductor.exc import CppCompileError, InvalidCxxCompiler
 from torch.nn import functional
 
 from ms_vireid.command.errors import InputError
@@ -57,6 +56,8 @@ def compiled(function: Callable, device: torch.device) -> Callable:
 
 def _problem(error: Exception) -> str:
     """What keeps PyTorch from compiling, and what to do if that is known."""
+    from torch._inductor.exc import CppCompileError, InvalidCxxCompiler  # two seconds, which eager PyTorch saves
+
     if isinstance(error, InvalidCxxCompiler):
         return "PyTorch finds no C++ compiler that works; install one, such as g++, or name one in CXX"
     lines = (error.output if isinstance(error, CppCompileError) else str(error)).strip().splitlines()

@@ -91,12 +91,8 @@ def empty(shape: tuple[int, ...]) -> Tensor:
 
 
 def _pooled(shape: tuple[int, ...]) -> np.ndarray:
-    size = math.prod(shape)
-    x = mint.empty(size + _ALIGNED // 4, dtype=ms.float32)
-    start = x.data_ptr()
-    content = (ctypes.c_char * (4 * size)).from_address(start + -start % _ALIGNED)
-    content.tensor = x  # keeps it alive
-    return np.ndarray(shape, np.float32, content)
+    x = mint.empty(math.prod(shape) + _ALIGNED // 4, dtype=ms.float32)
+    return shaped(x, shape, -x.data_ptr() % _ALIGNED)
 
 
 def align(weight: Parameter) -> None:
@@ -124,9 +120,9 @@ def memory(x: Tensor) -> np.ndarray:
     return shaped(x, x.shape)
 
 
-def shaped(x: Tensor, shape: tuple[int, ...]) -> np.ndarray:
-    """The memory that starts at the tensor's first element, in this shape."""
-    content = (ctypes.c_char * (4 * x.size)).from_address(x.data_ptr())
+def shaped(x: Tensor, shape: tuple[int, ...], skipped: int = 0) -> np.ndarray:
+    """The memory that starts some bytes after the tensor's first element, in this shape."""
+    content = (ctypes.c_char * (4 * math.prod(shape))).from_address(x.data_ptr() + skipped)
     content.tensor = x  # keeps it alive
     return np.ndarray(shape, _DTYPES[x.dtype], content)
 

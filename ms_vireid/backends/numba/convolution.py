@@ -18,7 +18,7 @@ from ms_vireid.backends.numba.base import (
     threaded,
 )
 from ms_vireid.backends.numba.feature_maps import by_channel, swapped
-from ms_vireid.backends.numba.products import convolve, convolve_by_tiles, offset_by
+from ms_vireid.backends.numba.products import convolve, convolve_by_tiles, count_windows, offset_by
 from ms_vireid.backends.numba.vectors import LANES, tiles
 from ms_vireid.files.kernel_cache import njit
 
@@ -69,17 +69,12 @@ def _fold(start, stop, windows, stride, border, grad_x):
                             target[q * stride + j - border] += line[q]
 
 
-def _sides(x: np.ndarray, kernel: int, stride: int, border: int) -> tuple[int, int]:
-    """The number of rows and columns of windows in x [..., H, W]."""
-    return tuple((side + 2 * border - kernel) // stride + 1 for side in x.shape[2:])
-
-
 def _windows(x: np.ndarray, kernel: int, stride: int, border: int) -> np.ndarray:
     """Unfold [C, N, H, W], padded with `border` zeros -> [C * k * k, N * h * w]; 1x1 windows are x itself."""
     channels, batch = x.shape[:2]
     if (kernel, stride, border) == (1, 1, 0):
         return x.reshape(channels, -1)
-    windows = empty((channels, kernel, kernel, batch, *_sides(x, kernel, stride, border)))
+    windows = empty((channels, kernel, kernel, batch, *count_windows(x, kernel, stride, border)))
     _unfold(channels * kernel, x, stride, border, memory(windows))
     return memory(windows).reshape(channels * kernel * kernel, -1)
 
@@ -91,8 +86,8 @@ class Convolution(Function):
     def forward(ctx, x, weight, bias, stride, border):
         ctx.save_for_backward(x, weight)
         ctx.options = stride, border, bias is not None
-        offset = np.zeros(len(weight), np.float32) if bias is None else array(bias)
-        return swapped(Tensor.from_numpy(convolve(by_channel(x), array(weight), stride, border, offset_by(offset))))
+        finish = None if bias is None else offset_by(array(bias))
+        return swapped(Tensor.from_numpy(convolve(by_channel(x), array(weight), stride, border, finish)))
 
     @staticmethod
     def backward(ctx, gradient):
@@ -108,7 +103,7 @@ class Convolution(Function):
             return None, grad_weight, grad_bias, None, None
         if stride == 1:
             mirrored = array(weight)[:, :, ::-1, ::-1].swapaxes(0, 1)
-            grad_x = convolve(gradient, mirrored, 1, kernel - 1 - border, offset_by(np.zeros(inputs, np.float32)))
+            grad_x = convolve(gradient, mirrored, 1, kernel - 1 - border)
         else:
             windows = matmul(array(weight).reshape(outputs, -1), rows, transpose_a=True)
             windows = memory(windows).reshape(inputs, kernel, kernel, *gradient.shape[1:])
@@ -117,8 +112,7 @@ class Convolution(Function):
         return swapped(Tensor.from_numpy(grad_x)), grad_weight, grad_bias, None, None
 
 
-# Winograd's minimal filtering F(2x2, 3x3) (Lavin & Gray 2016): y = A' [(G w G') * (B' x B)] A for each tile of 2x2
-# outputs, where * is, over all tiles and channels, 16 matrix products: 2.25 times fewer multiplications.
+# The gradient of Winograd's filters (vectors.py): of y = A' [(G w G') * (B' x B)] A by w.
 
 
 @threaded(**STRICT)
@@ -191,8 +185,7 @@ class Winograd(Function):
     @staticmethod
     def forward(ctx, x, weight):
         ctx.save_for_backward(x, weight)
-        none = offset_by(np.zeros(len(weight), np.float32))
-        return swapped(Tensor.from_numpy(convolve_by_tiles(by_channel(x), array(weight), none)))
+        return swapped(Tensor.from_numpy(convolve_by_tiles(by_channel(x), array(weight))))
 
     @staticmethod
     def backward(ctx, gradient):
@@ -200,8 +193,7 @@ class Winograd(Function):
         outputs, inputs = weight.shape[:2]
         gradient, grad_x = by_channel(gradient), None
         if ctx.needs_input_grad[0]:
-            none = offset_by(np.zeros(inputs, np.float32))
-            grad_x = swapped(Tensor.from_numpy(convolve_by_tiles(gradient, array(weight), none, transposed=True)))
+            grad_x = swapped(Tensor.from_numpy(convolve_by_tiles(gradient, array(weight), transposed=True)))
         spread = _tiled(_untiled_gradient, gradient).reshape(16, outputs, -1)
         spread_x = _tiled(_tiles, by_channel(x)).reshape(16, inputs, -1)
         grad_weight = empty(weight.shape)

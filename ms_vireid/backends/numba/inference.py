@@ -60,8 +60,7 @@ def non_local(weights: Sequence[np.ndarray], biases: Sequence[np.ndarray], last:
         y = room((width, count, maps.shape[3]))
         for n in range(count):
             g, theta, phi = maps[:, :, n]  # [width, L] each
-            context = multiply(np.ascontiguousarray(g), np.ascontiguousarray(phi.T)) / f32(g.shape[1])
-            y[:, n] = multiply(context, np.ascontiguousarray(theta))
+            y[:, n] = multiply(multiply(g, phi.T) / f32(g.shape[1]), theta)
         return last(y.reshape(width, count, *sides), x, relu=False)
 
     return compute

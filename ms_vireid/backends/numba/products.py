@@ -190,11 +190,16 @@ def _multiply_tiles(start, stop, by_rows, panels, x, finish, y):
                         out[to + s] = pair[start + s]
 
 
-def convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, finish: Finish) -> np.ndarray:
+def count_windows(x: np.ndarray, kernel: int, stride: int, border: int) -> tuple[int, ...]:
+    """The number of rows and columns of windows in x [C, N, H, W]."""
+    return tuple((side + 2 * border - kernel) // stride + 1 for side in x.shape[2:])
+
+
+def convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, finish: Finish | None = None) -> np.ndarray:
     """[C, N, H, W], padded with zeros, by a weight [D, C, k, k] -> [D, N, h, w]."""
     outputs, inputs, kernel, _ = weight.shape
     _check_channels(x, inputs)
-    sides = tuple((side + 2 * border - kernel) // stride + 1 for side in x.shape[2:])
+    sides = count_windows(x, kernel, stride, border)
     y = room((outputs, x.shape[1], *sides))
     rows = y.reshape(outputs, -1)
     if (kernel, stride, border) == (1, 1, 0):
@@ -202,11 +207,13 @@ def convolve(x: np.ndarray, weight: np.ndarray, stride: int, border: int, finish
     left = weight.reshape(-1)  # of a transposed weight a copy: strides would cost a third
     panels, columns = -(-outputs // ROWS), -(-rows.shape[1] // COLUMNS)
     windows = Windows(x, kernel, stride, border, *sides)
-    _multiply(max(panels, columns), panels > columns, left, windows, finish, rows)
+    _multiply(max(panels, columns), panels > columns, left, windows, finish or _nothing(outputs), rows)
     return y
 
 
-def convolve_by_tiles(x: np.ndarray, weight: np.ndarray, finish: Finish, transposed: bool = False) -> np.ndarray:
+def convolve_by_tiles(
+    x: np.ndarray, weight: np.ndarray, finish: Finish | None = None, transposed: bool = False
+) -> np.ndarray:
     """As `convolve` with 3x3 windows, a stride and a border of 1, by Winograd's tiles; without an addition. transposed:
     the gradient of its x by that of its result."""
     outputs, inputs = weight.shape[:2] if not transposed else weight.shape[1::-1]
@@ -216,7 +223,7 @@ def convolve_by_tiles(x: np.ndarray, weight: np.ndarray, finish: Finish, transpo
     _filter_panels(panels, weight, transposed, left)
     y = room((outputs, *x.shape[1:]))
     columns = -(-x.shape[1] * ((x.shape[2] + 1) // 2) * ((x.shape[3] + 1) // 2) // COLUMNS)
-    _multiply_tiles(max(panels, columns), panels > columns, left, x, finish, y)
+    _multiply_tiles(max(panels, columns), panels > columns, left, x, finish or _nothing(outputs), y)
     return y
 
 
@@ -236,7 +243,11 @@ def offset_by(offset: np.ndarray) -> Finish:
     return Finish(np.ones_like(offset), offset, offset, False, _NONE)
 
 
+def _nothing(outputs):
+    return offset_by(np.zeros(outputs, np.float32))
+
+
 def multiply(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """[M, K] x [K, N] -> [M, N]."""
-    y = convolve(right[:, None, None], left[:, :, None, None], 1, 0, offset_by(np.zeros(len(left), np.float32)))
+    y = convolve(np.ascontiguousarray(right)[:, None, None], left[:, :, None, None], 1, 0)
     return y.reshape(len(left), -1)
